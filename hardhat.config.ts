@@ -7,6 +7,8 @@ const require = createRequire(import.meta.url);
 export default defineConfig({
 	plugins: [hardhatViem],
 	paths: { sources: "contracts", tests: { solidity: "test/contracts" } },
+	// The vectors shared with TypeScript.
+	test: { solidity: { fsPermissions: { readFile: ["test/vectors/voucher.json"] } } },
 	solidity: {
 		profiles: {
 			default: {

@@ -1,0 +1,101 @@
+// Writes the TypeScript that carries the contracts' ABIs and creation code, from what `hardhat build` left behind.
+// With `--check` it writes nothing and fails if a file is not what it would have written.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+
+const COMMAND = "npm run build:contracts";
+const ROOT = new URL("../", import.meta.url);
+
+/** What a client or a server asks of a token, by canonical signature. The token's errors are all taken. */
+const ERC3009_PARTS = [
+	"balanceOf(address)",
+	"transfer(address,uint256)",
+	"approve(address,uint256)",
+	"allowance(address,address)",
+	"decimals()",
+	"name()",
+	"version()",
+	"DOMAIN_SEPARATOR()",
+	"authorizationState(address,bytes32)",
+	"receiveWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+	"transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)",
+	"transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)",
+	"Transfer(address,address,uint256)",
+	"AuthorizationUsed(address,bytes32)",
+];
+
+const escrow = readArtifact("contracts/PaymentChannelEscrow.sol/PaymentChannelEscrow.json");
+const testUsdc = readArtifact("contracts/test/TestUSDC.sol/TestUSDC.json");
+
+const files = {
+	"src/escrow/generated/escrow.ts": [
+		abiConst("paymentChannelEscrowAbi", escrow.abi, "The escrow's functions, events and errors."),
+		bytecodeConst("paymentChannelEscrowBytecode", escrow.bytecode, "The escrow's creation code, without arguments."),
+	],
+	"src/escrow/generated/erc3009.ts": [
+		abiConst(
+			"erc3009Abi",
+			pick(testUsdc.abi, ERC3009_PARTS),
+			"What Sluice asks of an ERC-20 token with EIP-3009, as USDC 2.2 has it. The errors are the test token's.",
+		),
+	],
+	"src/cli/demo/generated/testUsdc.ts": [
+		abiConst("testUsdcAbi", testUsdc.abi, "The demo's play money: functions, events and errors."),
+		bytecodeConst("testUsdcBytecode", testUsdc.bytecode, "The play money's creation code; it takes no arguments."),
+	],
+};
+
+const checkOnly = process.argv.includes("--check");
+for (const [path, parts] of Object.entries(files)) {
+	const url = new URL(path, ROOT);
+	const wanted = [`// Generated from the contracts by \`${COMMAND}\`. Do not edit.\n`, ...parts].join("\n");
+	if (readIfThere(url) === wanted) continue;
+	if (checkOnly) {
+		console.error(`${path} is not what the contracts say. Run \`${COMMAND}\` and commit the result.`);
+		process.exitCode = 1;
+	} else {
+		mkdirSync(new URL(".", url), { recursive: true });
+		writeFileSync(url, wanted);
+		console.log(`wrote ${path}`);
+	}
+}
+
+function readArtifact(path) {
+	const text = readIfThere(new URL(`artifacts/${path}`, ROOT));
+	if (text === undefined) throw new Error(`artifacts/${path} is missing. Run \`${COMMAND}\`.`);
+	return JSON.parse(text);
+}
+
+function readIfThere(url) {
+	try {
+		return readFileSync(url, "utf8");
+	} catch (error) {
+		if (error.code === "ENOENT") return undefined;
+		throw error;
+	}
+}
+
+/** The named parts of an ABI in the order asked for, then all its errors. */
+function pick(abi, signatures) {
+	const found = signatures.map((signature) => {
+		const item = abi.find((each) => each.type !== "error" && signatureOf(each) === signature);
+		if (item === undefined) throw new Error(`No ${signature} in the token's ABI.`);
+		return item;
+	});
+	return [...found, ...abi.filter((each) => each.type === "error")];
+}
+
+function signatureOf({ name, inputs = [] }) {
+	return `${name}(${inputs.map((input) => input.type).join(",")})`;
+}
+
+/** One line for each part of the ABI, so that a change shows as one line. */
+function abiConst(name, abi, about) {
+	const lines = abi.map(
+		(item) => `\t${JSON.stringify(item, (key, value) => (key === "internalType" ? undefined : value))},`,
+	);
+	return `/** ${about} */\nexport const ${name} = [\n${lines.join("\n")}\n] as const;\n`;
+}
+
+function bytecodeConst(name, bytecode, about) {
+	return `/** ${about} */\nexport const ${name}: \`0x\${string}\` =\n\t${JSON.stringify(bytecode)};\n`;
+}

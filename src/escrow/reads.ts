@@ -1,0 +1,130 @@
+import type { Address, Hex, PublicClient } from "viem";
+import { isAddressEqual, zeroAddress } from "viem";
+import { erc3009Abi } from "./generated/erc3009.ts";
+import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
+
+/** The shortest grace period a compliant escrow may have (draft-evm-session-00, Forced Close). */
+export const MIN_CLOSE_GRACE_SECONDS = 600;
+
+/** A channel as the escrow stores it. Amounts in base units of the token (draft-evm-session-00, Channel State). */
+export type EscrowChannel = Readonly<{
+	payer: Address;
+	payee: Address;
+	token: Address;
+	authorizedSigner: Address;
+	deposit: bigint;
+	settled: bigint;
+	/** Unix seconds, 0 when no close is requested. */
+	closeRequestedAt: number;
+	finalized: boolean;
+}>;
+
+/** What an escrow contract says of itself. */
+export type EscrowFacts = Readonly<{ chainId: number; closeGraceSeconds: number; permit2: Address }>;
+
+/** The address that was given as the escrow is not one that can be used (D17). */
+export class EscrowUnusableError extends Error {
+	override readonly name = "EscrowUnusableError";
+	readonly code = "ESCROW_UNUSABLE";
+}
+
+/**
+ * Reads a channel, `undefined` when the escrow has no record of it.
+ *
+ * @example
+ * const channel = await readChannel(client, escrow, channelId);
+ */
+export async function readChannel(
+	client: PublicClient,
+	escrow: Address,
+	channelId: Hex,
+): Promise<EscrowChannel | undefined> {
+	const channel = await client.readContract({
+		address: escrow,
+		abi: paymentChannelEscrowAbi,
+		functionName: "getChannel",
+		args: [channelId],
+	});
+	if (isAddressEqual(channel.payer, zeroAddress)) return undefined;
+	return {
+		payer: lower(channel.payer),
+		payee: lower(channel.payee),
+		token: lower(channel.token),
+		authorizedSigner: lower(channel.authorizedSigner),
+		deposit: channel.deposit,
+		settled: channel.settled,
+		closeRequestedAt: Number(channel.closeRequestedAt),
+		finalized: channel.finalized,
+	};
+}
+
+/**
+ * Checks that an escrow can be trusted with channels: code is there, the chain is the expected one, the grace period is
+ * long enough (draft-evm-session-00, Forced Close).
+ *
+ * @throws EscrowUnusableError saying what is wrong and what to change
+ */
+export async function readEscrow(client: PublicClient, escrow: Address, expectedChainId: number): Promise<EscrowFacts> {
+	const [chainId, code] = await Promise.all([client.getChainId(), client.getCode({ address: escrow })]);
+	if (chainId !== expectedChainId) {
+		throw new EscrowUnusableError(
+			`the RPC serves chain ${chainId}, not ${expectedChainId}; fix the RPC URL or the chain id`,
+		);
+	}
+	if (code === undefined || code === "0x") {
+		throw new EscrowUnusableError(
+			`there is no contract at ${escrow} on chain ${chainId}; deploy the escrow or fix its address`,
+		);
+	}
+	const escrowContract = { address: escrow, abi: paymentChannelEscrowAbi } as const;
+	const [grace, permit2] = await Promise.all([
+		client.readContract({ ...escrowContract, functionName: "CLOSE_GRACE_PERIOD" }),
+		client.readContract({ ...escrowContract, functionName: "PERMIT2" }),
+	]).catch((cause: unknown) => {
+		throw new EscrowUnusableError(
+			`the contract at ${escrow} does not answer as a PaymentChannelEscrow; fix its address`,
+			{ cause },
+		);
+	});
+	if (grace < BigInt(MIN_CLOSE_GRACE_SECONDS)) {
+		throw new EscrowUnusableError(
+			`the escrow's grace period is ${grace} s, less than the ${MIN_CLOSE_GRACE_SECONDS} s a payee needs; use another escrow`,
+		);
+	}
+	return { chainId, closeGraceSeconds: Number(grace), permit2: lower(permit2) };
+}
+
+/** EIP-712 domain of an ERC-3009 token as the token itself tells it. */
+export async function readTokenDomain(client: PublicClient, token: Address) {
+	const contract = { address: token, abi: erc3009Abi } as const;
+	const [name, version, separator] = await Promise.all([
+		client.readContract({ ...contract, functionName: "name" }),
+		client.readContract({ ...contract, functionName: "version" }),
+		client.readContract({ ...contract, functionName: "DOMAIN_SEPARATOR" }),
+	]);
+	return { name, version, separator };
+}
+
+/** A holder's balance in base units. */
+export function readBalance(client: PublicClient, token: Address, holder: Address): Promise<bigint> {
+	return client.readContract({ address: token, abi: erc3009Abi, functionName: "balanceOf", args: [holder] });
+}
+
+/** Whether an ERC-3009 authorization was used or cancelled. */
+export function readAuthorizationState(
+	client: PublicClient,
+	token: Address,
+	authorizer: Address,
+	nonce: Hex,
+): Promise<boolean> {
+	return client.readContract({
+		address: token,
+		abi: erc3009Abi,
+		functionName: "authorizationState",
+		args: [authorizer, nonce],
+	});
+}
+
+function lower(address: Address): Address {
+	return address.toLowerCase() as Address;
+}

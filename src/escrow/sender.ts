@@ -1,0 +1,253 @@
+import {
+	type Address,
+	BaseError,
+	type Hex,
+	keccak256,
+	type LocalAccount,
+	type PublicClient,
+	TransactionNotFoundError,
+	type TransactionReceipt,
+	TransactionReceiptNotFoundError,
+} from "viem";
+import type { Call } from "./calls.ts";
+import type { Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
+import { revertReason } from "./reverts.ts";
+
+export type SenderOptions = Readonly<{
+	client: PublicClient;
+	/** Signs and pays the gas. */
+	account: LocalAccount;
+	chainId: number;
+	outbox: Outbox;
+	/** Unix milliseconds. */
+	now?: () => number;
+	/** How often a receipt is looked for, in ms. */
+	pollMs?: number;
+	/** How long `wait` looks for a receipt before it gives up waiting (the transaction goes on). */
+	timeoutMs?: number;
+}>;
+
+export type SendRequest = Call &
+	Readonly<{
+		purpose: TransactionPurpose;
+		/** Writes the entry durably, together with what else has to be on disk with it. Default: the outbox alone. */
+		record?: (entry: OutboxEntry) => Promise<void>;
+	}>;
+
+/** The call would revert, or was mined and reverted: nothing changed on chain (draft-evm-session-00, Transaction Outcome Checks). */
+export class TransactionRevertedError extends Error {
+	override readonly name = "TransactionRevertedError";
+	readonly code = "TRANSACTION_REVERTED";
+	/** Name of the contract's error, `unknown` when it gave none. For logs, never for the wire. */
+	readonly reason: string;
+	/** Absent when the simulation reverted and nothing was sent. */
+	readonly hash: Hex | undefined;
+	constructor(reason: string, hash?: Hex, cause?: unknown) {
+		super(hash ? `transaction ${hash} reverted` : `the call would revert: ${reason}`, { cause });
+		this.reason = reason;
+		this.hash = hash;
+	}
+}
+
+/** The transaction's outcome is unknown yet: it is in the outbox and is followed there. Ask again later. */
+export class TransactionPendingError extends Error {
+	override readonly name = "TransactionPendingError";
+	readonly code = "TRANSACTION_PENDING";
+	readonly hash: Hex;
+	constructor(hash: Hex) {
+		super(`transaction ${hash} is not mined yet`);
+		this.hash = hash;
+	}
+}
+
+/** The transaction can't be had: refused by the node, or its nonce was taken by another one. */
+export class TransactionNotSentError extends Error {
+	override readonly name = "TransactionNotSentError";
+	readonly code = "TRANSACTION_NOT_SENT";
+	/** Its record, which nobody has marked as dropped yet. */
+	readonly entry: OutboxEntry;
+	constructor(message: string, entry: OutboxEntry) {
+		super(message);
+		this.entry = entry;
+	}
+}
+
+/** Head-room over the estimate: the state may move a little between estimate and execution. */
+const GAS_MARGIN_PERCENT = 20n;
+
+const NONCE_ATTEMPTS = 3;
+
+/**
+ * Sends transactions of one account, one nonce sequence, each on disk before it is broadcast.
+ *
+ * @example
+ * const sender = new TransactionSender({ client, account, chainId: 8453, outbox });
+ * const call = closeCall(escrow, channelId, amount, signature);
+ * const entry = await sender.broadcast({ ...call, purpose: { kind: "close", channelId } });
+ * const receipt = await sender.wait(entry);
+ */
+export class TransactionSender {
+	readonly #client: PublicClient;
+	readonly #account: LocalAccount;
+	readonly #chainId: number;
+	readonly #outbox: Outbox;
+	readonly #now: () => number;
+	readonly #pollMs: number;
+	readonly #timeoutMs: number;
+	/** One transaction at a time gets a nonce and is broadcast. */
+	#turn: Promise<unknown> = Promise.resolve();
+	#nextNonce = 0;
+
+	constructor({ client, account, chainId, outbox, now = Date.now, pollMs = 1_000, timeoutMs = 60_000 }: SenderOptions) {
+		this.#client = client;
+		this.#account = account;
+		this.#chainId = chainId;
+		this.#outbox = outbox;
+		this.#now = now;
+		this.#pollMs = pollMs;
+		this.#timeoutMs = timeoutMs;
+	}
+
+	get address(): Address {
+		return this.#account.address;
+	}
+
+	/**
+	 * Simulates, signs, records and broadcasts; `wait` then tells the outcome.
+	 *
+	 * @throws TransactionRevertedError when the call would revert: nothing was sent
+	 * @throws TransactionNotSentError when the node refused it for good
+	 */
+	async broadcast(request: SendRequest): Promise<OutboxEntry> {
+		const gas = await this.#estimate(request);
+		return this.#exclusive(() => this.#signAndBroadcast(request, gas));
+	}
+
+	/**
+	 * Waits for the outcome of a recorded transaction. Broadcasts it again while no node knows it.
+	 *
+	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
+	 */
+	async wait(entry: OutboxEntry): Promise<TransactionReceipt> {
+		const deadline = this.#now() + this.#timeoutMs;
+		for (;;) {
+			const receipt = await this.#receipt(entry.hash);
+			if (receipt?.status === "success") return receipt;
+			if (receipt) throw new TransactionRevertedError("unknown", entry.hash);
+			if (await this.#isDropped(entry)) {
+				throw new TransactionNotSentError(`another transaction took nonce ${entry.nonce} of ${entry.from}`, entry);
+			}
+			if (this.#now() >= deadline) throw new TransactionPendingError(entry.hash);
+			await this.#broadcastIfUnknown(entry);
+			await delay(this.#pollMs);
+		}
+	}
+
+	async #estimate({ to, data }: SendRequest): Promise<bigint> {
+		try {
+			const gas = await this.#client.estimateGas({ account: this.#account, to, data });
+			return gas + (gas * GAS_MARGIN_PERCENT) / 100n;
+		} catch (error) {
+			const reason = revertReason(error);
+			if (reason !== undefined) throw new TransactionRevertedError(reason, undefined, error);
+			throw error;
+		}
+	}
+
+	async #signAndBroadcast(request: SendRequest, gas: bigint): Promise<OutboxEntry> {
+		for (let attempt = 1; ; attempt++) {
+			const entry = await this.#sign(request, gas);
+			await (request.record ?? ((one: OutboxEntry) => this.#outbox.put(one)))(entry);
+			this.#nextNonce = entry.nonce + 1;
+			const refusal = await this.#broadcast(entry.raw);
+			if (refusal === undefined) return entry;
+			// Refused for good: it never was in a pool, so its nonce is free again.
+			this.#nextNonce = entry.nonce;
+			if (refusal !== "nonce-taken" || attempt === NONCE_ATTEMPTS) {
+				throw new TransactionNotSentError(`the node refused transaction ${entry.hash}: ${refusal}`, entry);
+			}
+			await this.#outbox.put({ ...entry, state: "dropped" });
+			this.#nextNonce = 0;
+		}
+	}
+
+	async #sign({ to, data, purpose }: SendRequest, gas: bigint): Promise<OutboxEntry> {
+		const [pendingNonce, fees] = await Promise.all([
+			this.#client.getTransactionCount({ address: this.address, blockTag: "pending" }),
+			this.#client.estimateFeesPerGas(),
+		]);
+		const nonce = Math.max(pendingNonce, this.#nextNonce);
+		const raw = await this.#account.signTransaction({
+			type: "eip1559",
+			chainId: this.#chainId,
+			nonce,
+			to,
+			data,
+			gas,
+			maxFeePerGas: fees.maxFeePerGas,
+			maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+		});
+		return {
+			hash: keccak256(raw),
+			raw,
+			chainId: this.#chainId,
+			from: this.address.toLowerCase() as Address,
+			nonce,
+			purpose,
+			state: "pending",
+			createdAt: this.#now(),
+		};
+	}
+
+	/** `undefined` when the transaction is, or may be, on its way; otherwise why it can never be. */
+	async #broadcast(raw: Hex): Promise<string | undefined> {
+		try {
+			await this.#client.sendRawTransaction({ serializedTransaction: raw });
+			return undefined;
+		} catch (error) {
+			return definitiveRefusal(error);
+		}
+	}
+
+	async #broadcastIfUnknown({ hash, raw }: OutboxEntry): Promise<void> {
+		try {
+			await this.#client.getTransaction({ hash });
+		} catch (error) {
+			if (error instanceof TransactionNotFoundError) await this.#broadcast(raw);
+		}
+	}
+
+	async #receipt(hash: Hex): Promise<TransactionReceipt | undefined> {
+		try {
+			return await this.#client.getTransactionReceipt({ hash });
+		} catch (error) {
+			if (error instanceof TransactionReceiptNotFoundError) return undefined;
+			throw error;
+		}
+	}
+
+	/** Its nonce is behind the account's confirmed count, yet it has no receipt: another transaction took the nonce. */
+	async #isDropped({ from, nonce, hash }: OutboxEntry): Promise<boolean> {
+		const confirmed = await this.#client.getTransactionCount({ address: from, blockTag: "latest" });
+		return confirmed > nonce && (await this.#receipt(hash)) === undefined;
+	}
+
+	#exclusive<T>(task: () => Promise<T>): Promise<T> {
+		const run = this.#turn.then(task, task);
+		this.#turn = run.catch(() => undefined);
+		return run;
+	}
+}
+
+/** Why a node will never take this transaction; `undefined` when it has it already or when that is not certain. */
+function definitiveRefusal(error: unknown): string | undefined {
+	const text = error instanceof BaseError ? `${error.shortMessage} ${error.details}` : String(error);
+	if (/nonce too low|nonce is too low|lower than the current nonce/i.test(text)) return "nonce-taken";
+	if (/insufficient funds/i.test(text)) return "insufficient funds for gas; fund the account that sends transactions";
+	if (/intrinsic gas|max fee per gas less than|exceeds block gas limit/i.test(text)) return "gas settings";
+	return undefined;
+}
+
+function delay(ms: number): Promise<void> {
+	return new Promise((resolve) => setTimeout(resolve, ms));
+}

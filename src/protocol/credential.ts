@@ -1,0 +1,136 @@
+/** The Payment credential (core draft, section "Credentials (Authorization)"). */
+
+import { z } from "zod";
+import { scanAuthElements } from "./authHeader.ts";
+import { encodeBase64url } from "./base64url.ts";
+import type { Challenge } from "./challenge.ts";
+import { decodeJson, isJsonObject, type JsonObject } from "./json.ts";
+
+/** Most characters of an `Authorization` value that are read unless the caller says otherwise. */
+export const MAX_CREDENTIAL_LENGTH = 16_384;
+
+/** What a client sends to pay: the challenge it answers, and the method's proof of payment. */
+export type Credential = {
+	/** The challenge, echoed. Nothing in it is to be trusted before its `id` is verified. */
+	readonly challenge: Challenge;
+	/** The proof, in wire form; see `parseSessionPayload` and `parseChargePayload`. */
+	readonly payload: JsonObject;
+	/** Payer identifier, recommended to be a DID; see `parseSource`. */
+	readonly source?: string;
+};
+
+const text = z.string();
+
+const credentialSchema = z.object({
+	challenge: z.object({
+		id: text.min(1),
+		realm: text,
+		method: text,
+		intent: text,
+		request: text,
+		description: text.exactOptional(),
+		opaque: text.exactOptional(),
+		digest: text.exactOptional(),
+		expires: text.exactOptional(),
+	}),
+	payload: z.custom<JsonObject>(isJsonObject),
+	source: text.exactOptional(),
+});
+
+/**
+ * Writes a credential as an `Authorization` value. The result is a bearer token: never log it.
+ *
+ * @example
+ * ```ts
+ * headers.set("Authorization", formatCredential({ challenge, payload: encodeSessionPayload(voucher) }));
+ * ```
+ */
+export function formatCredential(credential: Credential): string {
+	const { id, realm, method, intent, request, description, opaque, digest, expires } = credential.challenge;
+	const challenge = { id, realm, method, intent, request, description, opaque, digest, expires };
+	// JSON.stringify leaves members out that are undefined.
+	const json = JSON.stringify({ challenge, payload: credential.payload, source: credential.source });
+	return `Payment ${encodeBase64url(json)}`;
+}
+
+/**
+ * Reads an `Authorization` value that is one Payment credential. Members that the draft does not have are ignored.
+ * The challenge is not verified here: see `isOurChallenge` and `isExpired`.
+ *
+ * @param options `maxLength` in characters, {@link MAX_CREDENTIAL_LENGTH} by default; core wants at least 4096 to be accepted
+ * @throws {MalformedCredentialError} it never carries any of the header's content
+ * @example
+ * ```ts
+ * const { challenge, payload } = parseCredential(request.headers.get("Authorization") ?? "");
+ * ```
+ */
+export function parseCredential(authorization: string, options: { readonly maxLength?: number } = {}): Credential {
+	if (authorization.length > (options.maxLength ?? MAX_CREDENTIAL_LENGTH))
+		throw new MalformedCredentialError("too_long");
+	if (!isPayment(authorization)) throw new MalformedCredentialError("scheme");
+	let json: JsonObject;
+	try {
+		json = decodeJson(authorization.slice(SCHEME.length).trim());
+	} catch {
+		// The cause is dropped so that nothing of the header can travel with it.
+		throw new MalformedCredentialError("encoding");
+	}
+	const parsed = credentialSchema.safeParse(json);
+	if (!parsed.success) throw new MalformedCredentialError("shape", parsed.error.issues[0]?.path.join("."));
+	return parsed.data;
+}
+
+/**
+ * Finds the Payment credentials in the `Authorization` values of one request, also where values were joined by commas.
+ * More than one deserves 400 (core, section "Multiple Payment Options"). They are not parsed, and need not be well-formed.
+ *
+ * @param values all values of the field; Node's `headersDistinct` has them, its `headers` keeps only the first
+ * @example
+ * ```ts
+ * const [credential, another] = paymentCredentials(request.headersDistinct.authorization);
+ * ```
+ */
+export function paymentCredentials(values: string | readonly string[] | undefined): string[] {
+	if (values === undefined) return [];
+	if (typeof values !== "string") return values.flatMap((value) => paymentCredentials(value));
+	if (!values.includes(",")) return isPayment(values) ? [values] : [];
+	return scanAuthElements(values)
+		.filter((element) => element.scheme === "payment")
+		.map((element) => values.slice(element.start, element.end));
+}
+
+const SCHEME = "payment";
+
+function isPayment(authorization: string): boolean {
+	return (
+		authorization.slice(0, SCHEME.length).toLowerCase() === SCHEME &&
+		(authorization.length === SCHEME.length || authorization[SCHEME.length] === " ")
+	);
+}
+
+/** Why an `Authorization` value is not a credential. */
+export type MalformedCredentialReason = "too_long" | "scheme" | "encoding" | "shape";
+
+const CREDENTIAL_HINTS: Record<MalformedCredentialReason, string> = {
+	too_long: "it is too long",
+	scheme: "the scheme is not Payment",
+	encoding: "it is not base64url, without padding, of a JSON object",
+	shape: "a member is missing or has the wrong type",
+};
+
+/** An `Authorization` value that is not a credential: problem `malformed-credential`. It carries none of the value. */
+export class MalformedCredentialError extends Error {
+	override readonly name = "MalformedCredentialError";
+	/** Stable code of this error. */
+	readonly code = "malformed_credential";
+	/** What is wrong. */
+	readonly reason: MalformedCredentialReason;
+	/** The member of the credential it is wrong with, such as `challenge.id`. */
+	readonly path: string | undefined;
+
+	constructor(reason: MalformedCredentialReason, path?: string) {
+		super(`Not a Payment credential: ${CREDENTIAL_HINTS[reason]}${path === undefined ? "" : ` (${path})`}.`);
+		this.reason = reason;
+		this.path = path;
+	}
+}

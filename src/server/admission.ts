@@ -1,0 +1,60 @@
+import type { Problem, Receipt } from "../protocol/index.ts";
+import type { Offer } from "./offer.ts";
+import type { StoredResponse } from "./store/store.ts";
+
+/** A request as every face of the engine presents it. */
+export type PaidRequest = Readonly<{
+	method: string;
+	/** Path and query as the route saw them. */
+	url: string;
+	/** All values of the `Authorization` header. */
+	authorization: readonly string[];
+	/** The `Idempotency-Key` header, if any. */
+	idempotencyKey: string | undefined;
+	/** Digest of the body, empty when there is none: part of what an `Idempotency-Key` stands for. */
+	bodyDigest: string;
+	/** What this route asks for, the preferred offer first. Never empty. */
+	offers: readonly Offer[];
+}>;
+
+/** The request is not served: `problem` is its answer, with a fresh challenge for each offer when it is a 402. */
+export type Refused = Readonly<{ kind: "refused"; problem: Problem; retryAfterSeconds?: number }>;
+
+/** The request was about the channel itself (open, close, `HEAD` voucher): the receipt is its answer (D11). */
+export type Managed = Readonly<{ kind: "managed"; receipt: Receipt }>;
+
+/** The request was served before: the same answer again, nothing charged (I6). */
+export type Replayed = Readonly<{ kind: "replayed"; response: StoredResponse }>;
+
+/** The request is paid for, or promised to be: run the handler, then `capture` before the first byte leaves, or `release`. */
+export type Admitted = Readonly<{
+	kind: "admitted";
+	payment: Payment;
+	/**
+	 * Takes the payment; resolves when it is on disk. `response` makes the answer that a retry gets again, from its receipt.
+	 * Resolves to a refusal when the payment can no longer be taken: then nothing may be delivered.
+	 */
+	capture(response: (receipt: Receipt) => StoredResponse): Promise<Captured | Refused>;
+	/** The handler failed or the client went away: the request costs nothing (I7). */
+	release(): Promise<void>;
+}>;
+
+export type Captured = Readonly<{ kind: "captured"; receipt: Receipt }>;
+
+/** What a handler may know of the payment it works for. */
+export type Payment = Readonly<{
+	intent: "session" | "charge";
+	/** Base units this request costs. */
+	amount: bigint;
+	payer: `0x${string}`;
+	/** Sessions only. */
+	channelId?: `0x${string}`;
+	/** Charges only: the transaction that moved the money. */
+	txHash?: `0x${string}`;
+}>;
+
+export type Admission = Refused | Managed | Replayed | Admitted;
+
+export function refused(problem: Problem, retryAfterSeconds?: number): Refused {
+	return { kind: "refused", problem, ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) };
+}

@@ -1,0 +1,84 @@
+import type { Address, Hex, PublicClient } from "viem";
+import { readChannel } from "../escrow/reads.ts";
+import type { ChainState, Channel } from "./channel.ts";
+import { applyEvent, type Effect } from "./ledger.ts";
+import type { ChannelStore } from "./store/store.ts";
+
+/** The chain could not be asked, or answered with nonsense: nothing is decided without it (I10). */
+export class ChainUnavailableError extends Error {
+	override readonly name = "ChainUnavailableError";
+	readonly code = "CHAIN_UNAVAILABLE";
+}
+
+export type ChainStateOptions = Readonly<{
+	client: PublicClient;
+	escrow: Address;
+	store: ChannelStore;
+	/** D2: older than this and the channel is read again before a voucher is accepted. */
+	maxAgeMs: number;
+	now: () => number;
+	onEffects: (channelId: Hex, effects: readonly Effect[]) => void;
+}>;
+
+/** Keeps what the chain says of a channel fresh enough to sell on (D2). For now by reads; a watcher will spare most of them. */
+export class ChainStateReader {
+	readonly #options: ChainStateOptions;
+	/** One read per channel at a time, shared by all who wait for it. */
+	readonly #reading = new Map<Hex, Promise<void>>();
+
+	constructor(options: ChainStateOptions) {
+		this.#options = options;
+	}
+
+	/**
+	 * Resolves when the channel's stored chain state is young enough; at once when it is already.
+	 *
+	 * @throws ChainUnavailableError when the chain does not answer
+	 * @throws ChainRegressionError when it shows less than was relied on
+	 */
+	async ensureFresh(channel: Channel): Promise<void> {
+		const { now, maxAgeMs } = this.#options;
+		if (channel.finalized || now() - channel.chainReadAt <= maxAgeMs) return;
+		await this.refresh(channel.channelId);
+	}
+
+	/** Reads the channel now and puts what was read into the ledger. */
+	refresh(channelId: Hex): Promise<void> {
+		const running = this.#reading.get(channelId);
+		if (running !== undefined) return running;
+		const reading = this.#refresh(channelId).finally(() => this.#reading.delete(channelId));
+		this.#reading.set(channelId, reading);
+		return reading;
+	}
+
+	/** What the escrow says of a channel now, `undefined` when it has none. */
+	async read(
+		channelId: Hex,
+	): Promise<(ChainState & { payer: Address; payee: Address; token: Address; authorizedSigner: Address }) | undefined> {
+		const { client, escrow } = this.#options;
+		try {
+			const onChain = await readChannel(client, escrow, channelId);
+			if (onChain === undefined) return undefined;
+			const { settled, ...rest } = onChain;
+			return { ...rest, settledOnChain: settled };
+		} catch (cause) {
+			throw new ChainUnavailableError("the chain did not answer", { cause });
+		}
+	}
+
+	async #refresh(channelId: Hex): Promise<void> {
+		const { store, now, onEffects } = this.#options;
+		const askedAt = now();
+		const onChain = await this.read(channelId);
+		if (onChain === undefined) throw new ChainUnavailableError(`the chain no longer knows channel ${channelId}`);
+		const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
+		const chain = { deposit, settledOnChain, closeRequestedAt, finalized };
+		const { value } = await store.transact({ channel: channelId }, ({ channel }) => {
+			// A read that was asked before the newest one answered is old news.
+			if (channel === undefined || channel.chainReadAt > askedAt) return { value: undefined };
+			const step = applyEvent(channel, { type: "chain-observed", chain }, askedAt);
+			return step.ok ? { value: step, writes: { channel: step.channel } } : { value: undefined };
+		});
+		if (value !== undefined) onEffects(channelId, value.effects);
+	}
+}

@@ -1,0 +1,95 @@
+import { LRUCache } from "lru-cache";
+import {
+	assertChallengeSecrets,
+	type Challenge,
+	type ChallengeSecret,
+	type ChargeRequest,
+	createChallenge,
+	decodeRequest,
+	formatTimestamp,
+	isExpired,
+	isOurChallenge,
+	nonceOpaque,
+	parseChargeRequest,
+	parseSessionRequest,
+	type SessionRequest,
+} from "../protocol/index.ts";
+import { type Offer, type Terms, wireRequest } from "./offer.ts";
+
+/** The payment method of all our challenges (draft-evm-charge-00, IANA Considerations). */
+export const METHOD = "evm";
+
+/** Challenges recognised lately: their HMAC and their request need no second look. */
+const RECOGNISED_CHALLENGES = 10_000;
+
+export type ChallengeOptions = Readonly<{
+	/** The first signs, the others still verify (D9). Each at least 32 bytes. */
+	secrets: readonly ChallengeSecret[];
+	terms: Terms;
+	/** How long a challenge can be answered, in seconds. */
+	ttlSeconds: number;
+	/** Fills 16 bytes with randomness. */
+	random: () => Uint8Array;
+}>;
+
+/** A challenge that this server issued, with its request decoded. */
+export type Recognised = Readonly<{ challenge: Challenge; request: SessionRequest | ChargeRequest; expired: boolean }>;
+
+type Decoded = Omit<Recognised, "expired">;
+
+/** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
+export class ChallengeBook {
+	readonly #options: ChallengeOptions;
+	readonly #recognised = new LRUCache<string, Decoded>({ max: RECOGNISED_CHALLENGES });
+
+	/** @throws WeakSecretError when a secret is shorter than 32 bytes */
+	constructor(options: ChallengeOptions) {
+		assertChallengeSecrets(options.secrets);
+		this.#options = options;
+	}
+
+	/** A fresh challenge for one offer, unlike any other (128 random bits). */
+	issue(offer: Offer, nowMs: number): Challenge {
+		const { secrets, terms, ttlSeconds, random } = this.#options;
+		const [secret = ""] = secrets;
+		return createChallenge(secret, {
+			realm: terms.realm,
+			method: METHOD,
+			intent: offer.intent,
+			request: wireRequest(offer, terms),
+			expires: formatTimestamp(nowMs + ttlSeconds * 1_000),
+			opaque: nonceOpaque(random()),
+			...(offer.description !== undefined && { description: offer.description }),
+		});
+	}
+
+	/** The challenge as ours, or `undefined` when it is not: altered, or of another server. */
+	recognise(challenge: Challenge, nowMs: number): Recognised | undefined {
+		const decoded = challenge.method === METHOD ? this.#decode(challenge) : undefined;
+		return decoded && { ...decoded, expired: isExpired(challenge, nowMs) };
+	}
+
+	#decode(challenge: Challenge): Decoded | undefined {
+		const known = this.#recognised.get(challenge.id);
+		if (known !== undefined && isSame(known.challenge, challenge)) return known;
+		if (!isOurChallenge(this.#options.secrets, challenge)) return undefined;
+		const decoded = decodeRequest(challenge);
+		const request = challenge.intent === "charge" ? parseChargeRequest(decoded) : parseSessionRequest(decoded);
+		const recognised = { challenge, request };
+		this.#recognised.set(challenge.id, recognised);
+		return recognised;
+	}
+}
+
+/** All that the HMAC covers is equal; `description` is for people only. */
+function isSame(a: Challenge, b: Challenge): boolean {
+	return (
+		a.realm === b.realm &&
+		a.method === b.method &&
+		a.intent === b.intent &&
+		a.request === b.request &&
+		a.expires === b.expires &&
+		a.digest === b.digest &&
+		a.opaque === b.opaque
+	);
+}

@@ -1,0 +1,69 @@
+import type { Address, Hex } from "viem";
+
+/** What makes a channel this channel: fixed when it opens, hashed into `channelId` (draft-evm-session-00, Channel State). */
+export type ChannelIdentity = Readonly<{
+	channelId: Hex;
+	chainId: number;
+	escrow: Address;
+	payer: Address;
+	payee: Address;
+	token: Address;
+	/** As given at opening; the zero address means the payer signs (D13). */
+	authorizedSigner: Address;
+}>;
+
+/** The part of a channel that the chain decides. Amounts in base units of the token. */
+export type ChainState = Readonly<{
+	deposit: bigint;
+	settledOnChain: bigint;
+	/** Unix seconds of the payer's close request, 0 when there is none. */
+	closeRequestedAt: number;
+	finalized: boolean;
+}>;
+
+/**
+ * One channel as the server keeps it. Amounts are base units of the token.
+ * Invariant I1: `0 <= spent + reserved <= acceptedCumulative <= deposit < 2^128` and `settledOnChain <= deposit`.
+ */
+export type Channel = ChannelIdentity &
+	ChainState &
+	Readonly<{
+		/** Unix milliseconds of the chain state above (D2). */
+		chainReadAt: number;
+		/** Highest voucher accepted, and its signature. */
+		acceptedCumulative: bigint;
+		voucherSignature: Hex;
+		/** Delivered, cumulative. */
+		spent: bigint;
+		/** Promised to requests that have not finished, by the process that runs them. A process that is gone promised nothing. */
+		reservations: Readonly<Record<string, bigint>>;
+		/** Grows when open reservations are abandoned, so that a late capture of an abandoned one is refused. */
+		generation: number;
+		/** Highest amount that stood in a transaction of ours: from then on its signature is public (D7). */
+		publishedCumulative: bigint;
+		/** The challenges under which this channel advanced last, newest first, bounded (D7, D9). */
+		challengeIds: readonly string[];
+		/** The process that is closing it cooperatively, if any: no new voucher and no new reservation meanwhile (D6). */
+		closingBy: string | null;
+		/** Unix milliseconds. */
+		openedAt: number;
+		lastActivityAt: number;
+	}>;
+
+/** What is promised to running requests, by all processes together. */
+export function reserved(channel: Channel): bigint {
+	let sum = 0n;
+	for (const amount of Object.values(channel.reservations)) sum += amount;
+	return sum;
+}
+
+/** What can still be spent: `acceptedCumulative - spent - reserved`. */
+export function available(channel: Channel): bigint {
+	return channel.acceptedCumulative - channel.spent - reserved(channel);
+}
+
+/** What the payee could capture on chain now and has not. */
+export function unsettled(channel: Channel): bigint {
+	const owed = channel.acceptedCumulative - channel.settledOnChain;
+	return channel.finalized || owed < 0n ? 0n : owed;
+}

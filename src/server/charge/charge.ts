@@ -1,0 +1,322 @@
+import type { Hex } from "viem";
+import { type Call, transferWithAuthorizationCall } from "../../escrow/calls.ts";
+import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
+import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
+import {
+	type Challenge,
+	type ChargeAuthorizationPayload,
+	type ChargeReceipt,
+	type ChargeRequest,
+	formatTimestamp,
+	InvalidPayloadError,
+	type Problem,
+	parseChargePayload,
+	problem,
+} from "../../protocol/index.ts";
+import { authorizationDigest, chargeNonce } from "../../voucher/index.ts";
+import { type Admission, type Admitted, type PaidRequest, refused } from "../admission.ts";
+import type { EngineContext } from "../context.ts";
+import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
+import { challengeKey, expiryOf } from "../proofs.ts";
+import type { Screened } from "../screen.ts";
+import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
+
+const PENDING_RETRY_SECONDS = 5;
+
+/**
+ * Answers a charge credential of type `authorization` (draft-evm-charge-00, Authorization Verification and Replay
+ * Protection). The challenge is the replay token: its hash is the authorization's nonce, and it is consumed by the first
+ * payer that pays it. The money moves first; then the request is delivered once, to whoever shows the same credential.
+ */
+export async function admitCharge(
+	context: EngineContext,
+	request: PaidRequest,
+	screened: Screened & { request: ChargeRequest },
+): Promise<Admission> {
+	const { challenge } = screened.credential;
+	if (request.method === "HEAD") return refused(failed("A charge pays for an answer with a body; send GET.").problem);
+	const checked = verify(context, screened);
+	if ("problem" in checked) return refused(checked.problem);
+	const { payload } = checked;
+	const scope = idempotencyScope(request, payload.from);
+	const { externalId } = screened.request;
+	const order: ChargeOrder = { challenge, expired: screened.expired, payload, scope, externalId };
+
+	const before = await look(context, order);
+	if (before !== undefined) return before;
+	const unpaid = await pay(context, order);
+	if (unpaid !== undefined) return unpaid;
+	return claim(context, order);
+}
+
+type ChargeOrder = Readonly<{
+	challenge: Challenge;
+	expired: boolean;
+	payload: ChargeAuthorizationPayload;
+	scope: IdempotencyScope | undefined;
+	externalId: string | undefined;
+}>;
+
+/** The credential's fields against the challenge, then its signature. No chain, no store. */
+function verify(
+	{ terms, verifier, tokenDomain }: EngineContext,
+	{ credential, request }: Screened & { request: ChargeRequest },
+): Readonly<{ payload: ChargeAuthorizationPayload }> | Readonly<{ problem: Problem }> {
+	let payload: ReturnType<typeof parseChargePayload>;
+	try {
+		payload = parseChargePayload(credential.payload);
+	} catch (error) {
+		if (error instanceof InvalidPayloadError) return { problem: problem("malformed-credential", error.message) };
+		throw error;
+	}
+	if (payload.type !== "authorization")
+		return failed(`This server does not take credentials of type "${payload.type}".`);
+	const { from, to, value, validAfter, validBefore, nonce, signature } = payload;
+	if (to !== terms.recipient) return failed("authorization.to is not the recipient.", { to });
+	if (value !== request.amount)
+		return failed("authorization.value is not the amount.", { value, amount: request.amount });
+	if (nonce.toLowerCase() !== chargeNonce(credential.challenge.id, credential.challenge.realm)) {
+		return failed("The nonce is not the challenge's hash.");
+	}
+	const digest = authorizationDigest("transfer", tokenDomain, { from, to, value, validAfter, validBefore, nonce });
+	if (verifier.verifyDigest(from, digest, signature) !== "valid")
+		return failed("The authorization's signature is not the payer's.");
+	return { payload };
+}
+
+function failed(detail: string, extensions: Record<string, unknown> = {}) {
+	return { problem: problem("verification-failed", detail, extensions) };
+}
+
+/** What is known of this credential already: an answer to give again, or a reason to refuse. `undefined`: go on. */
+async function look(context: EngineContext, order: ChargeOrder): Promise<Admission | undefined> {
+	const { value, durable } = await context.store.transact(keysOf(order), (view) => ({
+		value: judge(context, order, view),
+	}));
+	await durable;
+	return value;
+}
+
+function judge(
+	{ store, transactions }: EngineContext,
+	order: ChargeOrder,
+	view: TurnView,
+): Exclude<Admission, Admitted> | undefined {
+	const proof = view.proof(challengeKey(order.challenge));
+	if (proof !== undefined && proof.usedBy !== order.payload.from) return refused(usedProblem());
+	const earlier = earlierAnswer(view.idempotency, order.scope, store);
+	if (earlier !== undefined) return earlier;
+	if (proof === undefined || proof.state === "paid") return undefined;
+	// Paid by a run that ended before it delivered, or on its way to the chain now.
+	if (proof.state === "held" && (store.isGone(proof.owner) || transactions.isUnderWay(chargeKey(purposeOf(order)))))
+		return undefined;
+	return refused(usedProblem());
+}
+
+/** Moves the money, unless an earlier request with this credential has; resolves when that is on disk. */
+async function pay(context: EngineContext, order: ChargeOrder): Promise<Admission | undefined> {
+	const { store, terms, transactions } = context;
+	const purpose = purposeOf(order);
+	const key = chargeKey(purpose);
+	try {
+		const underWay = transactions.join(key);
+		if (underWay !== undefined) {
+			await underWay;
+			return undefined;
+		}
+		const { value: proof } = await store.transact(keysOf(order), (view) => ({
+			value: view.proof(challengeKey(order.challenge)),
+		}));
+		if (proof !== undefined) return undefined;
+		const late = lateProblem(context, order);
+		if (late !== undefined) return refused(late);
+		const call: Call = transferWithAuthorizationCall(terms.currency, order.payload);
+		await transactions.perform({ ...call, key, purpose, record: (entry) => record(context, order, entry) });
+		return undefined;
+	} catch (error) {
+		if (error instanceof ChallengeUsedError) return refused(usedProblem());
+		if (error instanceof TransactionRevertedError) {
+			return refused(problem("verification-failed", "The token refused the transfer: nothing was charged."));
+		}
+		if (error instanceof TransactionPendingError || error instanceof TransactionNotSentError) {
+			const detail = "The payment is not mined yet; send the same request again.";
+			return refused(problem("service-unavailable", detail), PENDING_RETRY_SECONDS);
+		}
+		throw error;
+	}
+}
+
+/** Money is moved only for a challenge and an authorization that are good now. What was paid in time is delivered later, too. */
+function lateProblem({ limits, now }: EngineContext, { expired, payload }: ChargeOrder): Problem | undefined {
+	if (expired) return problem("invalid-challenge", "The challenge has expired; answer a fresh one.");
+	const { validAfter, validBefore } = payload;
+	const nowSeconds = BigInt(Math.floor(now() / 1_000));
+	if (validAfter < nowSeconds && validBefore > nowSeconds + BigInt(limits.authorizationMarginSeconds)) return undefined;
+	const detail = "The authorization is not valid now, or not for long enough.";
+	return problem("verification-failed", detail, { validAfter, validBefore });
+}
+
+/** On disk before the broadcast: the transaction, and that this payer has taken the challenge. */
+async function record({ store, now }: EngineContext, order: ChargeOrder, entry: OutboxEntry): Promise<void> {
+	const key = challengeKey(order.challenge);
+	const { durable } = await store.transact({ proofs: [key] }, (view) => {
+		const proof = view.proof(key);
+		// A second attempt of our own may replace the first; nobody else's.
+		if (proof !== undefined && !(proof.state === "held" && proof.usedBy === order.payload.from))
+			throw new ChallengeUsedError();
+		return {
+			value: undefined,
+			writes: { outbox: [entry], proofs: { [key]: proofOf(order, "held", store.owner, entry.hash, now()) } },
+		};
+	});
+	await durable;
+}
+
+/** Takes the paid credential for this request alone, and lets it be delivered. */
+async function claim(context: EngineContext, order: ChargeOrder): Promise<Admission> {
+	const { store, limits, now } = context;
+	const key = challengeKey(order.challenge);
+	const { value, durable } = await store.transact(
+		keysOf(order),
+		(view): Turn<Exclude<Admission, Admitted> | Readonly<{ kind: "claimed"; txHash: Hex }>> => {
+			const refusal = judge(context, order, view);
+			if (refusal !== undefined) return { value: refusal };
+			const proof = view.proof(key);
+			if (proof?.reference === undefined)
+				return { value: refused(problem("verification-failed", "The transfer did not arrive.")) };
+			const txHash = proof.reference as Hex;
+			return {
+				value: { kind: "claimed", txHash },
+				writes: {
+					proofs: { [key]: proofOf(order, "held", store.owner, txHash, now()) },
+					...(order.scope && {
+						idempotency: {
+							...order.scope,
+							state: "running",
+							owner: store.owner,
+							expiresAt: now() + limits.idempotencyTtlMs,
+						},
+					}),
+				},
+			};
+		},
+	);
+	await durable;
+	return value.kind === "claimed" ? admitted(context, order, value.txHash) : value;
+}
+
+function admitted(context: EngineContext, order: ChargeOrder, txHash: Hex): Admitted {
+	let ended = false;
+	return {
+		kind: "admitted",
+		payment: { intent: "charge", amount: order.payload.value, payer: order.payload.from, txHash },
+		async capture(response) {
+			if (ended) throw new Error("this payment was captured or released already");
+			ended = true;
+			const receipt = chargeReceipt(context, order, txHash);
+			await end(context, order, txHash, "used", response(receipt));
+			return { kind: "captured", receipt };
+		},
+		async release() {
+			if (ended) return;
+			ended = true;
+			// The money has moved: the same credential may be sent again until it is delivered.
+			await end(context, order, txHash, "paid");
+		},
+	};
+}
+
+async function end(
+	{ store, limits, now }: EngineContext,
+	order: ChargeOrder,
+	txHash: Hex,
+	state: "used" | "paid",
+	response?: StoredResponse,
+): Promise<void> {
+	const { scope } = order;
+	const { durable } = await store.transact(keysOf(order), () => {
+		const done = scope &&
+			response && {
+				...scope,
+				state: "done" as const,
+				owner: store.owner,
+				response,
+				expiresAt: now() + limits.idempotencyTtlMs,
+			};
+		return {
+			value: undefined,
+			writes: {
+				proofs: { [challengeKey(order.challenge)]: proofOf(order, state, store.owner, txHash, now()) },
+				...(scope && { idempotency: done ?? null }),
+			},
+		};
+	});
+	await durable;
+}
+
+/** One transaction per challenge at a time. */
+export function chargeKey({ challengeId }: Readonly<Record<string, string>>): string {
+	return `charge:${challengeId}`;
+}
+
+function purposeOf({ challenge, payload }: ChargeOrder): TransactionPurpose {
+	const { from, to, value, nonce } = payload;
+	return {
+		kind: "charge",
+		challengeId: challenge.id,
+		challengeExpiresAt: String(expiryOf(challenge, 0)),
+		from,
+		to,
+		value: String(value),
+		nonce,
+	};
+}
+
+function proofOf(
+	order: ChargeOrder,
+	state: ProofRecord["state"],
+	owner: string,
+	txHash: Hex,
+	now: number,
+): ProofRecord {
+	const key = challengeKey(order.challenge);
+	return {
+		key,
+		state,
+		owner,
+		usedBy: order.payload.from,
+		reference: txHash,
+		expiresAt: state === "paid" ? null : expiryOf(order.challenge, now),
+	};
+}
+
+function keysOf({ challenge, scope }: ChargeOrder) {
+	return { proofs: [challengeKey(challenge)], ...(scope && { idempotency: scope.key }) };
+}
+
+/** draft-evm-charge-00, Receipt Generation. */
+function chargeReceipt(
+	{ terms, now }: EngineContext,
+	{ challenge, externalId }: ChargeOrder,
+	txHash: Hex,
+): ChargeReceipt {
+	return {
+		method: "evm",
+		intent: "charge",
+		status: "success",
+		timestamp: formatTimestamp(now()),
+		challengeId: challenge.id,
+		reference: txHash,
+		chainId: terms.chainId,
+		...(externalId !== undefined && { externalId }),
+	};
+}
+
+function usedProblem(): Problem {
+	return problem("invalid-challenge", "This challenge was paid and answered already; ask for a fresh one.");
+}
+
+class ChallengeUsedError extends Error {
+	override readonly name = "ChallengeUsedError";
+	readonly code = "CHALLENGE_USED";
+}

@@ -1,0 +1,390 @@
+/**
+ * All rules about money, once: a pure state machine, `(channel, event, now) -> channel' + effects | problem`.
+ * No I/O, no clock, no randomness. Signatures are verified before an event gets here (I3).
+ *
+ * Sources: draft-evm-session-00 "Voucher Verification", "Server-Side Accounting", "Cooperative Close"; D1, D3, D4, D6,
+ * D7, D10, D12 of docs/design.md. Invariants I1, I2, I6, I7 and I8 are kept here.
+ */
+import type { Hex } from "viem";
+import { type Problem, problem } from "../protocol/index.ts";
+import { available, type ChainState, type Channel, type ChannelIdentity, reserved } from "./channel.ts";
+
+/** How many challenges a channel remembers having advanced with. An older one only loses the right to reuse stale vouchers. */
+const REMEMBERED_CHALLENGES = 16;
+
+/** A voucher whose signature was verified. */
+export type VerifiedVoucher = Readonly<{ cumulativeAmount: bigint; signature: Hex; challengeId: string }>;
+
+/** A promise to one running request: the right to capture up to `amount` once. */
+export type Reservation = Readonly<{ owner: string; generation: number; amount: bigint }>;
+
+export type LedgerEvent =
+	/** The chain shows the channel as funded and its first voucher is good. Only for an unknown channel. */
+	| Readonly<{
+			type: "opened";
+			identity: ChannelIdentity;
+			chain: ChainState;
+			voucher: VerifiedVoucher;
+			minimum: bigint;
+	  }>
+	/** A voucher arrived. Stale and equal ones change nothing and are no problem. */
+	| Readonly<{ type: "voucher"; voucher: VerifiedVoucher; minVoucherDelta: bigint }>
+	/** A request wants `amount` held for it; `voucher` is the one it came with. */
+	| Readonly<{
+			type: "reserve";
+			amount: bigint;
+			owner: string;
+			voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId">;
+			minVoucherDelta: bigint;
+	  }>
+	/** The request was served and cost `used`; the rest of its reservation is free again. */
+	| Readonly<{ type: "capture"; reservation: Reservation; used: bigint }>
+	/** The request failed or was aborted: it costs nothing (I7). */
+	| Readonly<{ type: "release"; reservation: Reservation }>
+	/** These processes are gone, and with them what they had promised: nothing of it was captured. */
+	| Readonly<{ type: "recovered"; gone: readonly string[] }>
+	/** The chain was read, or an event of the escrow arrived. */
+	| Readonly<{ type: "chain-observed"; chain: ChainState }>
+	/** The client asked to close: no new vouchers and reservations from here on (D6). */
+	| Readonly<{ type: "close-begun"; owner: string; voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId"> }>
+	/** A restart found a close of ours on its way to the chain. */
+	| Readonly<{ type: "close-resumed"; owner: string }>
+	/** The drain is over: what is still open is abandoned, `cumulativeAmount` is going to be published. */
+	| Readonly<{ type: "close-decided"; cumulativeAmount: bigint; signature: Hex }>
+	/** The close did not happen; the channel takes vouchers again. */
+	| Readonly<{ type: "close-failed" }>;
+
+/** What the shell around the ledger has to do after the new state is stored. */
+export type Effect =
+	/** Nothing is running on a closing channel: the close can go on. */
+	| "drained"
+	/** The payer asked the chain to close: what is owed has to be settled within the grace period (I9). */
+	| "close-requested"
+	/** The channel is finalized on chain. */
+	| "closed";
+
+export type Transition =
+	| Readonly<{ ok: true; channel: Channel; effects: readonly Effect[] }>
+	| Readonly<{ ok: false; problem: Problem }>;
+
+/** The chain shows less than it showed before: a reorganization or a lying RPC. Nothing is sold on such a channel (I10). */
+export class ChainRegressionError extends Error {
+	override readonly name = "ChainRegressionError";
+	readonly code = "CHAIN_REGRESSION";
+	readonly channelId: Hex;
+	constructor(channel: Channel, chain: ChainState) {
+		super(
+			`channel ${channel.channelId}: the chain shows deposit ${chain.deposit} and settled ${chain.settledOnChain}, ` +
+				`less than what was relied on (deposit ${channel.deposit}, settled ${channel.settledOnChain}); wait for the chain to recover`,
+		);
+		this.channelId = channel.channelId;
+	}
+}
+
+/**
+ * Applies one event to one channel.
+ *
+ * @param channel the channel, or `undefined` for the `opened` event
+ * @param now Unix milliseconds
+ * @throws ChainRegressionError when the chain went back behind what was relied on
+ * @example
+ * const step = applyEvent(channel, { type: "chain-observed", chain }, Date.now());
+ * if (!step.ok) return refuse(step.problem);
+ */
+export function applyEvent(channel: Channel | undefined, event: LedgerEvent, now: number): Transition {
+	if (event.type === "opened") return opened(channel, event, now);
+	if (channel === undefined) return refuse(problem("session/channel-not-found", "No such channel is open here."));
+	switch (event.type) {
+		case "voucher":
+			return acceptVoucher(channel, event, now);
+		case "reserve":
+			return reserve(channel, event, now);
+		case "capture":
+			return capture(channel, event, now);
+		case "release":
+			return release(channel, event.reservation);
+		case "recovered":
+			return recovered(channel, event.gone);
+		case "chain-observed":
+			return observeChain(channel, event.chain, now);
+		case "close-begun":
+			return beginClose(channel, event, now);
+		case "close-resumed":
+			return done({ ...channel, closingBy: event.owner });
+		case "close-decided":
+			return decideClose(channel, event, now);
+		case "close-failed":
+			return done({ ...channel, closingBy: null });
+	}
+}
+
+/**
+ * The amount and voucher a cooperative close captures (D6, I8): below `spent` the highest accepted voucher, otherwise
+ * the client's own. The client's amount must not exceed the deposit.
+ */
+export function closingVoucher(channel: Channel, client: Pick<VerifiedVoucher, "cumulativeAmount" | "signature">) {
+	if (client.cumulativeAmount >= channel.spent) return client;
+	return { cumulativeAmount: channel.acceptedCumulative, signature: channel.voucherSignature };
+}
+
+/** The least the next voucher has to say so that `amount` more can be delivered (D3). */
+export function requiredCumulative(channel: Channel, amount: bigint, minVoucherDelta: bigint): bigint {
+	const needed = channel.spent + reserved(channel) + amount;
+	return max(needed, min(channel.acceptedCumulative + minVoucherDelta, channel.deposit));
+}
+
+function opened(
+	channel: Channel | undefined,
+	{ identity, chain, voucher, minimum }: Extract<LedgerEvent, { type: "opened" }>,
+	now: number,
+): Transition {
+	if (channel !== undefined) throw new Error(`channel ${channel.channelId} is open already`);
+	const unusable = closedProblem({ ...identity, ...chain, closingBy: null });
+	if (unusable) return refuse(unusable);
+	if (chain.deposit - chain.settledOnChain < minimum) {
+		return refuse(
+			problem("session/insufficient-balance", "The deposit does not cover the price of one unit.", {
+				channelId: identity.channelId,
+				deposit: chain.deposit,
+				required: minimum,
+			}),
+		);
+	}
+	const excess = depositProblem(identity.channelId, voucher.cumulativeAmount, chain.deposit);
+	if (excess) return refuse(excess);
+	const floor = max(chain.settledOnChain, voucher.cumulativeAmount);
+	return done({
+		...identity,
+		...chain,
+		chainReadAt: now,
+		acceptedCumulative: floor,
+		voucherSignature: voucher.signature,
+		spent: chain.settledOnChain,
+		reservations: {},
+		generation: 0,
+		publishedCumulative: chain.settledOnChain,
+		challengeIds: [voucher.challengeId],
+		closingBy: null,
+		openedAt: now,
+		lastActivityAt: now,
+	});
+}
+
+function acceptVoucher(
+	channel: Channel,
+	{ voucher, minVoucherDelta }: Extract<LedgerEvent, { type: "voucher" }>,
+	now: number,
+): Transition {
+	const unusable = closedProblem(channel);
+	if (unusable) return refuse(unusable);
+	const { cumulativeAmount, signature, challengeId } = voucher;
+	if (cumulativeAmount <= channel.acceptedCumulative) return done(channel);
+
+	const excess = depositProblem(channel.channelId, cumulativeAmount, channel.deposit);
+	if (excess) return refuse(excess);
+	const delta = cumulativeAmount - channel.acceptedCumulative;
+	const exempt = channel.acceptedCumulative === 0n || cumulativeAmount === channel.deposit; // D4
+	if (delta < minVoucherDelta && !exempt) {
+		return refuse(
+			problem("session/delta-too-small", "The voucher raises the amount by less than minVoucherDelta.", {
+				channelId: channel.channelId,
+				acceptedCumulative: channel.acceptedCumulative,
+				requiredCumulative: requiredCumulative(channel, 0n, minVoucherDelta),
+				minVoucherDelta,
+			}),
+		);
+	}
+	return done({
+		...channel,
+		acceptedCumulative: cumulativeAmount,
+		voucherSignature: signature,
+		challengeIds: remember(channel.challengeIds, challengeId),
+		lastActivityAt: now,
+	});
+}
+
+function reserve(
+	channel: Channel,
+	{ amount, owner, voucher, minVoucherDelta }: Extract<LedgerEvent, { type: "reserve" }>,
+	now: number,
+): Transition {
+	const unusable = closedProblem(channel);
+	if (unusable) return refuse(unusable);
+	const required = requiredCumulative(channel, amount, minVoucherDelta);
+	if (isStrangers(channel, voucher)) {
+		return refuse(publicVoucherProblem(channel, max(required, channel.acceptedCumulative + 1n)));
+	}
+	if (available(channel) < amount) {
+		return refuse(insufficientProblem(channel, required, "The accepted voucher does not cover the price."));
+	}
+	const reservations = { ...channel.reservations, [owner]: (channel.reservations[owner] ?? 0n) + amount };
+	return done({ ...channel, reservations, lastActivityAt: now });
+}
+
+function capture(
+	channel: Channel,
+	{ reservation, used }: Extract<LedgerEvent, { type: "capture" }>,
+	now: number,
+): Transition {
+	if (used < 0n || used > reservation.amount) throw new RangeError("a capture is at most its reservation");
+	if (!holds(channel, reservation)) {
+		return refuse(
+			problem("session/channel-closing", "The channel was closed before this request was served; it cost nothing.", {
+				channelId: channel.channelId,
+			}),
+		);
+	}
+	const next = withoutReservation(channel, reservation);
+	return done({ ...next, spent: channel.spent + used, lastActivityAt: now }, drained(next));
+}
+
+function release(channel: Channel, reservation: Reservation): Transition {
+	if (!holds(channel, reservation)) return done(channel);
+	const next = withoutReservation(channel, reservation);
+	return done(next, drained(next));
+}
+
+function recovered(channel: Channel, gone: readonly string[]): Transition {
+	const held = Object.entries(channel.reservations);
+	const left = held.filter(([owner]) => !gone.includes(owner));
+	const abandoned = channel.closingBy !== null && gone.includes(channel.closingBy);
+	if (left.length === held.length && !abandoned) return done(channel);
+	return done({ ...channel, reservations: Object.fromEntries(left), ...(abandoned && { closingBy: null }) });
+}
+
+function observeChain(channel: Channel, chain: ChainState, now: number): Transition {
+	const wentBack =
+		chain.deposit < channel.acceptedCumulative ||
+		chain.settledOnChain < channel.settledOnChain ||
+		(channel.finalized && !chain.finalized);
+	if (wentBack) throw new ChainRegressionError(channel, chain);
+	// D10: a store behind the chain catches up. What was captured there had been accepted and delivered.
+	const behind = chain.settledOnChain > channel.acceptedCumulative;
+	const abandoned = { reservations: {}, generation: channel.generation + 1 };
+	const next: Channel = {
+		...channel,
+		...chain,
+		chainReadAt: now,
+		publishedCumulative: max(channel.publishedCumulative, chain.settledOnChain),
+		...(behind && { acceptedCumulative: chain.settledOnChain, spent: chain.settledOnChain, ...abandoned }),
+		...(chain.finalized && { closingBy: null, ...abandoned }),
+	};
+	const effects: Effect[] = [];
+	if (chain.closeRequestedAt !== 0 && channel.closeRequestedAt === 0) effects.push("close-requested");
+	if (chain.finalized && !channel.finalized) effects.push("closed");
+	return done(next, effects);
+}
+
+function beginClose(
+	channel: Channel,
+	{ owner, voucher }: Extract<LedgerEvent, { type: "close-begun" }>,
+	now: number,
+): Transition {
+	if (channel.finalized) return refuse(finalizedProblem(channel.channelId));
+	const excess = depositProblem(channel.channelId, voucher.cumulativeAmount, channel.deposit);
+	if (excess) return refuse(excess);
+	if (isStrangers(channel, voucher)) return refuse(publicVoucherProblem(channel, channel.acceptedCumulative + 1n));
+	const next: Channel = { ...channel, closingBy: owner, lastActivityAt: now };
+	return done(next, drained(next));
+}
+
+function decideClose(
+	channel: Channel,
+	{ cumulativeAmount, signature }: Extract<LedgerEvent, { type: "close-decided" }>,
+	now: number,
+): Transition {
+	if (channel.closingBy === null) throw new Error(`channel ${channel.channelId}: close-begun comes first`);
+	const excess = depositProblem(channel.channelId, cumulativeAmount, channel.deposit);
+	if (excess) return refuse(excess);
+	if (cumulativeAmount < channel.spent)
+		throw new Error(`channel ${channel.channelId}: a close never captures less than spent`);
+	const higher = cumulativeAmount > channel.acceptedCumulative;
+	return done({
+		...channel,
+		...(higher && { acceptedCumulative: cumulativeAmount, voucherSignature: signature }),
+		publishedCumulative: max(channel.publishedCumulative, cumulativeAmount),
+		reservations: {},
+		generation: channel.generation + 1,
+		lastActivityAt: now,
+	});
+}
+
+/** D7: a signature that stood in a transaction is public, so it only counts where its owner has shown itself before. */
+function isStrangers(channel: Channel, voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId">): boolean {
+	return voucher.cumulativeAmount <= channel.publishedCumulative && !channel.challengeIds.includes(voucher.challengeId);
+}
+
+function publicVoucherProblem(channel: Channel, required: bigint): Problem {
+	return insufficientProblem(channel, required, "This voucher was published on chain already; sign a higher one.");
+}
+
+function insufficientProblem(channel: Channel, required: bigint, detail: string): Problem {
+	return problem("session/insufficient-balance", detail, {
+		channelId: channel.channelId,
+		requiredCumulative: required,
+		acceptedCumulative: channel.acceptedCumulative,
+		deposit: channel.deposit,
+	});
+}
+
+/** Why this channel takes no vouchers, if so (draft: Voucher Verification step 1; D1). */
+function closedProblem(
+	channel: Pick<Channel, "channelId" | "finalized" | "closeRequestedAt" | "closingBy">,
+): Problem | undefined {
+	if (channel.finalized) return finalizedProblem(channel.channelId);
+	if (channel.closeRequestedAt === 0 && channel.closingBy === null) return undefined;
+	return problem("session/channel-closing", "A close of this channel is pending: it takes no new vouchers.", {
+		channelId: channel.channelId,
+		closeRequestedAt: channel.closeRequestedAt,
+	});
+}
+
+function finalizedProblem(channelId: Hex): Problem {
+	return problem("session/channel-finalized", "This channel is closed for ever; open a new one with a new salt.", {
+		channelId,
+	});
+}
+
+function depositProblem(channelId: Hex, cumulativeAmount: bigint, deposit: bigint): Problem | undefined {
+	if (cumulativeAmount <= deposit) return undefined;
+	return problem("session/amount-exceeds-deposit", "The voucher exceeds the channel's deposit; top up first.", {
+		channelId,
+		cumulativeAmount,
+		deposit,
+	});
+}
+
+function holds(channel: Channel, { owner, generation, amount }: Reservation): boolean {
+	return generation === channel.generation && (channel.reservations[owner] ?? 0n) >= amount;
+}
+
+function withoutReservation(channel: Channel, { owner, amount }: Reservation): Channel {
+	const { [owner]: held = 0n, ...others } = channel.reservations;
+	const left = held - amount;
+	return { ...channel, reservations: left > 0n ? { ...others, [owner]: left } : others };
+}
+
+function drained(channel: Channel): readonly Effect[] {
+	return channel.closingBy !== null && reserved(channel) === 0n ? ["drained"] : [];
+}
+
+function remember(challengeIds: readonly string[], challengeId: string): readonly string[] {
+	if (challengeIds[0] === challengeId) return challengeIds;
+	return [challengeId, ...challengeIds.filter((id) => id !== challengeId)].slice(0, REMEMBERED_CHALLENGES);
+}
+
+function done(channel: Channel, effects: readonly Effect[] = []): Transition {
+	return { ok: true, channel, effects };
+}
+
+function refuse(cause: Problem): Transition {
+	return { ok: false, problem: cause };
+}
+
+function max(a: bigint, b: bigint): bigint {
+	return a > b ? a : b;
+}
+
+function min(a: bigint, b: bigint): bigint {
+	return a < b ? a : b;
+}

@@ -1,0 +1,103 @@
+import type { LocalAccount, PublicClient } from "viem";
+import { z } from "zod";
+import type { ChallengeSecret } from "../protocol/index.ts";
+import type { EngineLog, Limits } from "./context.ts";
+import type { ChannelStore } from "./store/store.ts";
+
+/** What a server that wants to be paid has to say, and what it may. Amounts in base units of the token. */
+export type EngineOptions = Readonly<{
+	/** Protection space of the challenges, for example the API's host name. */
+	realm: string;
+	/** A client of the chain the escrow is on. */
+	client: PublicClient;
+	chainId: number;
+	/** The `PaymentChannelEscrow` and the ERC-20 token that are used. */
+	escrow: string;
+	currency: string;
+	/** The payee: receives the money, signs and pays for `open`, `close` and charges. */
+	account: LocalAccount;
+	/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
+	secrets: readonly ChallengeSecret[];
+	/** Where channels are kept; see `LevelStore.open`. */
+	store: ChannelStore;
+	/** Whether the server sends and pays for `open` (default true): the token must have ERC-3009. */
+	feePayer?: boolean;
+	/** The least a voucher must add (default 0: any). */
+	minVoucherDelta?: bigint;
+	limits?: Partial<Limits>;
+	log?: EngineLog;
+	/** Unix milliseconds; default `Date.now`. */
+	now?: () => number;
+	/** 16 fresh random bytes; default the platform's generator. */
+	random?: () => Uint8Array;
+	/** How often the sender looks for a receipt, in ms (default 1,000). */
+	receiptPollMs?: number;
+}>;
+
+/** An option is missing or wrong; the message says which and what to change. */
+export class EngineOptionsError extends Error {
+	override readonly name = "EngineOptionsError";
+	readonly code = "ENGINE_OPTIONS";
+}
+
+const DEFAULT_LIMITS: Limits = {
+	challengeTtlSeconds: 300,
+	maxChainStateAgeMs: 15_000,
+	drainDeadlineMs: 10_000,
+	transactionTimeoutMs: 60_000,
+	idempotencyTtlMs: 24 * 3_600_000,
+	maxReplayBytes: 65_536,
+	minSponsoredDeposit: 0n,
+	authorizationMarginSeconds: 5,
+};
+
+const positive = z.number().int().positive();
+const limitsSchema = z.strictObject({
+	challengeTtlSeconds: positive.max(86_400),
+	maxChainStateAgeMs: positive,
+	drainDeadlineMs: z.number().int().nonnegative().max(600_000),
+	transactionTimeoutMs: positive.max(3_600_000),
+	idempotencyTtlMs: positive,
+	maxReplayBytes: z.number().int().nonnegative().max(16_777_216),
+	minSponsoredDeposit: z.bigint().nonnegative(),
+	authorizationMarginSeconds: z.number().int().nonnegative(),
+});
+
+const addressSchema = z
+	.string()
+	.regex(/^0x[0-9a-fA-F]{40}$/, "must be an address: 0x and 40 hex digits")
+	.transform((text) => text.toLowerCase() as `0x${string}`);
+
+const optionsSchema = z.object({
+	realm: z.string().min(1, "must not be empty"),
+	chainId: positive,
+	escrow: addressSchema,
+	currency: addressSchema,
+	feePayer: z.boolean().default(true),
+	minVoucherDelta: z.bigint().nonnegative().default(0n),
+});
+
+/** The checked options, with every default filled in. */
+export type Settings = z.output<typeof optionsSchema> & Readonly<{ limits: Limits }>;
+
+/** @throws EngineOptionsError naming the option */
+export function checkOptions(options: EngineOptions): Settings {
+	const limits = check(limitsSchema, { ...DEFAULT_LIMITS, ...options.limits }, "limits.");
+	return { ...check(optionsSchema, options, ""), limits };
+}
+
+function check<Schema extends z.ZodType>(schema: Schema, value: unknown, prefix: string): z.output<Schema> {
+	const parsed = schema.safeParse(value);
+	if (parsed.success) return parsed.data;
+	const [issue] = parsed.error.issues;
+	throw new EngineOptionsError(`option ${prefix}${issue?.path.join(".") ?? ""} ${issue?.message ?? "is invalid"}`);
+}
+
+/** D2: a close request must be noticed long before its grace period is over. */
+export function checkAgainstGrace({ maxChainStateAgeMs }: Limits, closeGraceSeconds: number): void {
+	const largest = (closeGraceSeconds * 1_000) / 20;
+	if (maxChainStateAgeMs <= largest) return;
+	throw new EngineOptionsError(
+		`option limits.maxChainStateAgeMs must be at most ${largest}: a twentieth of the escrow's grace period`,
+	);
+}

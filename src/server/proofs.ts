@@ -1,0 +1,42 @@
+import type { Hex } from "viem";
+import { type Challenge, type Problem, parseTimestamp, problem } from "../protocol/index.ts";
+import { sha256 } from "./idempotency.ts";
+import type { ChannelStore, ProofRecord } from "./store/store.ts";
+
+/** How long a proof outlives its challenge's expiry: clocks differ a little. */
+const EXPIRY_MARGIN_MS = 60_000;
+
+/** Who may use a challenge: the first channel or payer that did (D9). */
+export function challengeKey({ id }: Pick<Challenge, "id">): string {
+	return `challenge:${id}`;
+}
+
+/** A credential, byte for byte, as sent (D7). Only its hash is kept. */
+export function credentialKey(authorization: string): string {
+	return `credential:${sha256(authorization)}`;
+}
+
+/** A funding event of the escrow, credited once (D12). */
+export function fundingKey(chainId: number, transactionHash: Hex, logIndex: number): string {
+	return `funding:${chainId}:${transactionHash}:${logIndex}`;
+}
+
+/** When a proof tied to this challenge may be forgotten: when the challenge itself is refused. */
+export function expiryOf(challenge: Pick<Challenge, "expires">, now: number): number {
+	return (parseTimestamp(challenge.expires ?? "") ?? now) + EXPIRY_MARGIN_MS;
+}
+
+/** The record that gives a challenge to `usedBy` and nobody else. */
+export function consumeChallenge(
+	challenge: Pick<Challenge, "id" | "expires">,
+	usedBy: string,
+	store: Pick<ChannelStore, "owner">,
+	now: number,
+): Record<string, ProofRecord> {
+	const key = challengeKey(challenge);
+	return { [key]: { key, state: "used", owner: store.owner, usedBy, expiresAt: expiryOf(challenge, now) } };
+}
+
+export function foreignChallengeProblem(): Problem {
+	return problem("session/challenge-not-found", "This challenge was answered by another channel; use a fresh one.");
+}

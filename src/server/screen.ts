@@ -1,0 +1,62 @@
+import {
+	type ChargeRequest,
+	type Credential,
+	MalformedCredentialError,
+	parseCredential,
+	paymentCredentials,
+	problem,
+	type SessionRequest,
+} from "../protocol/index.ts";
+import { type PaidRequest, type Refused, refused } from "./admission.ts";
+import type { ChallengeBook } from "./challenges.ts";
+import { idempotencyKeyProblem } from "./idempotency.ts";
+import { matchOffer, type Offer, type Terms } from "./offer.ts";
+import { credentialKey } from "./proofs.ts";
+
+/** A credential that answers a challenge of ours for this route. Its signatures are not looked at yet. */
+export type Screened = Readonly<{
+	kind: "screened";
+	credential: Credential;
+	/** The challenge's request, decoded. */
+	request: SessionRequest | ChargeRequest;
+	/** The challenge has expired: it can still fetch what was paid with it in time, nothing else. */
+	expired: boolean;
+	offer: Offer;
+	credentialKey: string;
+}>;
+
+/**
+ * The first steps of a paid request, all cheap and without I/O: is there exactly one credential, can it be read, was its
+ * challenge ours and for this route? (draft-httpauth-payment-00, Status Codes; D9, D18)
+ */
+export function screen(
+	{ offers, authorization, idempotencyKey }: Pick<PaidRequest, "offers" | "authorization" | "idempotencyKey">,
+	terms: Terms,
+	challenges: ChallengeBook,
+	nowMs: number,
+): Screened | Refused {
+	const [header, second] = paymentCredentials(authorization);
+	if (header === undefined) return refused(problem("payment-required", "This resource has to be paid for."));
+	if (second !== undefined) return refused(problem("bad-request", "Send one Payment credential, not several."));
+	const badKey = idempotencyKeyProblem(idempotencyKey);
+	if (badKey !== undefined) return refused(badKey);
+
+	let credential: Credential;
+	try {
+		credential = parseCredential(header);
+	} catch (error) {
+		if (error instanceof MalformedCredentialError) return refused(problem("malformed-credential", error.message));
+		throw error;
+	}
+	const { challenge } = credential;
+	const recognised = challenges.recognise(challenge, nowMs);
+	const offer = recognised && matchOffer(offers, terms, challenge, recognised.request);
+	const isSession = challenge.intent === "session";
+	// A charge paid in time is still delivered when its challenge has expired; `admitCharge` decides.
+	if (recognised === undefined || offer === undefined || (isSession && recognised.expired)) {
+		const name = isSession ? "session/challenge-not-found" : "invalid-challenge";
+		return refused(problem(name, "The challenge is unknown, expired, or not for this resource; answer the fresh one."));
+	}
+	const { request, expired } = recognised;
+	return { kind: "screened", credential, request, expired, offer, credentialKey: credentialKey(header) };
+}

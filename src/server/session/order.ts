@@ -1,0 +1,17 @@
+import { type Problem, problem, type SessionPayload, type SessionRequest } from "../../protocol/index.ts";
+import type { PaidRequest } from "../admission.ts";
+import type { Offer } from "../offer.ts";
+import type { Screened } from "../screen.ts";
+
+/** A session credential on its way: recognised, offer found, payload parsed. */
+export type SessionOrder<Payload extends SessionPayload = SessionPayload> = Readonly<{
+	request: PaidRequest;
+	offer: Offer;
+	screened: Screened & { request: SessionRequest };
+	payload: Payload;
+}>;
+
+/** For what the drafts have and this version has not. */
+export function unsupportedProblem(what: string): Problem {
+	return problem("method-unsupported", `This server does not take ${what}.`);
+}

@@ -1,0 +1,44 @@
+import type { Hex } from "viem";
+import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
+import { type ProblemName, problem } from "../../protocol/index.ts";
+import { type Refused, refused } from "../admission.ts";
+import { foreignChallengeProblem } from "../proofs.ts";
+
+/** Seconds after which a client may ask again for a transaction's outcome. */
+const PENDING_RETRY_SECONDS = 5;
+
+/** Revert reasons that have a problem of their own (draft-evm-session-00, Error Responses); all others are `transaction-reverted`. */
+const PROBLEM_OF_REASON: Readonly<Record<string, ProblemName>> = {
+	AmountExceedsDeposit: "session/amount-exceeds-deposit",
+	ChannelNotFound: "session/channel-not-found",
+	ChannelFinalized: "session/channel-finalized",
+	InvalidSignature: "session/invalid-signature",
+	ERC20InsufficientBalance: "session/insufficient-balance",
+	ERC20InsufficientAllowance: "session/insufficient-balance",
+};
+
+/**
+ * The refusal for a transaction of a session that did not go through. The contract's own error never reaches the wire.
+ *
+ * @throws the error itself when it is not about a transaction's outcome
+ */
+export function revertedProblem(error: unknown, channelId: Hex): Refused {
+	if (error instanceof TransactionRevertedError) {
+		const name = PROBLEM_OF_REASON[error.reason] ?? "session/transaction-reverted";
+		return refused(
+			problem(name, "The transaction reverted: nothing changed on chain.", { channelId, hash: error.hash }),
+		);
+	}
+	if (error instanceof TransactionPendingError) {
+		const detail = "The transaction is not mined yet; send the same request again.";
+		return refused(problem("service-unavailable", detail, { channelId, hash: error.hash }), PENDING_RETRY_SECONDS);
+	}
+	if (error instanceof TransactionNotSentError) {
+		return refused(
+			problem("service-unavailable", "The transaction could not be sent; nothing changed.", { channelId }),
+			PENDING_RETRY_SECONDS,
+		);
+	}
+	if (error instanceof Error && error.name === "ChallengeTakenError") return refused(foreignChallengeProblem());
+	throw error;
+}

@@ -1,0 +1,42 @@
+import {
+	InvalidPayloadError,
+	parseSessionPayload,
+	problem,
+	type SessionPayload,
+	type SessionRequest,
+} from "../../protocol/index.ts";
+import { type Admission, type PaidRequest, refused } from "../admission.ts";
+import type { EngineContext } from "../context.ts";
+import type { Screened } from "../screen.ts";
+import { close } from "./close.ts";
+import { open } from "./open.ts";
+import { unsupportedProblem } from "./order.ts";
+import { voucher } from "./voucher.ts";
+
+/** Answers a session credential by its action (draft-evm-session-00, Payload Actions). */
+export async function admitSession(
+	context: EngineContext,
+	request: PaidRequest,
+	screened: Screened & { request: SessionRequest },
+): Promise<Admission> {
+	let payload: SessionPayload;
+	try {
+		payload = parseSessionPayload(screened.credential.payload);
+	} catch (error) {
+		if (error instanceof InvalidPayloadError) return refused(problem("bad-request", error.message));
+		throw error;
+	}
+	const order = { request, offer: screened.offer, screened };
+	switch (payload.action) {
+		case "voucher":
+			return payload.deposit === undefined
+				? voucher(context, { ...order, payload })
+				: refused(unsupportedProblem("a voucher merged with a deposit"));
+		case "open":
+			return open(context, { ...order, payload });
+		case "close":
+			return close(context, { ...order, payload });
+		case "topUp":
+			return refused(unsupportedProblem('action "topUp"'));
+	}
+}

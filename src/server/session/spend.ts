@@ -1,0 +1,211 @@
+import type { Hex } from "viem";
+import { type Challenge, type Problem, problem, type SessionReceipt } from "../../protocol/index.ts";
+import { type Admission, type Admitted, type Captured, type PaidRequest, type Refused, refused } from "../admission.ts";
+import type { Channel } from "../channel.ts";
+import type { EngineContext } from "../context.ts";
+import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
+import { applyEvent, type Effect, type Reservation, requiredCumulative, type VerifiedVoucher } from "../ledger.ts";
+import type { Offer } from "../offer.ts";
+import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
+import { withoutTheGone } from "./current.ts";
+import { sessionReceipt } from "./receipt.ts";
+
+/** A voucher whose signature is verified, on a channel whose chain state is fresh, and the request it came with. */
+export type Spend = Readonly<{
+	request: PaidRequest;
+	offer: Offer;
+	challenge: Challenge;
+	channelId: Hex;
+	voucher: Omit<VerifiedVoucher, "challengeId">;
+	/** Names the credential byte for byte (D7). */
+	credentialKey: string;
+	/** `HEAD`, or an open whose voucher does not cover the price: the receipt is the answer (D11). */
+	management: "always" | "when-not-covered" | "never";
+}>;
+
+/**
+ * Takes a verified voucher and promises its price to the request, in one turn on the channel
+ * (draft-evm-session-00, Voucher Verification steps 6 to 10 and Per-Request Processing).
+ */
+export async function spend(context: EngineContext, order: Spend): Promise<Admission> {
+	const scope = idempotencyScope(order.request, order.channelId);
+	const keys = {
+		channel: order.channelId,
+		proofs: [order.credentialKey, challengeKey(order.challenge)],
+		...(scope !== undefined && { idempotency: scope.key }),
+	};
+	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
+	if (value.kind === "reserved") return admitted(context, order, scope, value, durable);
+	await durable;
+	if (value.kind !== "accepted") return value;
+	return { kind: "managed", receipt: sessionReceipt(context, value.channel, order.challenge) };
+}
+
+type Reserved = Readonly<{ kind: "reserved"; channel: Channel; reservation: Reservation }>;
+type Accepted = Readonly<{ kind: "accepted"; channel: Channel }>;
+type Ended = Readonly<{ result: Captured | Refused; effects: readonly Effect[] }>;
+
+function spendTurn(
+	{ store, limits, terms, now }: EngineContext,
+	{ offer, challenge, voucher, credentialKey, management }: Spend,
+	scope: IdempotencyScope | undefined,
+	view: TurnView,
+): Turn<Reserved | Accepted | Exclude<Admission, Admitted>> {
+	const earlier = earlierAnswer(view.idempotency, scope, store);
+	if (earlier !== undefined) return { value: earlier };
+
+	const bound = view.proof(challengeKey(challenge));
+	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
+		return { value: refused(foreignChallengeProblem()) };
+
+	const at = now();
+	const { minVoucherDelta } = terms;
+	const verified = { ...voucher, challengeId: challenge.id };
+	const current = withoutTheGone(view.channel, store, at);
+	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
+	if (!accepted.ok) return { value: refused(accepted.problem) };
+	const { channel } = accepted;
+	const binding = bound === undefined ? consumeChallenge(challenge, channel.channelId, store, at) : {};
+	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
+	if (management === "always") return { value: { kind: "accepted", channel }, writes: advanced };
+
+	const seen = view.proof(credentialKey);
+	const repeated = seen !== undefined && !(seen.state === "held" && store.isGone(seen.owner));
+	if (repeated && scope === undefined)
+		return { value: refused(repeatedProblem(channel, offer.amount)), writes: advanced };
+
+	const { amount } = offer;
+	const held = applyEvent(
+		channel,
+		{ type: "reserve", amount, owner: store.owner, voucher: verified, minVoucherDelta },
+		at,
+	);
+	if (!held.ok) {
+		if (management === "when-not-covered") return { value: { kind: "accepted", channel }, writes: advanced };
+		return { value: refused(held.problem), writes: advanced };
+	}
+	const credential: ProofRecord = {
+		key: credentialKey,
+		state: "held",
+		owner: store.owner,
+		usedBy: channel.channelId,
+		expiresAt: expiryOf(challenge, at),
+	};
+	const reservation = { owner: store.owner, generation: held.channel.generation, amount };
+	return {
+		value: { kind: "reserved", channel: held.channel, reservation },
+		writes: {
+			channel: held.channel,
+			proofs: { ...binding, ...(seen?.state !== "used" && { [credentialKey]: credential }) },
+			...(scope !== undefined && {
+				idempotency: { ...scope, state: "running", owner: store.owner, expiresAt: at + limits.idempotencyTtlMs },
+			}),
+		},
+	};
+}
+
+/** The promise made by `spendTurn`, with the two ways it can end. The first one wins, the other does nothing. */
+function admitted(
+	context: EngineContext,
+	order: Spend,
+	scope: IdempotencyScope | undefined,
+	{ channel, reservation }: Reserved,
+	durable: Promise<void>,
+): Admitted {
+	let ended = false;
+	// A failed write shows at capture, which waits for it too; until then nobody may be listening.
+	durable.catch(() => undefined);
+	return {
+		kind: "admitted",
+		payment: { intent: "session", amount: order.offer.amount, payer: channel.payer, channelId: channel.channelId },
+		async capture(response) {
+			if (ended) throw new Error("this payment was captured or released already");
+			ended = true;
+			return capture(context, order, scope, reservation, response);
+		},
+		async release() {
+			if (ended) return;
+			ended = true;
+			await release(context, order, scope, reservation);
+		},
+	};
+}
+
+async function capture(
+	context: EngineContext,
+	order: Spend,
+	scope: IdempotencyScope | undefined,
+	reservation: Reservation,
+	response: (receipt: SessionReceipt) => StoredResponse,
+): Promise<Captured | Refused> {
+	const { store, limits, now } = context;
+	const { channelId, credentialKey, challenge } = order;
+	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<Ended> => {
+		const at = now();
+		const step = applyEvent(view.channel, { type: "capture", reservation, used: reservation.amount }, at);
+		if (!step.ok) return { value: { result: refused(step.problem), effects: [] } };
+		const receipt = sessionReceipt(context, step.channel, challenge, { units: 1 });
+		const used: ProofRecord = {
+			key: credentialKey,
+			state: "used",
+			owner: store.owner,
+			usedBy: channelId,
+			expiresAt: expiryOf(challenge, at),
+		};
+		const done = scope && { ...scope, owner: store.owner, expiresAt: at + limits.idempotencyTtlMs };
+		return {
+			value: { result: { kind: "captured", receipt }, effects: step.effects },
+			writes: {
+				channel: step.channel,
+				proofs: { [credentialKey]: used },
+				...(done !== undefined && { idempotency: { ...done, state: "done", response: response(receipt) } }),
+			},
+		};
+	});
+	// Waits for the voucher and the promise as well: they were written before, on the same channel.
+	await durable;
+	context.onEffects(channelId, value.effects);
+	return value.result;
+}
+
+async function release(
+	context: EngineContext,
+	order: Spend,
+	scope: IdempotencyScope | undefined,
+	reservation: Reservation,
+): Promise<void> {
+	const { store, now } = context;
+	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<readonly Effect[]> => {
+		const step = applyEvent(view.channel, { type: "release", reservation }, now());
+		if (!step.ok) return { value: [] };
+		const credential = view.proof(order.credentialKey);
+		return {
+			value: step.effects,
+			writes: {
+				channel: step.channel,
+				proofs: credential?.state === "held" ? { [order.credentialKey]: null } : {},
+				...(view.idempotency?.state === "running" && { idempotency: null }),
+			},
+		};
+	});
+	await durable;
+	context.onEffects(order.channelId, value);
+}
+
+function endKeys({ channelId, credentialKey }: Spend, scope: IdempotencyScope | undefined) {
+	return { channel: channelId, proofs: [credentialKey], ...(scope !== undefined && { idempotency: scope.key }) };
+}
+
+function repeatedProblem(channel: Channel, amount: bigint): Problem {
+	return problem(
+		"session/insufficient-balance",
+		"This credential was used already; send a higher voucher, or an Idempotency-Key.",
+		{
+			channelId: channel.channelId,
+			requiredCumulative: requiredCumulative(channel, amount, 0n),
+			acceptedCumulative: channel.acceptedCumulative,
+			deposit: channel.deposit,
+		},
+	);
+}

@@ -1,0 +1,62 @@
+/**
+ * Which channels are due, found without looking at all of them. A channel's entry only says in which bucket it is, so
+ * that most turns do not change it: unsettled value by its number of bits, activity by the minute.
+ */
+import { type Channel, unsettled } from "../channel.ts";
+import { all, channelKey, type Range, sortable } from "./keys.ts";
+import type { DueOrder } from "./store.ts";
+
+const PREFIX: Readonly<Record<DueOrder, string>> = { unsettled: "du:", idle: "di:" };
+const ORDERS: readonly DueOrder[] = ["unsettled", "idle"];
+/** More than the bits of any amount, so that a larger amount gets a smaller number. */
+const MOST_BITS = 1_000;
+const MINUTE_MS = 60_000;
+
+/** What has to change in the index when `before` becomes `after`, in the same batch as the channel. */
+export function dueChanges(before: Channel | undefined, after: Channel): [key: string, value: string | null][] {
+	const changes: [string, string | null][] = [];
+	for (const order of ORDERS) {
+		const from = before && dueBucket(order, before);
+		const to = dueBucket(order, after);
+		if (from === to) continue;
+		if (from !== undefined) changes.push([entry(order, from, after), null]);
+		if (to !== undefined) changes.push([entry(order, to, after), ""]);
+	}
+	return changes;
+}
+
+/** The bucket of a channel, lower ones first; `undefined` when there is nothing to do for it in this order. */
+export function dueBucket(order: DueOrder, channel: Channel): number | undefined {
+	if (channel.finalized) return undefined;
+	if (order === "idle") return Math.floor(channel.lastActivityAt / MINUTE_MS);
+	const owed = unsettled(channel);
+	return owed === 0n ? undefined : MOST_BITS - bitLength(owed);
+}
+
+/** Exact order within a bucket; by id where that decides nothing. */
+export function compareDue(order: DueOrder): (a: Channel, b: Channel) => number {
+	return (a, b) => {
+		const byValue = Number(unsettled(b) - unsettled(a));
+		const first = order === "unsettled" ? byValue : a.lastActivityAt - b.lastActivityAt;
+		return first !== 0 ? first : a.channelId < b.channelId ? -1 : 1;
+	};
+}
+
+export function dueRange(order: DueOrder): Range {
+	return all(PREFIX[order]);
+}
+
+/** What an index entry says. */
+export function dueEntry(indexKey: string): { bucket: number; key: string } {
+	const [, bucket, ...channelId] = indexKey.split(":");
+	return { bucket: Number(bucket), key: channelKey(channelId.join(":")) };
+}
+
+function entry(order: DueOrder, bucket: number, channel: Channel): string {
+	return `${PREFIX[order]}${sortable(bucket)}:${channel.channelId}`;
+}
+
+function bitLength(value: bigint): number {
+	const digits = value.toString(16);
+	return digits.length * 4 - (Math.clz32(Number.parseInt(digits.slice(0, 1), 16)) - 28);
+}

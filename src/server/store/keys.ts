@@ -1,0 +1,83 @@
+/**
+ * Where each record and index entry is kept. Records begin with one letter, indexes of them with two; LevelDB orders
+ * keys by their bytes, so numbers are padded. Index entries have no value.
+ */
+import type { OutboxEntry } from "../../escrow/outbox.ts";
+
+/** Every key of one kind, in order: from the first that follows `gt` to the last before `lt`. */
+export type Range = Readonly<{ gt: string; lt: string }>;
+
+/** Wide enough for any whole number of JavaScript. */
+const DIGITS = 16;
+
+export const OPENS_KEY = "m:opens";
+
+export function channelKey(channelId: string): string {
+	return `c:${wellFormed(channelId)}`;
+}
+
+export function proofKey(key: string): string {
+	return `p:${wellFormed(key)}`;
+}
+
+export function isProofKey(key: string): boolean {
+	return key.startsWith("p:");
+}
+
+export function idempotencyKey(key: string): string {
+	return `i:${wellFormed(key)}`;
+}
+
+export function cursorKey(name: string): string {
+	return `n:${wellFormed(name)}`;
+}
+
+export function outboxKey(hash: string): string {
+	return `o:${wellFormed(hash)}`;
+}
+
+/** Audit lines are ordered by time; `opens` and `sequence` keep those of one moment apart, and in order. */
+export function auditKey(at: number, opens: number, sequence: number): string {
+	return `a:${sortable(at)}:${sortable(opens)}:${sortable(sequence)}`;
+}
+
+/** The place of a transaction among all, or among those that are pending: by creation, then by nonce. */
+export function outboxIndexKey(state: "pending" | "any", entry: OutboxEntry): string {
+	return `${outboxIndex(state)}${sortable(entry.createdAt)}:${sortable(entry.nonce)}:${entry.hash}`;
+}
+
+export function outboxIndex(state: "pending" | "any"): string {
+	return state === "pending" ? "op:" : "oa:";
+}
+
+/** The place of a record that expires, found by its own key. */
+export function expiryKey(expiresAt: number, recordKey: string): string {
+	return `xp:${sortable(expiresAt)}:${recordKey}`;
+}
+
+/** Entries whose time came before `now`. */
+export function expiredBefore(now: number): Range {
+	return { gt: "xp:", lt: `xp:${sortable(now)}` };
+}
+
+/** The key of the record that an expiry or outbox index entry points to. */
+export function indexedKey(indexKey: string, numbers: number): string {
+	return indexKey.slice(3 + numbers * (DIGITS + 1));
+}
+
+/** All keys that begin with `prefix`, which ends in a colon. */
+export function all(prefix: string): Range {
+	return { gt: prefix, lt: `${prefix.slice(0, -1)};` };
+}
+
+/** A whole number as text that sorts like the number. */
+export function sortable(value: number): string {
+	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
+	return value.toString().padStart(DIGITS, "0");
+}
+
+/** UTF-8 has no lone surrogates: two keys that differ in one would share a record. */
+function wellFormed(key: string): string {
+	if (/\p{Surrogate}/u.test(key)) throw new RangeError(`${JSON.stringify(key)} is no text that can be a key`);
+	return key;
+}

@@ -1,0 +1,246 @@
+import { randomUUID } from "node:crypto";
+import type { Hex } from "viem";
+import type { OutboxEntry } from "../../escrow/outbox.ts";
+import type { Channel } from "../channel.ts";
+import { type Disk, openDisk, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
+import { GroupCommit } from "./groupCommit.ts";
+import * as keys from "./keys.ts";
+import { prune } from "./prune.ts";
+import * as record from "./record.ts";
+import { RecordTable } from "./recordTable.ts";
+import * as scan from "./scan.ts";
+import {
+	type AuditEntry,
+	type ChannelStore,
+	type Committed,
+	CorruptRecordError,
+	type CursorRecord,
+	type DueOrder,
+	type IdempotencyRecord,
+	type ProofRecord,
+	type QuarantinedRecord,
+	StoreUnavailableError,
+	type Turn,
+	type TurnKeys,
+	type TurnView,
+	type TurnWrites,
+} from "./store.ts";
+import { type Before, type Change, changes, checkNamed, view } from "./turn.ts";
+
+/** What stays in memory while nothing happens to it: a request that comes back soon finds its own. */
+const IDLE_CHANNELS = 20_000;
+const IDLE_PROOFS = 20_000;
+const IDLE_IDEMPOTENCY = 5_000;
+/** A longer answer is read from the disk again. */
+const IDLE_BODY_BYTES = 4_096;
+
+export type LevelStoreOptions = Readonly<{
+	/** How many channels stay in memory while nothing happens to them. */
+	idleChannels?: number;
+}>;
+
+/**
+ * The default store: LevelDB in a folder of its own, owned by one process (DESIGN 7).
+ *
+ * A turn is one synchronous step, from reading its records to handing over its writes: that is what keeps turns apart.
+ * Only the channel is brought into memory before it, so that the step need not wait for the disk; proofs and
+ * idempotency records are nearly always new, and LevelDB knows that without reading. The next turn sees the new state
+ * at once, from memory; the disk gets it in the next shared batch (I5).
+ */
+export class LevelStore implements ChannelStore {
+	readonly owner: string = randomUUID();
+	readonly #disk: Disk;
+	readonly #opens: number;
+	readonly #commit: GroupCommit;
+	readonly #channels: RecordTable<Channel>;
+	readonly #proofs: RecordTable<ProofRecord>;
+	readonly #idempotency: RecordTable<IdempotencyRecord>;
+	readonly #quarantined = new Map<string, QuarantinedRecord>();
+	readonly #report = (error: CorruptRecordError): void => {
+		this.#quarantined.set(error.key, { key: error.key, reason: error.message });
+	};
+	#auditLines = 0;
+	#closing: Promise<void> | undefined;
+
+	/**
+	 * Opens the store in `folder`, and makes it if there is none.
+	 *
+	 * @throws StoreUnavailableError when another process has it open, or its disk can't be used
+	 * @example
+	 * const store = await LevelStore.open({ folder: "./sluice-data" });
+	 * const { durable } = await store.transact({ channel: id }, ({ channel }) => ({ value: channel?.spent }));
+	 * await durable;
+	 */
+	static async open({ folder, ...options }: LevelStoreOptions & Readonly<{ folder: string }>): Promise<LevelStore> {
+		return LevelStore.over(await openDisk(folder), options);
+	}
+
+	/** Runs over a database that is already open: the store closes it. */
+	static async over(disk: Disk, options: LevelStoreOptions = {}): Promise<LevelStore> {
+		try {
+			const before = readNow(disk, keys.OPENS_KEY);
+			const opens = 1 + (before === undefined ? 0 : record.decodeOpens(before));
+			await writeThrough(disk, new Map([[keys.OPENS_KEY, record.encodeOpens(opens)]]));
+			return new LevelStore(disk, opens, options);
+		} catch (error) {
+			await disk.close();
+			throw error instanceof CorruptRecordError ? error : unavailable(error);
+		}
+	}
+
+	private constructor(disk: Disk, opens: number, { idleChannels = IDLE_CHANNELS }: LevelStoreOptions) {
+		this.#disk = disk;
+		this.#opens = opens;
+		const shared = { disk, onCorrupt: this.#report };
+		this.#channels = new RecordTable({ ...shared, decode: record.decodeChannel, idle: idleChannels });
+		this.#proofs = new RecordTable({ ...shared, decode: record.decodeProof, idle: IDLE_PROOFS });
+		this.#idempotency = new RecordTable({
+			...shared,
+			decode: record.decodeIdempotency,
+			idle: IDLE_IDEMPOTENCY,
+			worthKeeping: ({ response }) => (response?.body?.byteLength ?? 0) <= IDLE_BODY_BYTES,
+		});
+		this.#commit = new GroupCommit({
+			write: (operations) => writeThrough(disk, operations),
+			onDurable: (batch) => {
+				for (const table of [this.#channels, this.#proofs, this.#idempotency]) table.settle(batch);
+			},
+			onFault: (cause) =>
+				new StoreUnavailableError("a write to the store failed: what it held is lost; check the disk, then restart", {
+					cause,
+				}),
+		});
+	}
+
+	/** One process at a time: whoever is not this one is gone. */
+	isGone(owner: string): boolean {
+		return owner !== this.owner;
+	}
+
+	async transact<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Promise<Committed<T>> {
+		this.#checkUsable();
+		if (named.channel !== undefined) await this.#channels.load(keys.channelKey(named.channel));
+		return this.#runTurn(named, turn);
+	}
+
+	/** Synchronous from here to the end: no other turn comes between. */
+	#runTurn<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Committed<T> {
+		this.#checkUsable();
+		const before = this.#read(named);
+		const { value, writes = {} } = turn(view(before));
+		checkNamed(named, writes);
+		const all = changes(before, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines));
+		if (all.length === 0) return { value, durable: this.#durableSoFar(named) };
+		return { value, durable: this.#write(named, writes, all) };
+	}
+
+	#read(named: TurnKeys): Before {
+		const { channel, proofs = [], idempotency } = named;
+		return {
+			channel: channel === undefined ? undefined : this.#channels.read(keys.channelKey(channel)),
+			proofs: new Map(proofs.map((key) => [key, this.#proofs.read(keys.proofKey(key))])),
+			idempotency: idempotency === undefined ? undefined : this.#idempotency.read(keys.idempotencyKey(idempotency)),
+		};
+	}
+
+	#write(named: TurnKeys, { channel, proofs = {}, idempotency }: TurnWrites, all: readonly Change[]): Promise<void> {
+		const batch = this.#commit.add(all);
+		if (channel !== undefined) this.#channels.write(keys.channelKey(channel.channelId), channel, batch);
+		for (const [key, proof] of Object.entries(proofs)) this.#proofs.write(keys.proofKey(key), proof, batch);
+		if (idempotency !== undefined && named.idempotency !== undefined) {
+			this.#idempotency.write(keys.idempotencyKey(named.idempotency), idempotency, batch);
+		}
+		return batch.durable;
+	}
+
+	/** What a turn saw may not be told before it is on disk, even if the turn itself wrote nothing. */
+	#durableSoFar({ channel, proofs = [], idempotency }: TurnKeys): Promise<void> {
+		const batches = proofs.map((key) => this.#proofs.batchOf(keys.proofKey(key)));
+		if (channel !== undefined) batches.push(this.#channels.batchOf(keys.channelKey(channel)));
+		if (idempotency !== undefined) batches.push(this.#idempotency.batchOf(keys.idempotencyKey(idempotency)));
+		const last = batches.reduce((a, b) => ((b?.number ?? 0) > (a?.number ?? 0) ? b : a), undefined);
+		return last?.durable ?? Promise.resolve();
+	}
+
+	async channel(channelId: Hex): Promise<Channel | undefined> {
+		this.#checkUsable();
+		const key = keys.channelKey(channelId);
+		await this.#channels.load(key);
+		this.#checkUsable();
+		return this.#channels.read(key);
+	}
+
+	due(order: DueOrder, { limit = Number.POSITIVE_INFINITY }: { limit?: number } = {}): AsyncIterable<Channel> {
+		return this.#whileUsable(() => scan.due(this.#disk, order, limit, this.#report));
+	}
+
+	channels({ after }: { after?: Hex } = {}): AsyncIterable<Channel> {
+		return this.#whileUsable(() => scan.channels(this.#disk, after, this.#report));
+	}
+
+	outbox({ state }: { state: "pending" | "any" }): AsyncIterable<OutboxEntry> {
+		return this.#whileUsable(() => scan.outbox(this.#disk, state, this.#report));
+	}
+
+	audit({ afterMs }: { afterMs?: number } = {}): AsyncIterable<AuditEntry> {
+		return this.#whileUsable(() => scan.audit(this.#disk, afterMs, this.#report));
+	}
+
+	async *#whileUsable<T>(start: () => AsyncIterable<T>): AsyncGenerator<T> {
+		this.#checkUsable();
+		for await (const item of start()) {
+			yield item;
+			this.#checkUsable();
+		}
+	}
+
+	async cursor(name: string): Promise<CursorRecord | undefined> {
+		this.#checkUsable();
+		const key = keys.cursorKey(name);
+		const [found] = await readMany(this.#disk, [key]);
+		this.#checkUsable();
+		if (found === undefined) return undefined;
+		try {
+			if (found instanceof Error) throw found;
+			return record.decodeCursor(key, found);
+		} catch (error) {
+			// Not `undefined`: whoever follows the chain would begin anew, and miss what happened in between.
+			if (error instanceof CorruptRecordError) this.#report(error);
+			throw error;
+		}
+	}
+
+	async putCursor(cursor: CursorRecord): Promise<void> {
+		this.#checkUsable();
+		const key = keys.cursorKey(cursor.name);
+		await this.#commit.add([[key, record.encodeCursor(key, cursor)]]).durable;
+	}
+
+	quarantined(): readonly QuarantinedRecord[] {
+		return [...this.#quarantined.values()];
+	}
+
+	async prune(now: number): Promise<number> {
+		this.#checkUsable();
+		return prune(
+			{
+				disk: this.#disk,
+				commit: this.#commit,
+				tableOf: (key) => (keys.isProofKey(key) ? this.#proofs : this.#idempotency),
+				checkUsable: () => this.#checkUsable(),
+			},
+			now,
+		);
+	}
+
+	close(): Promise<void> {
+		this.#closing ??= this.#commit.idle().then(() => this.#disk.close());
+		return this.#closing;
+	}
+
+	/** Fails closed (I10): nothing is shown that may be lost. */
+	#checkUsable(): void {
+		if (this.#closing !== undefined) throw new StoreUnavailableError("the store is closed");
+		if (this.#commit.fault !== undefined) throw this.#commit.fault;
+	}
+}

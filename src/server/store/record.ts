@@ -1,0 +1,220 @@
+/**
+ * How each record is written down and read back. Amounts are decimal strings, bodies base64. What does not belong in a
+ * record is refused when it is written, in the turn that wrote it, and not when it is read back much later.
+ */
+import type { Address, Hex } from "viem";
+import { z } from "zod";
+import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
+import type { Channel } from "../channel.ts";
+import { seal, unseal } from "./frame.ts";
+import * as keys from "./keys.ts";
+import {
+	type AuditEntry,
+	CorruptRecordError,
+	type CursorRecord,
+	type IdempotencyRecord,
+	type ProofRecord,
+} from "./store.ts";
+
+/** A record with its amounts as strings: a field that is added to the record and not here does not compile. */
+type Written<T> = {
+	[K in keyof T]: T[K] extends bigint
+		? string
+		: T[K] extends Readonly<Record<string, bigint>>
+			? Record<string, string>
+			: T[K];
+};
+
+// The checksum vouches for the content. These shapes catch a record of another kind or of another release.
+const amount = z.string().regex(/^\d+$/).transform(BigInt);
+const hex = z.custom<Hex>((value) => typeof value === "string" && value.startsWith("0x"), "is not hex");
+const address: z.ZodType<Address> = hex;
+const strings = z.record(z.string(), z.string());
+
+const channelShape: z.ZodType<Channel> = z.strictObject({
+	channelId: hex,
+	chainId: z.int(),
+	escrow: address,
+	payer: address,
+	payee: address,
+	token: address,
+	authorizedSigner: address,
+	deposit: amount,
+	settledOnChain: amount,
+	closeRequestedAt: z.int(),
+	finalized: z.boolean(),
+	chainReadAt: z.int(),
+	acceptedCumulative: amount,
+	voucherSignature: hex,
+	spent: amount,
+	reservations: z.record(z.string(), amount),
+	generation: z.int(),
+	publishedCumulative: amount,
+	challengeIds: z.array(z.string()),
+	closingBy: z.string().nullable(),
+	openedAt: z.int(),
+	lastActivityAt: z.int(),
+});
+
+export function encodeChannel(key: string, channel: Channel): string {
+	const reservations: Record<string, string> = {};
+	for (const owner in channel.reservations) reservations[owner] = decimal(channel.reservations[owner]);
+	const written: Written<Channel> = {
+		channelId: channel.channelId,
+		chainId: whole(channel.chainId),
+		escrow: channel.escrow,
+		payer: channel.payer,
+		payee: channel.payee,
+		token: channel.token,
+		authorizedSigner: channel.authorizedSigner,
+		deposit: decimal(channel.deposit),
+		settledOnChain: decimal(channel.settledOnChain),
+		closeRequestedAt: whole(channel.closeRequestedAt),
+		finalized: channel.finalized,
+		chainReadAt: whole(channel.chainReadAt),
+		acceptedCumulative: decimal(channel.acceptedCumulative),
+		voucherSignature: channel.voucherSignature,
+		spent: decimal(channel.spent),
+		reservations,
+		generation: whole(channel.generation),
+		publishedCumulative: decimal(channel.publishedCumulative),
+		challengeIds: channel.challengeIds,
+		closingBy: channel.closingBy,
+		openedAt: whole(channel.openedAt),
+		lastActivityAt: whole(channel.lastActivityAt),
+	};
+	return seal(key, written);
+}
+
+export function decodeChannel(key: string, text: string): Channel {
+	const channel = unseal(key, text, channelShape);
+	return at(key, keys.channelKey(channel.channelId), channel);
+}
+
+const proofShape: z.ZodType<ProofRecord> = z.strictObject({
+	key: z.string(),
+	state: z.enum(["held", "paid", "used"]),
+	owner: z.string(),
+	usedBy: z.string(),
+	reference: z.string().exactOptional(),
+	expiresAt: z.int().nullable(),
+});
+
+export function encodeProof(key: string, proof: ProofRecord): string {
+	if (proof.expiresAt !== null) whole(proof.expiresAt);
+	return seal(key, proof);
+}
+
+export function decodeProof(key: string, text: string): ProofRecord {
+	const proof = unseal(key, text, proofShape);
+	return at(key, keys.proofKey(proof.key), proof);
+}
+
+const body = z.base64().transform((text) => new Uint8Array(Buffer.from(text, "base64")));
+const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
+	key: z.string(),
+	fingerprint: z.string(),
+	state: z.enum(["running", "done"]),
+	owner: z.string(),
+	response: z.strictObject({ status: z.int(), headers: strings, body: body.nullable() }).exactOptional(),
+	expiresAt: z.int(),
+});
+
+export function encodeIdempotency(key: string, record: IdempotencyRecord): string {
+	whole(record.expiresAt);
+	const { response } = record;
+	if (response === undefined) return seal(key, record);
+	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
+	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+	return seal(key, { ...record, response: { ...response, status: whole(response.status), body: base64 } });
+}
+
+export function decodeIdempotency(key: string, text: string): IdempotencyRecord {
+	const record = unseal(key, text, idempotencyShape);
+	return at(key, keys.idempotencyKey(record.key), record);
+}
+
+const outboxShape: z.ZodType<OutboxEntry> = z.strictObject({
+	hash: hex,
+	raw: hex,
+	chainId: z.int(),
+	from: address,
+	nonce: z.int(),
+	purpose: strings.refine((purpose): purpose is TransactionPurpose => purpose.kind !== undefined, "has no kind"),
+	state: z.enum(["pending", "confirmed", "reverted", "dropped"]),
+	createdAt: z.int(),
+});
+
+export function encodeOutbox(key: string, entry: OutboxEntry): string {
+	whole(entry.chainId);
+	return seal(key, entry);
+}
+
+export function decodeOutbox(key: string, text: string): OutboxEntry {
+	const entry = unseal(key, text, outboxShape);
+	return at(key, keys.outboxKey(entry.hash), entry);
+}
+
+const cursorShape: z.ZodType<CursorRecord> = z.strictObject({
+	name: z.string(),
+	blockNumber: amount,
+	blockHash: hex,
+	updatedAt: z.int(),
+});
+
+export function encodeCursor(key: string, cursor: CursorRecord): string {
+	const { name, blockNumber, blockHash, updatedAt } = cursor;
+	const written: Written<CursorRecord> = {
+		name,
+		blockNumber: decimal(blockNumber),
+		blockHash,
+		updatedAt: whole(updatedAt),
+	};
+	return seal(key, written);
+}
+
+export function decodeCursor(key: string, text: string): CursorRecord {
+	const cursor = unseal(key, text, cursorShape);
+	return at(key, keys.cursorKey(cursor.name), cursor);
+}
+
+const auditShape: z.ZodType<AuditEntry> = z.strictObject({
+	at: z.int(),
+	kind: z.string(),
+	channelId: hex.exactOptional(),
+	values: strings,
+});
+
+export function encodeAudit(key: string, entry: AuditEntry): string {
+	return seal(key, entry);
+}
+
+export function decodeAudit(key: string, text: string): AuditEntry {
+	return unseal(key, text, auditShape);
+}
+
+const opensShape = z.strictObject({ opens: z.int() });
+
+/** How often the store has been opened, this time included. */
+export function encodeOpens(opens: number): string {
+	return seal(keys.OPENS_KEY, { opens });
+}
+
+export function decodeOpens(text: string): number {
+	return unseal(keys.OPENS_KEY, text, opensShape).opens;
+}
+
+function at<T>(key: string, own: string, record: T): T {
+	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
+	return record;
+}
+
+function decimal(value: bigint | undefined): string {
+	if (typeof value !== "bigint" || value < 0n) throw new RangeError(`${value} is no amount`);
+	return value.toString();
+}
+
+function whole(value: number): number {
+	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
+	return value;
+}

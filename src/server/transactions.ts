@@ -1,0 +1,128 @@
+import type { TransactionReceipt } from "viem";
+import type { Call } from "../escrow/calls.ts";
+import type { OutboxEntry, TransactionPurpose } from "../escrow/outbox.ts";
+import { TransactionNotSentError, TransactionRevertedError, type TransactionSender } from "../escrow/sender.ts";
+import type { EngineLog } from "./context.ts";
+import type { TurnWrites } from "./store/store.ts";
+
+/**
+ * What a kind of transaction means for the ledger. Everything is decided from the recorded purpose alone, so that a
+ * restart reaches the same conclusion as the request that sent it.
+ */
+export type Conclusions = Readonly<{
+	/** It was mined and did its work. Writes what follows from it together with the entry's new state. */
+	succeeded(entry: OutboxEntry, receipt: TransactionReceipt): Promise<void>;
+	/** It reverted, or can never be mined. */
+	failed(entry: OutboxEntry, state: "reverted" | "dropped"): Promise<void>;
+}>;
+
+export type TransactionRequest = Call &
+	Readonly<{
+		/** One transaction at a time under this key; a second request for it waits for the first one's outcome. */
+		key: string;
+		purpose: TransactionPurpose;
+		/** Durably writes the entry and what must be on disk with it, before the broadcast. */
+		record(entry: OutboxEntry): Promise<void>;
+	}>;
+
+/** Carries transactions from intent to conclusion, across restarts. */
+export class Transactions {
+	readonly #sender: TransactionSender;
+	readonly #conclusionsOf: (purpose: TransactionPurpose) => Conclusions;
+	readonly #keyOf: (purpose: TransactionPurpose) => string;
+	readonly #log: EngineLog;
+	readonly #running = new Map<string, Promise<TransactionReceipt>>();
+	/** Recorded, outcome unknown, and nobody waiting. */
+	readonly #unfinished = new Map<string, OutboxEntry>();
+
+	constructor(
+		sender: TransactionSender,
+		conclusionsOf: (purpose: TransactionPurpose) => Conclusions,
+		keyOf: (purpose: TransactionPurpose) => string,
+		log: EngineLog,
+	) {
+		this.#sender = sender;
+		this.#conclusionsOf = conclusionsOf;
+		this.#keyOf = keyOf;
+		this.#log = log;
+	}
+
+	/** Whether a transaction under this key is on its way. */
+	isUnderWay(key: string): boolean {
+		return this.#running.has(key) || this.#unfinished.has(key);
+	}
+
+	/**
+	 * Sends a transaction, or joins the one under way for the same key, and resolves after its conclusion is on disk.
+	 *
+	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
+	 */
+	perform(request: TransactionRequest): Promise<TransactionReceipt> {
+		const { key } = request;
+		return this.join(key) ?? this.#run(key, async () => this.#follow(key, await this.#broadcast(request)));
+	}
+
+	/** Waits for the transaction under way for `key`; `undefined` when there is none. */
+	join(key: string): Promise<TransactionReceipt> | undefined {
+		const entry = this.#unfinished.get(key);
+		return this.#running.get(key) ?? (entry && this.#run(key, () => this.#follow(key, entry)));
+	}
+
+	/** Takes up what an earlier run, or a request that gave up waiting, left unfinished. */
+	async resume(pending: Iterable<OutboxEntry>): Promise<void> {
+		for (const entry of pending) {
+			const key = this.#keyOf(entry.purpose);
+			if (!this.isUnderWay(key)) this.#unfinished.set(key, entry);
+		}
+		await Promise.all(
+			[...this.#unfinished.keys()].map((key) =>
+				this.join(key)?.catch((error: unknown) => {
+					const message = error instanceof Error ? error.message : "unknown error";
+					this.#log.warn(
+						{ transaction: key.split(":")[0], reason: message },
+						"a transaction of an earlier run is not done",
+					);
+				}),
+			),
+		);
+	}
+
+	#run(key: string, start: () => Promise<TransactionReceipt>): Promise<TransactionReceipt> {
+		const run = start().finally(() => this.#running.delete(key));
+		this.#running.set(key, run);
+		return run;
+	}
+
+	async #broadcast(request: TransactionRequest): Promise<OutboxEntry> {
+		try {
+			return await this.#sender.broadcast(request);
+		} catch (error) {
+			if (error instanceof TransactionNotSentError)
+				await this.#conclusionsOf(error.entry.purpose).failed(error.entry, "dropped");
+			throw error;
+		}
+	}
+
+	async #follow(key: string, entry: OutboxEntry): Promise<TransactionReceipt> {
+		const conclusions = this.#conclusionsOf(entry.purpose);
+		this.#unfinished.set(key, entry);
+		let receipt: TransactionReceipt;
+		try {
+			receipt = await this.#sender.wait(entry);
+		} catch (error) {
+			if (error instanceof TransactionRevertedError) await conclusions.failed(entry, "reverted");
+			else if (error instanceof TransactionNotSentError) await conclusions.failed(entry, "dropped");
+			else throw error; // Outcome unknown: it stays unfinished.
+			this.#unfinished.delete(key);
+			throw error;
+		}
+		await conclusions.succeeded(entry, receipt);
+		this.#unfinished.delete(key);
+		return receipt;
+	}
+}
+
+/** What a conclusion writes besides its own records: the entry's final state. */
+export function concluded(entry: OutboxEntry, state: OutboxEntry["state"], writes: TurnWrites = {}): TurnWrites {
+	return { ...writes, outbox: [{ ...entry, state }] };
+}

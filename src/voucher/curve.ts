@@ -1,0 +1,32 @@
+import { secp256k1 as curve } from "@noble/curves/secp256k1.js";
+
+/**
+ * The one thing a verifier needs of secp256k1. The default is portable JavaScript, about a thousand a second; a server
+ * passes libsecp256k1.
+ *
+ * There is no `verify` here on purpose. Verification against a known key can't see `v`: with the other `v` it still
+ * passes, yet the escrow recovers another signer, so the payee would have served against a voucher it can't settle.
+ */
+export interface Secp256k1 {
+	/**
+	 * The public key that made a signature.
+	 *
+	 * @param compact - `r || s`, 64 bytes, both in range, `s` low.
+	 * @param recovery - Parity of the y coordinate of `r`'s point.
+	 * @param digest - The 32 bytes that were signed.
+	 * @returns The uncompressed key, 65 bytes starting with 4, or undefined when no key fits.
+	 */
+	recover(compact: Uint8Array, recovery: 0 | 1, digest: Uint8Array): Uint8Array | undefined;
+}
+
+/** The default {@link Secp256k1}, which runs everywhere. */
+export const portableSecp256k1: Secp256k1 = {
+	recover(compact, recovery, digest) {
+		try {
+			return curve.Signature.fromCompact(compact).addRecoveryBit(recovery).recoverPublicKey(digest).toRawBytes(false);
+		} catch {
+			// The curve throws for an r that is no point's x and for a key at infinity: no key fits.
+			return undefined;
+		}
+	},
+};

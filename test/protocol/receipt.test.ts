@@ -1,0 +1,131 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+	type ChargeReceipt,
+	decodeJson,
+	decodeReceipt,
+	encodeBase64url,
+	encodeJson,
+	encodeReceipt,
+	formatTimestamp,
+	receiptFromJson,
+	receiptToJson,
+	type SessionReceipt,
+} from "../../src/protocol/index.ts";
+import { anyText, channelId, codeOf, hash, thrownBy, uint128s, words } from "./support.ts";
+
+const session: SessionReceipt = {
+	method: "evm",
+	intent: "session",
+	status: "success",
+	timestamp: "2026-04-01T12:08:30Z",
+	reference: channelId,
+	challengeId: "kM9xPqWvT2nJrHsY4aDfEb",
+	channelId,
+	acceptedCumulative: 250000n,
+	spent: 237500n,
+	chainId: 196,
+};
+const charge: ChargeReceipt = {
+	method: "evm",
+	intent: "charge",
+	status: "success",
+	timestamp: "2026-04-01T12:08:30Z",
+	reference: hash,
+	challengeId: "kM9xPqWvT2nJrHsY4aDfEb",
+	chainId: 196,
+};
+
+test("a receipt survives a round trip", () => {
+	const timestamp = fc
+		.date({ min: new Date(0), max: new Date(4e12), noInvalidDate: true })
+		.map((date) => formatTimestamp(date.getTime()));
+	const chainId = fc.integer({ min: 1 });
+	const challengeId = anyText.filter((text) => text !== "");
+	const count = fc.nat();
+	const sessions = fc
+		.record(
+			{
+				timestamp,
+				challengeId,
+				chainId,
+				channelId: words,
+				acceptedCumulative: uint128s,
+				spent: uint128s,
+				units: count,
+				txHash: words,
+				confirmations: count,
+			},
+			{ requiredKeys: ["timestamp", "challengeId", "chainId", "channelId", "acceptedCumulative", "spent"] },
+		)
+		.map((values): SessionReceipt => ({ ...session, ...values, reference: values.channelId }));
+	const charges = fc
+		.record(
+			{ timestamp, challengeId, chainId, reference: words, externalId: anyText },
+			{ requiredKeys: ["timestamp", "challengeId", "chainId", "reference"] },
+		)
+		.map((values): ChargeReceipt => ({ ...charge, ...values }));
+	fc.assert(
+		fc.property(fc.oneof(sessions, charges), (receipt) => {
+			expect(decodeReceipt(encodeReceipt(receipt))).toEqual(receipt);
+			expect(receiptFromJson(JSON.parse(JSON.stringify(receiptToJson(receipt))))).toEqual(receipt);
+		}),
+	);
+});
+
+test("a session receipt has the members of the draft's table, amounts as decimal strings", () => {
+	expect(decodeJson(encodeReceipt({ ...session, units: 500, txHash: hash, confirmations: 2 }))).toEqual({
+		...session,
+		acceptedCumulative: "250000",
+		spent: "237500",
+		units: 500,
+		txHash: hash,
+		confirmations: 2,
+	});
+});
+
+test("a charge receipt has the members of the draft's table, which has no intent", () => {
+	const { intent: _, ...table } = charge;
+	expect(decodeJson(encodeReceipt({ ...charge, externalId: "order-1" }))).toEqual({ ...table, externalId: "order-1" });
+	expect(decodeReceipt(encodeJson(table))).toEqual(charge);
+});
+
+describe("a malformed receipt", () => {
+	const wire = receiptToJson(session);
+
+	test.each([
+		["another status", { ...wire, status: "failed" }],
+		["another method", { ...wire, method: "tempo" }],
+		["an unknown intent", { ...wire, intent: "lease" }],
+		["a reference that is not the channel", { ...wire, reference: hash }],
+		["a number for an amount", { ...wire, spent: 1 }],
+		["no time", { ...wire, timestamp: "now" }],
+		["no challenge", { ...wire, challengeId: "" }],
+		["a chain id in a string", { ...wire, chainId: "196" }],
+		["a session's members missing", { ...receiptToJson(charge), intent: "session" }],
+		["nothing in it", {}],
+	])("with %s is refused", (_, json) => {
+		expect(thrownBy(() => decodeReceipt(encodeJson(json)))).toMatchObject({
+			code: "malformed_receipt",
+			reason: "shape",
+		});
+	});
+
+	test("that is not base64url of a JSON object is refused", () => {
+		for (const text of ["", "!", encodeBase64url("[]"), `${encodeReceipt(session)}=`]) {
+			expect(thrownBy(() => decodeReceipt(text))).toMatchObject({ code: "malformed_receipt", reason: "encoding" });
+		}
+	});
+
+	test("is refused with the typed error, whatever it is", () => {
+		const text = fc.oneof(
+			fc.string({ unit: "binary" }),
+			fc.json().map((json) => encodeBase64url(json.replace(/\p{Surrogate}/gu, ""))),
+		);
+		fc.assert(
+			fc.property(text, (value) => {
+				expect(["malformed_receipt", "nothing was thrown"]).toContain(codeOf(() => decodeReceipt(value)));
+			}),
+		);
+	});
+});
