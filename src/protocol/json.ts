@@ -62,8 +62,8 @@ export function decodeJson(text: string): JsonObject {
 		throw new JsonError("syntax");
 	}
 	if (!isJsonObject(value)) throw new JsonError("not_an_object");
-	// "_" may be spelled _, so any escape of that block is a reason to look.
-	if ((json.includes("__proto__") || json.includes("\\u005")) && hasProtoKey(value))
+	// Any of its characters may be spelled as an escape such as \u005f, so an escaped ASCII character is a reason to look.
+	if ((json.includes("__proto__") || json.includes("\\u00")) && hasProtoKey(value))
 		throw new JsonError("forbidden_key");
 	return value;
 }

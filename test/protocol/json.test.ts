@@ -39,6 +39,7 @@ test.each([
 	["trailing text", "{}x", "syntax"],
 	["a __proto__ member", '{"__proto__":{"id":"x"}}', "forbidden_key"],
 	["an escaped __proto__ member", '{"\\u005f_proto__":{"id":"x"}}', "forbidden_key"],
+	["a __proto__ member with an escaped letter", '{"__\\u0070roto__":{"id":"x"}}', "forbidden_key"],
 	["a deep __proto__ member", '{"a":[{"b":{"__proto__":1}}]}', "forbidden_key"],
 ])("%s is refused", (_, json, reason) => {
 	expect(thrownBy(() => decodeJson(encodeBase64url(json)))).toMatchObject({ code: "json", reason });

@@ -139,6 +139,10 @@ describe("a session payload", () => {
 		expect(payload).toMatchObject({ authorizedSigner: ZERO_ADDRESS });
 		expect(encodeSessionPayload(payload)).toEqual(wire);
 		expect(encodeSessionPayload(parseSessionPayload({ ...wire, authorizedSigner: ZERO_ADDRESS }))).toEqual(wire);
+		const merged = { ...wirePayloads["voucher with open by authorization"] };
+		const bareDeposit = withMember(merged, ["deposit", "authorizedSigner"], undefined);
+		expect(parseSessionPayload(bareDeposit)).toMatchObject({ deposit: { authorizedSigner: ZERO_ADDRESS } });
+		expect(encodeSessionPayload(parseSessionPayload(bareDeposit)).deposit).not.toHaveProperty("authorizedSigner");
 	});
 
 	test("names its first wrong member", () => {

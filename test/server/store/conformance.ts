@@ -164,7 +164,9 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				const named = { proofs: ["held", "paid", "used"] };
 				await write(store, named, { proofs: records });
 				await write(store, named, { proofs: { held: null } });
-				const { value } = await store.transact(named, (view) => ({ value: named.proofs.map((key) => view.proof(key)) }));
+				const { value } = await store.transact(named, (view) => ({
+					value: named.proofs.map((key) => view.proof(key)),
+				}));
 				expect(value).toEqual([undefined, records.paid, records.used]);
 			});
 
@@ -190,7 +192,9 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 			it("tells keys apart whatever text they are", async () => {
 				const names = ["", " ", ":", "a:b", "ключ", "😀", "\u0000", "x".repeat(2_000)];
 				await write(store, { proofs: names }, { proofs: Object.fromEntries(names.map((key) => [key, proof(key)])) });
-				const { value } = await store.transact({ proofs: names }, (view) => ({ value: names.map((key) => view.proof(key)) }));
+				const { value } = await store.transact({ proofs: names }, (view) => ({
+					value: names.map((key) => view.proof(key)),
+				}));
 				expect(value).toEqual(names.map((key) => proof(key)));
 			});
 
@@ -214,24 +218,31 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 					store,
 					[5, 300, 1, 77, 16].map((n) => channel(n)),
 				);
-				expect((await collect(store.channels())).map(({ channelId }) => channelId)).toEqual([1, 5, 16, 77, 300].map(id));
+				expect((await collect(store.channels())).map(({ channelId }) => channelId)).toEqual(
+					[1, 5, 16, 77, 300].map(id),
+				);
 				const later = await collect(store.channels({ after: id(16) }));
 				expect(later.map(({ channelId }) => channelId)).toEqual([77, 300].map(id));
 			});
 
 			it("gives the highest unsettled value first, and nothing that is settled or finalized", async () => {
 				await fc.assert(
-					fc.asyncProperty(fc.array(fc.tuple(fc.bigInt(0n, 2n ** 127n), fc.boolean()), { maxLength: 30 }), async (all) => {
-						const fresh = await under.open();
-						await putChannels(
-							fresh,
-							all.map(([acceptedCumulative, finalized], n) => channel(n, { acceptedCumulative, finalized })),
-						);
-						const owed = (await collect(fresh.due("unsettled"))).map((one) => one.acceptedCumulative);
-						const expected = all.filter(([accepted, finalized]) => accepted > 0n && !finalized).map(([accepted]) => accepted);
-						expect(owed).toEqual(expected.sort((a, b) => (a > b ? -1 : 1)));
-						await fresh.close();
-					}),
+					fc.asyncProperty(
+						fc.array(fc.tuple(fc.bigInt(0n, 2n ** 127n), fc.boolean()), { maxLength: 30 }),
+						async (all) => {
+							const fresh = await under.open();
+							await putChannels(
+								fresh,
+								all.map(([acceptedCumulative, finalized], n) => channel(n, { acceptedCumulative, finalized })),
+							);
+							const owed = (await collect(fresh.due("unsettled"))).map((one) => one.acceptedCumulative);
+							const expected = all
+								.filter(([accepted, finalized]) => accepted > 0n && !finalized)
+								.map(([accepted]) => accepted);
+							expect(owed).toEqual(expected.sort((a, b) => (a > b ? -1 : 1)));
+							await fresh.close();
+						},
+					),
 					{ numRuns: 25 },
 				);
 			});
@@ -326,7 +337,11 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				const named = { proofs: proofs.map(({ key }) => key) };
 				await write(store, named, { proofs: Object.fromEntries(proofs.map((one) => [one.key, one])) });
 				for (const expiresAt of [9, 10]) {
-					await write(store, { idempotency: `i${expiresAt}` }, { idempotency: idempotency(`i${expiresAt}`, { expiresAt }) });
+					await write(
+						store,
+						{ idempotency: `i${expiresAt}` },
+						{ idempotency: idempotency(`i${expiresAt}`, { expiresAt }) },
+					);
 				}
 				expect(await store.prune(10)).toBe(3);
 				expect(await store.prune(10)).toBe(0);
@@ -335,7 +350,9 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				}));
 				expect(value).toEqual(["p10", "p11", "pnull"]);
 				for (const key of ["i9", "i10"]) {
-					const left = await store.transact({ idempotency: key }, (view) => ({ value: view.idempotency !== undefined }));
+					const left = await store.transact({ idempotency: key }, (view) => ({
+						value: view.idempotency !== undefined,
+					}));
 					expect(left.value).toBe(key === "i10");
 				}
 			});
@@ -352,7 +369,9 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				await write(store, named, all(5, 5, 500));
 				await write(store, named, all(50, null, 5));
 				expect(await store.prune(20)).toBe(1);
-				const { value } = await store.transact(named, (view) => ({ value: named.proofs.filter((key) => view.proof(key)) }));
+				const { value } = await store.transact(named, (view) => ({
+					value: named.proofs.filter((key) => view.proof(key)),
+				}));
 				expect(value).toEqual(["later", "never"]);
 				expect(await store.prune(100)).toBe(1);
 			});
@@ -410,7 +429,9 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 			store = (await under.reopen?.(store)) ?? store;
 			expect(store.owner).not.toBe(before);
 			expect(store.isGone(before)).toBe(true);
-			const { value } = await store.transact(named, (view) => ({ value: [view.channel, view.proof("p"), view.idempotency] }));
+			const { value } = await store.transact(named, (view) => ({
+				value: [view.channel, view.proof("p"), view.idempotency],
+			}));
 			expect(value).toEqual([full, proof("p"), idempotency("k")]);
 			expect(await collect(store.due("unsettled"))).toEqual([full]);
 			expect(await collect(store.outbox({ state: "pending" }))).toHaveLength(1);

@@ -61,7 +61,9 @@ function writes(step: Step, number: number): TurnWrites {
 	const by = String(number);
 	return {
 		...(step.channel !== undefined && { channel: channel(step.channel, { acceptedCumulative: BigInt(number) }) }),
-		proofs: Object.fromEntries(step.proofs.map((key) => [key, gone ? null : proof(key, { usedBy: by, expiresAt: number })])),
+		proofs: Object.fromEntries(
+			step.proofs.map((key) => [key, gone ? null : proof(key, { usedBy: by, expiresAt: number })]),
+		),
 		...(step.idempotency !== undefined && {
 			idempotency: gone ? null : idempotency(step.idempotency, { fingerprint: by }),
 		}),
@@ -74,7 +76,8 @@ function expectSerial(log: readonly [Step, number, Seen][]): Record<string, stri
 	for (const [step, number, saw] of log) {
 		for (const [key, value] of Object.entries(saw)) expect(value, `turn ${number} reads ${key}`).toBe(model[key]);
 		if (step.kind === "read" || step.kind === "throw") continue;
-		for (const key of Object.keys(saw)) model[key] = step.kind === "delete" && !key.startsWith("c") ? undefined : String(number);
+		for (const key of Object.keys(saw))
+			model[key] = step.kind === "delete" && !key.startsWith("c") ? undefined : String(number);
 	}
 	return model;
 }

@@ -1,0 +1,122 @@
+import type { Hex } from "viem";
+import type { Challenge, SessionRequest } from "../protocol/index.ts";
+import type { ChannelParameters } from "../voucher/index.ts";
+
+/** A challenge that was checked against the policy, and its request. */
+export type Offered<Request> = Readonly<{ challenge: Challenge; request: Request }>;
+
+/** The deposit is used up: this request would need a voucher above it. */
+export class DepositExhaustedError extends Error {
+	override readonly name = "DepositExhaustedError";
+	readonly code = "DEPOSIT_EXHAUSTED";
+	readonly channelId: Hex;
+	constructor(channelId: Hex, needed: bigint, deposit: bigint) {
+		super(
+			`channel ${channelId} holds ${deposit} and this request needs ${needed}; close it and let a new one be opened`,
+		);
+		this.channelId = channelId;
+	}
+}
+
+/** The server wants more for this channel than was consumed and asked for. Nothing more was signed. */
+export class OverchargeError extends Error {
+	override readonly name = "OverchargeError";
+	readonly code = "OVERCHARGE";
+	constructor(channelId: Hex, asked: bigint, owed: bigint) {
+		super(`channel ${channelId}: the server asks for a voucher of ${asked}, but at most ${owed} is owed`);
+	}
+}
+
+/**
+ * A channel as the payer keeps it: what was signed, and what was consumed for it. The payer's own count is what the
+ * next voucher follows; the server's word only settles what became of requests whose answer was lost.
+ */
+export class PayerChannel {
+	readonly channelId: Hex;
+	readonly parameters: ChannelParameters;
+	readonly deposit: bigint;
+	/** Where it was opened: management requests go there. */
+	readonly resource: Readonly<{ url: string; method: string }>;
+	/** The challenge that vouchers answer now. */
+	challenge: Challenge;
+	/** Highest cumulative amount signed, in base units. Never falls (I11). */
+	signed = 0n;
+	/** What was delivered. */
+	consumed = 0n;
+	/** Prices of requests on their way. */
+	#inFlight = 0n;
+	/** Prices of requests whose outcome never became known. */
+	#uncertain = 0n;
+
+	constructor(init: Pick<PayerChannel, "channelId" | "parameters" | "deposit" | "resource" | "challenge">) {
+		this.channelId = init.channelId;
+		this.parameters = init.parameters;
+		this.deposit = init.deposit;
+		this.resource = init.resource;
+		this.challenge = init.challenge;
+	}
+
+	/**
+	 * The cumulative amount whose voucher pays one more request at `price`. Credit that was signed and not consumed is
+	 * used first, so a server that fails does not raise what it could capture.
+	 *
+	 * @throws DepositExhaustedError when the deposit does not reach
+	 */
+	begin(price: bigint): bigint {
+		const needed = this.consumed + this.#inFlight + price;
+		if (needed > this.deposit) throw new DepositExhaustedError(this.channelId, needed, this.deposit);
+		this.#inFlight += price;
+		return this.#raise(needed);
+	}
+
+	/** The request was delivered and is paid for. */
+	delivered(price: bigint): void {
+		this.#inFlight -= price;
+		this.consumed += price;
+	}
+
+	/** The request was refused or failed: it cost nothing. */
+	failed(price: bigint): void {
+		this.#inFlight -= price;
+	}
+
+	/** The request's answer was lost for good. */
+	lost(price: bigint): void {
+		this.#inFlight -= price;
+		this.#uncertain += price;
+	}
+
+	/**
+	 * The server says that the running request needs a voucher of `required`. True where answers were lost; more than
+	 * that is not signed.
+	 *
+	 * @throws OverchargeError, DepositExhaustedError
+	 */
+	catchUp(required: bigint): bigint {
+		const owed = this.consumed + this.#inFlight + this.#uncertain;
+		if (required > owed) throw new OverchargeError(this.channelId, required, owed);
+		if (required > this.deposit) throw new DepositExhaustedError(this.channelId, required, this.deposit);
+		return this.#raise(required);
+	}
+
+	/**
+	 * The server's count settles what became of lost requests, up to their prices. Only while nothing is on its way: its
+	 * count may run ahead of ours otherwise.
+	 */
+	settleLost(spent: bigint): void {
+		if (this.#inFlight > 0n || this.#uncertain === 0n) return;
+		const charged = spent - this.consumed;
+		if (charged > 0n) this.consumed += charged < this.#uncertain ? charged : this.#uncertain;
+		this.#uncertain = 0n;
+	}
+
+	#raise(amount: bigint): bigint {
+		if (amount > this.signed) this.signed = amount;
+		return this.signed;
+	}
+}
+
+/** Channels can be shared by all offers with the same chain, escrow, token and payee. */
+export function channelKey({ currency, recipient, methodDetails }: SessionRequest): string {
+	return `${methodDetails.chainId}:${methodDetails.escrowContract}:${currency}:${recipient}`;
+}

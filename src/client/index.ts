@@ -1,0 +1,7 @@
+/** The payer: a `fetch` that pays, within a policy. Runs in Node and in browsers. */
+
+export { DepositExhaustedError, OverchargeError, PayerChannel } from "./channel.ts";
+export { type ClosedChannel, CloseRefusedError, PaymentClient, type PaymentClientOptions } from "./client.ts";
+export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
+export type { RetryOptions } from "./retry.ts";
+export { TokenUnusableError } from "./sign.ts";

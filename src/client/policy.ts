@@ -1,0 +1,108 @@
+import type { Address } from "viem";
+import { z } from "zod";
+import type { ChargeRequest, SessionRequest } from "../protocol/index.ts";
+
+const address = z
+	.string()
+	.regex(/^0x[0-9a-fA-F]{40}$/, "must be 0x and 40 hex digits")
+	.transform((text) => text.toLowerCase() as Address);
+const amount = z.bigint().positive();
+
+const policySchema = z
+	.strictObject({
+		/** Chains money may be spent on. */
+		chainIds: z.array(z.number().int().positive()).min(1),
+		/** Tokens that may be spent. */
+		tokens: z.array(address).min(1),
+		/** Escrow contracts that may hold a deposit; none: no channels. */
+		escrows: z.array(address).default([]),
+		/** Hosts (`name` or `name:port`) that may be paid. */
+		hosts: z.array(z.string().min(1)).min(1).optional(),
+		/** Addresses that may be paid. */
+		payees: z.array(address).min(1).optional(),
+		/** The most that one channel may hold, in base units. */
+		maxDeposit: amount,
+		/** The most that one request may cost, in base units. */
+		maxPrice: amount,
+	})
+	.refine(
+		({ hosts, payees }) => hosts !== undefined || payees !== undefined,
+		"names the hosts or the payees that may be paid",
+	);
+
+/** What a client may sign. Everything it does not allow is refused before anything is signed (I11). */
+export type PaymentPolicy = z.input<typeof policySchema>;
+
+/** A checked policy. */
+export type Policy = z.output<typeof policySchema>;
+
+/** The policy itself is wrong. */
+export class PolicyError extends Error {
+	override readonly name = "PolicyError";
+	readonly code = "POLICY";
+}
+
+/** The server asked for something that the policy does not allow: nothing was signed. */
+export class PolicyRefusedError extends Error {
+	override readonly name = "PolicyRefusedError";
+	readonly code = "POLICY_REFUSED";
+	/** Which rule refused. */
+	readonly rule: "host" | "payee" | "chain" | "token" | "escrow" | "price" | "deposit" | "splits" | "transport";
+	constructor(rule: PolicyRefusedError["rule"], detail: string) {
+		super(`policy: ${detail}`);
+		this.rule = rule;
+	}
+}
+
+/** @throws PolicyError naming the field that is missing or wrong */
+export function parsePolicy(policy: PaymentPolicy): Policy {
+	const parsed = policySchema.safeParse(policy);
+	if (parsed.success) return parsed.data;
+	const [issue] = parsed.error.issues;
+	throw new PolicyError(`policy ${issue?.path.join(".") ?? ""} ${issue?.message ?? "is invalid"}`);
+}
+
+/**
+ * Checks one offer of a server against the policy (draft-httpauth-payment-00, Amount Verification; D13).
+ *
+ * @throws PolicyRefusedError naming the rule
+ */
+export function assertAllowed(policy: Policy, host: string, request: SessionRequest | ChargeRequest): void {
+	const { amount: price, currency, recipient, methodDetails } = request;
+	const refuse = (rule: PolicyRefusedError["rule"], detail: string): never => {
+		throw new PolicyRefusedError(rule, detail);
+	};
+	if (policy.hosts !== undefined && !policy.hosts.includes(host)) refuse("host", `host ${host} may not be paid`);
+	if (policy.payees !== undefined && !policy.payees.includes(recipient))
+		refuse("payee", `${recipient} may not be paid`);
+	if (!policy.chainIds.includes(methodDetails.chainId))
+		refuse("chain", `chain ${methodDetails.chainId} is not allowed`);
+	if (!policy.tokens.includes(currency)) refuse("token", `token ${currency} may not be spent`);
+	if (price > policy.maxPrice) refuse("price", `a price of ${price} is over the limit of ${policy.maxPrice}`);
+	if ("escrowContract" in methodDetails && !policy.escrows.includes(methodDetails.escrowContract)) {
+		refuse("escrow", `escrow ${methodDetails.escrowContract} is not trusted`);
+	}
+	if ("splits" in methodDetails && methodDetails.splits !== undefined)
+		refuse("splits", "payments split among several recipients are not allowed");
+}
+
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
+
+/** Credentials travel over TLS, or do not leave the machine (draft-httpauth-payment-00, Transport Security). */
+export function assertSecure(url: string): void {
+	const { protocol, hostname } = new URL(url);
+	if (protocol === "https:" || LOOPBACK.test(hostname)) return;
+	throw new PolicyRefusedError(
+		"transport",
+		`${url} is not https: a credential sent there could be read and spent by others`,
+	);
+}
+
+/** The deposit for a new channel: what the server suggests, never more than the policy allows. */
+export function depositFor(policy: Policy, { amount: price, suggestedDeposit }: SessionRequest): bigint {
+	const wanted = suggestedDeposit ?? policy.maxDeposit;
+	const deposit = wanted < policy.maxDeposit ? wanted : policy.maxDeposit;
+	if (deposit < price)
+		throw new PolicyRefusedError("deposit", `a deposit of at most ${deposit} can't pay a price of ${price}`);
+	return deposit;
+}
