@@ -14,6 +14,7 @@ import { type Offers, offersOf, problemOf, receiptOf, retryAfterMs } from "./ans
 import { channelKey, type Offered, PayerChannel } from "./channel.ts";
 import {
 	assertAllowed,
+	assertSecure,
 	depositFor,
 	type PaymentPolicy,
 	type Policy,

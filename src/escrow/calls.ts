@@ -2,8 +2,8 @@ import { type Address, encodeFunctionData, type Hex } from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
 
-/** A contract call ready to be sent. */
-export type Call = Readonly<{ to: Address; data: Hex }>;
+/** A contract call ready to be sent; `to` is `null` for a deployment. */
+export type Call = Readonly<{ to: Address | null; data: Hex }>;
 
 /** An ERC-3009 authorization with its signature. Times in Unix seconds, value in base units. */
 export type SignedAuthorization = Readonly<{

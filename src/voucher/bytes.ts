@@ -86,15 +86,19 @@ export function encodeWords(values: readonly AbiValue[]): Uint8Array {
 function writeValue(item: AbiValue, words: Uint8Array, view: DataView, offset: number): void {
 	switch (item.type) {
 		case "address":
-			return writeAddress(item.value, item.field, words, offset);
+			writeAddress(item.value, item.field, words, offset);
+			break;
 		case "bytes32":
-			return writeBytes32(item.value, item.field, words, offset);
+			writeBytes32(item.value, item.field, words, offset);
+			break;
 		case "uint128":
-			return writeUint(item.value, UINT128_MAX, item.field, view, offset);
+			writeUint(item.value, UINT128_MAX, item.field, view, offset);
+			break;
 		case "uint256":
-			return writeUint(item.value, UINT256_MAX, item.field, view, offset);
+			writeUint(item.value, UINT256_MAX, item.field, view, offset);
+			break;
 		case "hash":
-			return words.set(item.value, offset);
+			words.set(item.value, offset);
 	}
 }
 

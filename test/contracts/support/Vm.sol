@@ -20,7 +20,6 @@ interface Vm {
     function expectCall(address callee, bytes calldata data, uint64 count) external;
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
-    function assume(bool condition) external pure;
 
     function assertEq(uint256 left, uint256 right, string calldata what) external pure;
     function assertEq(address left, address right, string calldata what) external pure;

@@ -9,7 +9,7 @@ import { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "..
 import { describeStore, increment, putChannels, write } from "./conformance.ts";
 import { freshFolder, removeFolders } from "./folders.ts";
 import { describeInterleaving } from "./interleaving.ts";
-import { channel, collect, id, idempotency, line, proof } from "./records.ts";
+import { channel, collect, id, idempotency, line, proof, transaction } from "./records.ts";
 
 const folders = new Map<ChannelStore, string>();
 
@@ -290,5 +290,67 @@ describe("the due index", () => {
 			}),
 			{ numRuns: 25 },
 		);
+	});
+});
+
+describe("what the indexes hold", () => {
+	/** The kinds of index entries that are on disk, and how many of each. */
+	async function entries(store: ChannelStore): Promise<Record<string, number>> {
+		const count: Record<string, number> = {};
+		await tamper(store, async (disk) => {
+			for await (const key of disk.keys()) {
+				const [kind = ""] = key.split(":");
+				if (kind.length === 2) count[kind] = (count[kind] ?? 0) + 1;
+			}
+		}).then((reopened) => reopened.close());
+		return count;
+	}
+
+	it("is one entry for each record that is due, expires or is pending: nothing is left behind", async () => {
+		const store = await open();
+		for (let i = 1; i <= 10; i++) {
+			const lastActivityAt = i * 3_600_000;
+			await putChannels(store, [channel(1, { acceptedCumulative: 3n ** BigInt(i), lastActivityAt })]);
+			await write(
+				store,
+				{ proofs: ["p", "q"], idempotency: "k" },
+				{
+					proofs: { p: proof("p", { expiresAt: i }), q: i === 10 ? null : proof("q", { expiresAt: i }) },
+					idempotency: idempotency("k", { expiresAt: i }),
+				},
+			);
+		}
+		await putChannels(store, [channel(2, { acceptedCumulative: 5n })]);
+		await putChannels(store, [channel(2, { acceptedCumulative: 5n, finalized: true })]);
+		await write(store, {}, { outbox: [transaction(1), transaction(2)] });
+		await write(store, {}, { outbox: [transaction(1, { state: "confirmed" })] });
+		expect(await entries(store)).toEqual({ du: 1, di: 1, xp: 2, op: 1, oa: 2 });
+	});
+
+	it("is gone when its record was pruned", async () => {
+		const store = await open();
+		await write(store, { proofs: ["p"] }, { proofs: { p: proof("p", { expiresAt: 1 }) } });
+		expect(await store.prune(2)).toBe(1);
+		expect(await entries(store)).toEqual({});
+	});
+
+	it("is checked against the record: a channel in a wrong place is not due there", async () => {
+		const store = await open();
+		await putChannels(store, [channel(1, { acceptedCumulative: 5n })]);
+		const changed = await tamper(store, async (disk) => {
+			for await (const key of disk.keys({ gte: "du:", lt: "du;" })) await disk.put(key.replace("997:", "990:"), "");
+		});
+		expect(await collect(changed.due("unsettled"))).toHaveLength(1);
+		await changed.close();
+	});
+
+	it("is read in pieces, each channel once, when very many are due alike", async () => {
+		const store = await open();
+		const all = Array.from({ length: 4_500 }, (_, n) => channel(n, { acceptedCumulative: 4_096n + BigInt(n % 4_000) }));
+		await putChannels(store, all);
+		const due = await collect(store.due("unsettled"));
+		expect(new Set(due.map(({ channelId }) => channelId)).size).toBe(4_500);
+		expect(due).toHaveLength(4_500);
+		await store.close();
 	});
 });

@@ -1,0 +1,51 @@
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { chargeScenario } from "./charge.ts";
+import { type Outcome, printJson, printTable } from "./report.ts";
+import { sessionScenario } from "./session.ts";
+import { createWorld, type World } from "./world.ts";
+
+/** What `sluice demo` can run. Each plays one story and reads its outcome from the chain and the store. */
+export const SCENARIOS = { session: sessionScenario, charge: chargeScenario } as const;
+
+export type DemoOptions = Readonly<{
+	scenario: keyof typeof SCENARIOS;
+	requests: number;
+	concurrency: number;
+	data?: string;
+	keep?: boolean;
+	json?: boolean;
+}>;
+
+/** A scenario: plays on a world, tells what came of it. */
+export type Scenario = (world: World, options: DemoOptions, progress: (text: string) => void) => Promise<Outcome>;
+
+/** Runs one scenario and prints its outcome; resolves to whether all checks passed. */
+export async function runDemo(options: DemoOptions): Promise<boolean> {
+	const progress = (text: string) => void process.stderr.write(`${text}\n`);
+	const folder = await storeFolder(options);
+	try {
+		progress("starting a chain, deploying token and escrow");
+		const world = await createWorld(folder, options.requests);
+		try {
+			const scenario: Scenario = SCENARIOS[options.scenario];
+			const outcome = await scenario(world, options, progress);
+			if (options.json) printJson(outcome);
+			else printTable(outcome);
+			return outcome.checks.every(({ pass }) => pass);
+		} finally {
+			await world.stop();
+		}
+	} finally {
+		if (!options.keep && options.data === undefined) await rm(folder, { recursive: true, force: true });
+		else progress(`the store is kept in ${folder}`);
+	}
+}
+
+async function storeFolder({ data }: DemoOptions): Promise<string> {
+	if (data === undefined) return mkdtemp(join(tmpdir(), "sluice-demo-"));
+	const folder = resolve(data);
+	await mkdir(folder, { recursive: true });
+	return folder;
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from "commander";
+import { demoCommand } from "./demo/command.ts";
+
+const program = new Command("sluice")
+	.description("Payment-channel sessions for paid HTTP: one escrow deposit, thousands of paid requests, one close.")
+	.showHelpAfterError("(add --help for usage)")
+	.exitOverride()
+	.addCommand(demoCommand());
+
+try {
+	await program.parseAsync();
+} catch (error) {
+	if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+	else {
+		process.stderr.write(`sluice: ${error instanceof Error ? error.message : String(error)}\n`);
+		process.exitCode = 1;
+	}
+}
