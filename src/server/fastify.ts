@@ -17,7 +17,7 @@ import {
 import type { Admission, Admitted, PaidRequest, Payment, Refused } from "./admission.ts";
 import type { PaymentEngine } from "./engine.ts";
 import { type Offer, type PriceConfig, parseOffers } from "./offer.ts";
-import type { Screened } from "./screen.ts";
+import { isManagement, type Screened, unpaid } from "./screen.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 declare module "fastify" {
@@ -81,7 +81,10 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			const offers = offersOf(`${method} ${url}`, config.payment);
 			const screened = engine.screen({ offers, ...headersOf(request) });
 			if (screened.kind === "refused") return refuse(reply, engine, offers, screened);
-			request[STATE] = { offers, screened, bodyHash: createHash("sha256"), bodyLength: 0 };
+			const state: PaidState = { offers, screened, bodyHash: createHash("sha256"), bodyLength: 0 };
+			// About the channel itself: the route's handler, body and validation have no part in it (D11).
+			if (isManagement(request.method, screened)) return admit(request, reply, state);
+			request[STATE] = state;
 			return undefined;
 		});
 
@@ -92,8 +95,15 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 		});
 
 		app.addHook("preHandler", async (request: PaidFastifyRequest, reply) => {
+			const { config, method, url } = request.routeOptions;
+			if (config.payment === undefined) return undefined;
 			const state = request[STATE];
-			if (state === undefined) return undefined;
+			// Never without `onRequest`: a paid route that it did not see is not served.
+			if (state === undefined) return refuse(reply, engine, offersOf(`${method} ${url}`, config.payment), unpaid());
+			return admit(request, reply, state);
+		});
+
+		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
 			const admission = await engine.admit(paidRequest(request, state), state.screened);
 			if (admission.kind !== "admitted") return answer(reply, engine, state.offers, admission);
 			state.admitted = admission;
@@ -103,7 +113,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 				if (!state.answered) void endUnanswered(admission, reply).catch((error) => engine.refusalFor(error));
 			});
 			return undefined;
-		});
+		}
 
 		app.addHook("onSend", async (request: PaidFastifyRequest, reply, payload) => {
 			const state = request[STATE];

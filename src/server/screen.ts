@@ -25,6 +25,17 @@ export type Screened = Readonly<{
 	credentialKey: string;
 }>;
 
+/** The answer to a request that brings no payment. */
+export function unpaid(): Refused {
+	return refused(problem("payment-required", "This resource has to be paid for."));
+}
+
+/** Whether the request is only about the channel: a `HEAD`, a close, a top-up. The route itself is not asked (D11). */
+export function isManagement(method: string, { credential }: Screened): boolean {
+	const { action } = credential.payload;
+	return method === "HEAD" || action === "close" || action === "topUp";
+}
+
 /**
  * The first steps of a paid request, all cheap and without I/O: is there exactly one credential, can it be read, was its
  * challenge ours and for this route? (draft-httpauth-payment-00, Status Codes; D9, D18)
@@ -36,7 +47,7 @@ export function screen(
 	nowMs: number,
 ): Screened | Refused {
 	const [header, second] = paymentCredentials(authorization);
-	if (header === undefined) return refused(problem("payment-required", "This resource has to be paid for."));
+	if (header === undefined) return unpaid();
 	if (second !== undefined) return refused(problem("bad-request", "Send one Payment credential, not several."));
 	const badKey = idempotencyKeyProblem(idempotencyKey);
 	if (badKey !== undefined) return refused(badKey);

@@ -8,7 +8,7 @@ import { writeSync } from "node:fs";
 import { LevelStore } from "../../../src/server/store/index.ts";
 import { channel, id, idempotency, line, proof, transaction } from "./records.ts";
 
-export const CHANNELS = 8;
+const CHANNELS = 8;
 const WRITERS = 16;
 
 /** Turn `n` leaves five records, which belong together. */
