@@ -13,7 +13,7 @@ import {
 import { describeInterleaving } from "./interleaving.ts";
 import { channel, collect, id, idempotency, line, proof, transaction } from "./records.ts";
 import { describeScans, type StoreUnderTest } from "./scans.ts";
-import { increment, putChannels, write } from "./turns.ts";
+import { increment, write } from "./turns.ts";
 
 export function describeStore(name: string, under: StoreUnderTest): void {
 	describe(`${name} is a ChannelStore`, () => {
@@ -187,8 +187,6 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 			});
 		});
 
-		describeScans(under);
-
 		it("refuses everything once it is closed (I10)", async () => {
 			await increment(store, 1);
 			await store.close();
@@ -232,4 +230,6 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 			expect(await collect(store.outbox({ state: "pending" }))).toHaveLength(1);
 		});
 	});
+
+	describe(`${name} is scanned and pruned`, () => describeScans(under));
 }

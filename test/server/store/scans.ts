@@ -5,6 +5,7 @@ import type { ChannelStore } from "../../../src/server/store/store.ts";
 import { channel, collect, id, idempotency, line, MINUTE_MS, proof, transaction } from "./records.ts";
 import { increment, putChannels, write } from "./turns.ts";
 
+/** How the suite gets at a store. */
 export type StoreUnderTest = Readonly<{
 	/** An empty store. */
 	open(): Promise<ChannelStore>;
