@@ -3,7 +3,10 @@ import { LevelStore, PaymentEngine, sluice } from "sluice/server";
 import { createPublicClient, type Hex, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 
-const env = process.env as Record<"RPC_URL" | "CHAIN_ID" | "ESCROW" | "TOKEN" | "PAYEE_KEY" | "SECRET" | "PORT", string>;
+const env = process.env as Record<
+	"RPC_URL" | "CHAIN_ID" | "ESCROW" | "TOKEN" | "PAYEE_KEY" | "SECRET" | "PORT",
+	string
+>;
 
 const engine = await PaymentEngine.start({
 	realm: "api.example.com",

@@ -1,7 +1,7 @@
 import { type Address, bytesToHex, type Hex } from "viem";
 import { encodeWords, utf8 } from "./bytes.ts";
 import type { ChannelParameters } from "./channel.ts";
-import { domainSeparator, hashStruct, signingHash, type TypedDataDomain } from "./domain.ts";
+import { DOMAIN_MEMBERS, domainSeparator, hashStruct, signingHash, type TypedDataDomain } from "./domain.ts";
 import { keccak256 } from "./keccak.ts";
 import { normalizeSignature } from "./signature.ts";
 import type { TypedDataSigner } from "./signer.ts";
@@ -120,9 +120,15 @@ export function chargeNonce(challengeId: string, realm: string): Hex {
 }
 
 /** EIP-712 types of a {@link receiveAuthorizationTypedData}. */
-export const RECEIVE_AUTHORIZATION_TYPES = { ReceiveWithAuthorization: MEMBERS } as const;
+export const RECEIVE_AUTHORIZATION_TYPES = {
+	EIP712Domain: DOMAIN_MEMBERS,
+	ReceiveWithAuthorization: MEMBERS,
+} as const;
 /** EIP-712 types of a {@link transferAuthorizationTypedData}. */
-export const TRANSFER_AUTHORIZATION_TYPES = { TransferWithAuthorization: MEMBERS } as const;
+export const TRANSFER_AUTHORIZATION_TYPES = {
+	EIP712Domain: DOMAIN_MEMBERS,
+	TransferWithAuthorization: MEMBERS,
+} as const;
 
 /** What a wallet is asked to sign for a deposit. */
 export interface ReceiveAuthorizationTypedData {

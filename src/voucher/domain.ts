@@ -7,8 +7,19 @@ export const VOUCHER_DOMAIN_NAME = "EVM Payment Channel";
 /** EIP-712 version of the voucher domain (draft-evm-session-00, "Domain Separator"). */
 export const VOUCHER_DOMAIN_VERSION = "1";
 
+/**
+ * The members of the domain, for typed data whose name or version may be empty: without them wallet libraries leave an
+ * empty one out of the hash, which contracts never do.
+ */
+export const DOMAIN_MEMBERS = [
+	{ name: "name", type: "string" },
+	{ name: "version", type: "string" },
+	{ name: "chainId", type: "uint256" },
+	{ name: "verifyingContract", type: "address" },
+] as const;
+
 const DOMAIN_TYPEHASH = keccak256(
-	utf8("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+	utf8(`EIP712Domain(${DOMAIN_MEMBERS.map(({ name, type }) => `${type} ${name}`).join(",")})`),
 );
 
 /** An EIP-712 domain with all four fields that vouchers and ERC-3009 tokens use, in the shape that wallets take. */

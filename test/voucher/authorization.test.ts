@@ -32,6 +32,7 @@ import {
 	authorization,
 	bytes32,
 	channelParameters,
+	EIP712_DOMAIN,
 	firstVector,
 	flip,
 	tokenDomain,
@@ -52,7 +53,7 @@ const MEMBERS = [
 ] as const;
 
 function reference(kind: AuthorizationKind, domain: TokenDomain, message: Authorization): Hex {
-	const types = { ReceiveWithAuthorization: MEMBERS, TransferWithAuthorization: MEMBERS };
+	const types = { EIP712Domain: EIP712_DOMAIN, ReceiveWithAuthorization: MEMBERS, TransferWithAuthorization: MEMBERS };
 	return hashTypedData({ domain, types, primaryType: PRIMARY_TYPE[kind], message: { ...message } });
 }
 
@@ -151,6 +152,20 @@ describe("the digest of an authorization", () => {
 				expect(bytesToHex(authorizationDigest(kind, domain, given))).toBe(reference(kind, domain, given));
 			}),
 		);
+	});
+
+	it("covers an empty name or version, as the token's contract does", async () => {
+		const { domain, authorization: given } = deposit(firstVector());
+		const account = privateKeyToAccount(firstVector().payerPrivateKey);
+		for (const bare of [
+			{ ...domain, name: "" },
+			{ ...domain, version: "" },
+		]) {
+			const digest = authorizationDigest("transfer", bare, given);
+			const signature = await signAuthorization("transfer", account, bare, given);
+			expect(bytesToHex(digest)).toBe(reference("transfer", bare, given));
+			expect(createVoucherVerifier().verifyDigest(given.from, digest, signature)).toBe("valid");
+		}
 	});
 
 	it("is the hash of the typed data that a wallet is shown", () => {

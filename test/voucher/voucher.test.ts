@@ -22,6 +22,7 @@ import {
 	assemble,
 	bytes32,
 	chainId,
+	EIP712_DOMAIN,
 	firstVector,
 	ORDER,
 	tokenDomain,
@@ -86,7 +87,8 @@ describe("any four-field domain", () => {
 	it("has the separator that viem computes, also with a name beyond ASCII", () => {
 		fc.assert(
 			fc.property(tokenDomain, (token) => {
-				expect(bytesToHex(domainSeparator(token))).toBe(viemDomainSeparator({ domain: token }));
+				const reference = hashDomain({ domain: { ...token }, types: { EIP712Domain: [...EIP712_DOMAIN] } });
+				expect(bytesToHex(domainSeparator(token))).toBe(reference);
 			}),
 		);
 	});

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
-import { createPublicClient, http, type LocalAccount, type PublicClient } from "viem";
-import { mnemonicToAccount } from "viem/accounts";
+import { createPublicClient, http, type PublicClient } from "viem";
+import { type HDAccount, mnemonicToAccount } from "viem/accounts";
 
 /** The words that every local development chain funds its accounts from. Worth nothing anywhere else. */
 const DEVELOPMENT_WORDS = "test test test test test test test test test test test junk";
@@ -15,7 +15,7 @@ export type LocalChain = Readonly<{
 	chainId: number;
 	client: PublicClient;
 	/** A funded account: 10,000 of the native coin each. */
-	account(index: number): LocalAccount;
+	account(index: number): HDAccount;
 	stop(): Promise<void>;
 }>;
 
