@@ -33,9 +33,11 @@ export type ChallengeOptions = Readonly<{
 }>;
 
 /** A challenge that this server issued, with its request decoded. */
-export type Recognised = Readonly<{ challenge: Challenge; request: SessionRequest | ChargeRequest; expired: boolean }>;
+export type Recognised = Decoded & Readonly<{ expired: boolean }>;
 
-type Decoded = Omit<Recognised, "expired">;
+type Decoded =
+	| Readonly<{ intent: "session"; challenge: Challenge; request: SessionRequest }>
+	| Readonly<{ intent: "charge"; challenge: Challenge; request: ChargeRequest }>;
 
 /** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
 export class ChallengeBook {
@@ -73,11 +75,13 @@ export class ChallengeBook {
 		const known = this.#recognised.get(challenge.id);
 		if (known !== undefined && isSame(known.challenge, challenge)) return known;
 		if (!isOurChallenge(this.#options.secrets, challenge)) return undefined;
-		const decoded = decodeRequest(challenge);
-		const request = challenge.intent === "charge" ? parseChargeRequest(decoded) : parseSessionRequest(decoded);
-		const recognised = { challenge, request };
-		this.#recognised.set(challenge.id, recognised);
-		return recognised;
+		const request = decodeRequest(challenge);
+		const decoded: Decoded =
+			challenge.intent === "charge"
+				? { intent: "charge", challenge, request: parseChargeRequest(request) }
+				: { intent: "session", challenge, request: parseSessionRequest(request) };
+		this.#recognised.set(challenge.id, decoded);
+		return decoded;
 	}
 }
 

@@ -118,17 +118,9 @@ export class PaymentEngine {
 	/** Everything else: signature, chain state, ledger, money. Never rejects for a fault of chain or store: it refuses (I10). */
 	async admit(request: PaidRequest, screened: Screened): Promise<Admission> {
 		try {
-			const { request: terms } = screened;
-			if ("escrowContract" in terms.methodDetails) {
-				return await admitSession(this.#context, request, {
-					...screened,
-					request: terms as Parameters<typeof admitSession>[2]["request"],
-				});
-			}
-			return await admitCharge(this.#context, request, {
-				...screened,
-				request: terms as Parameters<typeof admitCharge>[2]["request"],
-			});
+			return screened.intent === "session"
+				? await admitSession(this.#context, request, screened)
+				: await admitCharge(this.#context, request, screened);
 		} catch (error) {
 			return this.refusalFor(error);
 		}

@@ -14,11 +14,14 @@ import { matchOffer, type Offer, type Terms } from "./offer.ts";
 import { credentialKey } from "./proofs.ts";
 
 /** A credential that answers a challenge of ours for this route. Its signatures are not looked at yet. */
-export type Screened = Readonly<{
+export type Screened = ScreenedSession | ScreenedCharge;
+
+export type ScreenedSession = ScreenedBase & Readonly<{ intent: "session"; request: SessionRequest }>;
+export type ScreenedCharge = ScreenedBase & Readonly<{ intent: "charge"; request: ChargeRequest }>;
+
+type ScreenedBase = Readonly<{
 	kind: "screened";
 	credential: Credential;
-	/** The challenge's request, decoded. */
-	request: SessionRequest | ChargeRequest;
 	/** The challenge has expired: it can still fetch what was paid with it in time, nothing else. */
 	expired: boolean;
 	offer: Offer;
@@ -68,6 +71,5 @@ export function screen(
 		const name = isSession ? "session/challenge-not-found" : "invalid-challenge";
 		return refused(problem(name, "The challenge is unknown, expired, or not for this resource; answer the fresh one."));
 	}
-	const { request, expired } = recognised;
-	return { kind: "screened", credential, request, expired, offer, credentialKey: credentialKey(header) };
+	return { ...recognised, kind: "screened", credential, offer, credentialKey: credentialKey(header) };
 }

@@ -1,7 +1,7 @@
 import { type Address, bytesToHex, type Hex } from "viem";
 import { encodeWords, utf8 } from "./bytes.ts";
 import type { ChannelParameters } from "./channel.ts";
-import { DOMAIN_MEMBERS, domainSeparator, hashStruct, signingHash, type TypedDataDomain } from "./domain.ts";
+import { DOMAIN_TYPE, domainSeparator, hashStruct, signingHash, type TypedDataDomain } from "./domain.ts";
 import { keccak256 } from "./keccak.ts";
 import { normalizeSignature } from "./signature.ts";
 import type { TypedDataSigner } from "./signer.ts";
@@ -119,21 +119,20 @@ export function chargeNonce(challengeId: string, realm: string): Hex {
 	return bytesToHex(keccak256(utf8(challengeId + realm)));
 }
 
-/** EIP-712 types of a {@link receiveAuthorizationTypedData}. */
-export const RECEIVE_AUTHORIZATION_TYPES = {
-	EIP712Domain: DOMAIN_MEMBERS,
+// The spread domain is there for wallets to hash by; typed, it would make viem ask for a bigint chain id.
+const RECEIVE_TYPES: { readonly ReceiveWithAuthorization: typeof MEMBERS } = {
+	...DOMAIN_TYPE,
 	ReceiveWithAuthorization: MEMBERS,
-} as const;
-/** EIP-712 types of a {@link transferAuthorizationTypedData}. */
-export const TRANSFER_AUTHORIZATION_TYPES = {
-	EIP712Domain: DOMAIN_MEMBERS,
+};
+const TRANSFER_TYPES: { readonly TransferWithAuthorization: typeof MEMBERS } = {
+	...DOMAIN_TYPE,
 	TransferWithAuthorization: MEMBERS,
-} as const;
+};
 
 /** What a wallet is asked to sign for a deposit. */
 export interface ReceiveAuthorizationTypedData {
 	readonly domain: TokenDomain;
-	readonly types: typeof RECEIVE_AUTHORIZATION_TYPES;
+	readonly types: typeof RECEIVE_TYPES;
 	readonly primaryType: "ReceiveWithAuthorization";
 	readonly message: Authorization;
 }
@@ -141,7 +140,7 @@ export interface ReceiveAuthorizationTypedData {
 /** What a wallet is asked to sign for a charge. */
 export interface TransferAuthorizationTypedData {
 	readonly domain: TokenDomain;
-	readonly types: typeof TRANSFER_AUTHORIZATION_TYPES;
+	readonly types: typeof TRANSFER_TYPES;
 	readonly primaryType: "TransferWithAuthorization";
 	readonly message: Authorization;
 }
@@ -162,7 +161,7 @@ export function receiveAuthorizationTypedData(
 ): ReceiveAuthorizationTypedData {
 	return {
 		domain: walletDomain(domain),
-		types: RECEIVE_AUTHORIZATION_TYPES,
+		types: RECEIVE_TYPES,
 		primaryType: "ReceiveWithAuthorization",
 		message: walletMessage(authorization),
 	};
@@ -184,7 +183,7 @@ export function transferAuthorizationTypedData(
 ): TransferAuthorizationTypedData {
 	return {
 		domain: walletDomain(domain),
-		types: TRANSFER_AUTHORIZATION_TYPES,
+		types: TRANSFER_TYPES,
 		primaryType: "TransferWithAuthorization",
 		message: walletMessage(authorization),
 	};

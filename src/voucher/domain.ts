@@ -7,16 +7,18 @@ export const VOUCHER_DOMAIN_NAME = "EVM Payment Channel";
 /** EIP-712 version of the voucher domain (draft-evm-session-00, "Domain Separator"). */
 export const VOUCHER_DOMAIN_VERSION = "1";
 
-/**
- * The members of the domain, for typed data whose name or version may be empty: without them wallet libraries leave an
- * empty one out of the hash, which contracts never do.
- */
-export const DOMAIN_MEMBERS = [
+const DOMAIN_MEMBERS = [
 	{ name: "name", type: "string" },
 	{ name: "version", type: "string" },
 	{ name: "chainId", type: "uint256" },
 	{ name: "verifyingContract", type: "address" },
 ] as const;
+
+/**
+ * The type of the domain, for typed data whose name or version may be empty: without it, wallet libraries leave an
+ * empty one out of the hash, which contracts never do. Internal.
+ */
+export const DOMAIN_TYPE = { EIP712Domain: DOMAIN_MEMBERS } as const;
 
 const DOMAIN_TYPEHASH = keccak256(
 	utf8(`EIP712Domain(${DOMAIN_MEMBERS.map(({ name, type }) => `${type} ${name}`).join(",")})`),

@@ -88,14 +88,6 @@ export const authorization: fc.Arbitrary<Authorization> = fc.record({
 	nonce: bytes32,
 });
 
-/** The four members that contracts always hash; viem would leave an empty name or version out. */
-export const EIP712_DOMAIN = [
-	{ name: "name", type: "string" },
-	{ name: "version", type: "string" },
-	{ name: "chainId", type: "uint256" },
-	{ name: "verifyingContract", type: "address" },
-] as const;
-
 /** Uppercase digits after the `0x`. */
 export const upper = (hex: Hex): Hex => `0x${hex.slice(2).toUpperCase()}`;
 

@@ -22,7 +22,6 @@ import {
 	assemble,
 	bytes32,
 	chainId,
-	EIP712_DOMAIN,
 	firstVector,
 	ORDER,
 	tokenDomain,
@@ -87,8 +86,9 @@ describe("any four-field domain", () => {
 	it("has the separator that viem computes, also with a name beyond ASCII", () => {
 		fc.assert(
 			fc.property(tokenDomain, (token) => {
-				const reference = hashDomain({ domain: { ...token }, types: { EIP712Domain: [...EIP712_DOMAIN] } });
-				expect(bytesToHex(domainSeparator(token))).toBe(reference);
+				// viem leaves an empty version out; authorization.test.ts covers that case.
+				fc.pre(token.version !== "");
+				expect(bytesToHex(domainSeparator(token))).toBe(viemDomainSeparator({ domain: token }));
 			}),
 		);
 	});

@@ -6,7 +6,6 @@ import {
 	type Challenge,
 	type ChargeAuthorizationPayload,
 	type ChargeReceipt,
-	type ChargeRequest,
 	formatTimestamp,
 	InvalidPayloadError,
 	type Problem,
@@ -18,7 +17,7 @@ import { type Admission, type Admitted, type PaidRequest, refused } from "../adm
 import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { challengeKey, expiryOf } from "../proofs.ts";
-import type { Screened } from "../screen.ts";
+import type { ScreenedCharge } from "../screen.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
 
 const PENDING_RETRY_SECONDS = 5;
@@ -31,7 +30,7 @@ const PENDING_RETRY_SECONDS = 5;
 export async function admitCharge(
 	context: EngineContext,
 	request: PaidRequest,
-	screened: Screened & { request: ChargeRequest },
+	screened: ScreenedCharge,
 ): Promise<Admission> {
 	const { challenge } = screened.credential;
 	if (request.method === "HEAD") return refused(failed("A charge pays for an answer with a body; send GET.").problem);
@@ -60,7 +59,7 @@ type ChargeOrder = Readonly<{
 /** The credential's fields against the challenge, then its signature. No chain, no store. */
 function verify(
 	{ terms, verifier, tokenDomain }: EngineContext,
-	{ credential, request }: Screened & { request: ChargeRequest },
+	{ credential, request }: ScreenedCharge,
 ): Readonly<{ payload: ChargeAuthorizationPayload }> | Readonly<{ problem: Problem }> {
 	let payload: ReturnType<typeof parseChargePayload>;
 	try {

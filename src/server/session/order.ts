@@ -1,13 +1,13 @@
-import { type Problem, problem, type SessionPayload, type SessionRequest } from "../../protocol/index.ts";
+import { type Problem, problem, type SessionPayload } from "../../protocol/index.ts";
 import type { PaidRequest } from "../admission.ts";
 import type { Offer } from "../offer.ts";
-import type { Screened } from "../screen.ts";
+import type { ScreenedSession } from "../screen.ts";
 
 /** A session credential on its way: recognised, offer found, payload parsed. */
 export type SessionOrder<Payload extends SessionPayload = SessionPayload> = Readonly<{
 	request: PaidRequest;
 	offer: Offer;
-	screened: Screened & { request: SessionRequest };
+	screened: ScreenedSession;
 	payload: Payload;
 }>;
 

@@ -1,13 +1,7 @@
-import {
-	InvalidPayloadError,
-	parseSessionPayload,
-	problem,
-	type SessionPayload,
-	type SessionRequest,
-} from "../../protocol/index.ts";
+import { InvalidPayloadError, parseSessionPayload, problem, type SessionPayload } from "../../protocol/index.ts";
 import { type Admission, type PaidRequest, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
-import type { Screened } from "../screen.ts";
+import type { ScreenedSession } from "../screen.ts";
 import { close } from "./close.ts";
 import { open } from "./open.ts";
 import { unsupportedProblem } from "./order.ts";
@@ -17,7 +11,7 @@ import { voucher } from "./voucher.ts";
 export async function admitSession(
 	context: EngineContext,
 	request: PaidRequest,
-	screened: Screened & { request: SessionRequest },
+	screened: ScreenedSession,
 ): Promise<Admission> {
 	let payload: SessionPayload;
 	try {
