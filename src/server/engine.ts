@@ -11,11 +11,11 @@ import { ChallengeBook } from "./challenges.ts";
 import { admitCharge, chargeKey } from "./charge/charge.ts";
 import { chargeConclusions } from "./charge/conclusions.ts";
 import type { EngineContext, EngineLog, Limits } from "./context.ts";
+import { loadCrypto } from "./crypto.ts";
 import { ChainRegressionError } from "./ledger.ts";
 import type { Offer, Terms } from "./offer.ts";
 import { checkAgainstGrace, checkOptions, type EngineOptions, EngineOptionsError } from "./options.ts";
 import { type Screened, screen } from "./screen.ts";
-import { loadSecp256k1 } from "./secp256k1.ts";
 import { closeConclusions, closeKey, resumeClose } from "./session/close.ts";
 import { openConclusions, openKey } from "./session/credit.ts";
 import { Drains } from "./session/drain.ts";
@@ -71,7 +71,7 @@ export class PaymentEngine {
 		const escrow = await readEscrow(client, terms.escrow, terms.chainId);
 		checkAgainstGrace(limits, escrow.closeGraceSeconds);
 
-		const curve = loadSecp256k1();
+		const { curve, secp256k1, keccak256 } = await loadCrypto();
 		const drains = new Drains();
 		const onEffects: EngineContext["onEffects"] = (channelId, effects) => {
 			if (effects.includes("drained")) drains.drained(channelId);
@@ -91,7 +91,7 @@ export class PaymentEngine {
 			limits,
 			store,
 			client,
-			verifier: createVoucherVerifier({ secp256k1: curve.secp256k1 }),
+			verifier: createVoucherVerifier({ secp256k1, keccak256 }),
 			voucherDomain: createVoucherDomain(terms.chainId, terms.escrow),
 			tokenDomain: await tokenDomain(client, terms),
 			transactions: new Transactions(sender(options, limits), (purpose) => conclusionsOf(context, purpose), keyOf, log),
@@ -102,7 +102,7 @@ export class PaymentEngine {
 			log,
 		};
 		log.info(
-			{ curve: curve.name, chainId: terms.chainId, escrow: terms.escrow, recipient: terms.recipient },
+			{ curve, chainId: terms.chainId, escrow: terms.escrow, recipient: terms.recipient },
 			"payment engine starts",
 		);
 		const engine = new PaymentEngine(context, challenges);
