@@ -11,7 +11,10 @@ const added = [];
 for (const [path, entry] of Object.entries(lock.packages)) {
 	for (const [name, version] of Object.entries(entry.optionalDependencies ?? {})) {
 		const place = `node_modules/${name}`;
-		const [, os, cpu] = name.match(/(aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-(amd64|arm|arm64|ia32|loong64|ppc64|riscv64|s390x|x64)\b/) ?? [];
+		const [, os, cpu] =
+			name.match(
+				/(aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-(amd64|arm|arm64|ia32|loong64|ppc64|riscv64|s390x|x64)\b/,
+			) ?? [];
 		if (lock.packages[place] || !os || !/^\d/.test(version)) continue;
 		const dev = entry.dev && path !== "tools/node";
 		lock.packages[place] = { version, cpu: [CPU[cpu] ?? cpu], ...(dev && { dev }), optional: true, os: [os] };

@@ -28,7 +28,9 @@ if (place && !existsSync(join(ROOT, place)) && existsSync(join(ROOT, "node_modul
 		const npm = process.env.npm_execpath ?? "npm";
 		const [command, ...first] = npm.endsWith(".js") ? [process.execPath, npm] : [npm];
 		const args = [...first, "pack", `${name}@${locked.version}`, "--pack-destination", folder, "--json"];
-		const [{ filename }] = JSON.parse(execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
+		const [{ filename }] = JSON.parse(
+			execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }),
+		);
 		const tarball = join(folder, filename.replace("@", "").replace("/", "-"));
 		if (locked.integrity) {
 			const actual = `sha512-${createHash("sha512").update(readFileSync(tarball)).digest("base64")}`;

@@ -33,7 +33,12 @@ async function runTypeScript() {
 	const folder = mkdtempSync(join(tmpdir(), "sluice-test-"));
 	try {
 		const report = join(folder, "vitest.json");
-		const { code } = await run("vitest", ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`]);
+		const { code } = await run("vitest", [
+			"run",
+			"--reporter=default",
+			"--reporter=json",
+			`--outputFile.json=${report}`,
+		]);
 		const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
 		return { name: "typescript", code, passed: numPassedTests, failed: numFailedTests };
 	} finally {
