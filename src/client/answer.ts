@@ -4,60 +4,98 @@ import {
 	decodeReceipt,
 	isExpired,
 	PAYMENT_RECEIPT,
+	type ParsedChallenge,
+	PROBLEM_BASE_URI,
 	PROBLEM_CONTENT_TYPE,
 	type Problem,
 	parseChallenges,
 	parseChargeRequest,
 	parseProblem,
 	parseSessionRequest,
+	problem,
 	RETRY_AFTER,
 	type Receipt,
+	receiptFromJson,
+	type SessionReceipt,
 	type SessionRequest,
 	WWW_AUTHENTICATE,
 } from "../protocol/index.ts";
-import type { Offered } from "./channel.ts";
+import type { Offered, PayerChannel } from "./channel.ts";
 
 /** The longest a server can make a client wait before one retry. */
 const MAX_RETRY_AFTER_MS = 10_000;
 
-/** What a 402 offers that this client understands, in the server's order. */
+/** The longest problem or receipt that is read from a body. */
+const MAX_BODY_BYTES = 65_536;
+
+/** What a 402 offers that this client can pay, in the server's order. */
 export type Offers = readonly (
 	| Readonly<{ intent: "session" } & Offered<SessionRequest>>
 	| Readonly<{ intent: "charge" } & Offered<ChargeRequest>>
 )[];
 
-/** Reads the challenges of a response; those of other methods, unreadable or expired ones are left out. */
+/**
+ * Reads the challenges of a response. Left out are those of other methods, expired or unreadable ones, and those that
+ * take no credential this client makes (draft-evm-session-00, Method Details; draft-evm-charge-00, Method Details).
+ */
 export function offersOf(response: Response, nowMs: number): Offers {
 	const header = response.headers.get(WWW_AUTHENTICATE);
 	if (header === null) return [];
-	return parseChallenges(header).flatMap(({ challenge, request }) => {
+	let parsed: readonly ParsedChallenge[];
+	try {
+		parsed = parseChallenges(header);
+	} catch {
+		return [];
+	}
+	return parsed.flatMap(({ challenge, request }) => {
 		if (challenge.method !== "evm" || isExpired(challenge, nowMs)) return [];
 		return offerOf(challenge, request);
 	});
 }
 
-function offerOf(challenge: Challenge, request: unknown): Offers {
+function offerOf(challenge: Challenge, json: unknown): Offers {
 	try {
-		if (challenge.intent === "session")
-			return [{ intent: "session", challenge, request: parseSessionRequest(request) }];
-		if (challenge.intent === "charge") return [{ intent: "charge", challenge, request: parseChargeRequest(request) }];
+		if (challenge.intent === "session") {
+			const request = parseSessionRequest(json);
+			const payable = takesAuthorization(request) || takesTransaction(request);
+			return payable ? [{ intent: "session", challenge, request }] : [];
+		}
+		if (challenge.intent === "charge") {
+			const request = parseChargeRequest(json);
+			return takesAuthorization(request) ? [{ intent: "charge", challenge, request }] : [];
+		}
 	} catch {
 		// An offer that can't be read can't be answered; there may be others.
 	}
 	return [];
 }
 
-/** The problem body of a refusal, without consuming the response. */
-export async function problemOf(response: Response): Promise<Problem | undefined> {
-	if (!(response.headers.get("content-type") ?? "").startsWith(PROBLEM_CONTENT_TYPE)) return undefined;
-	try {
-		return parseProblem(await response.clone().json());
-	} catch {
-		return undefined;
-	}
+/** Whether the server moves the money by the payer's ERC-3009 signature. */
+export function takesAuthorization({ methodDetails }: SessionRequest | ChargeRequest): boolean {
+	return methodDetails.credentialTypes?.some((type) => type === "authorization") ?? false;
 }
 
-/** The receipt of a paid answer. */
+function takesTransaction({ methodDetails }: SessionRequest): boolean {
+	return methodDetails.credentialTypes?.includes("hash") ?? true;
+}
+
+/**
+ * The refusal of a payment, which proves that nothing was charged: any 402, and every problem of the drafts. Other failures
+ * prove nothing, a gateway may have lost a paid answer. Does not consume the response.
+ */
+export async function refusalOf(response: Response): Promise<Problem | undefined> {
+	if (response.ok) return undefined;
+	const stated = await problemOf(response);
+	if (stated?.type.startsWith(PROBLEM_BASE_URI)) return stated;
+	return response.status === 402 ? problem("payment-required", "The server gave no reason.") : undefined;
+}
+
+/** The problem body of a response, without consuming it. */
+export async function problemOf(response: Response): Promise<Problem | undefined> {
+	return isOfType(response, PROBLEM_CONTENT_TYPE) ? parseProblem(await jsonOf(response)) : undefined;
+}
+
+/** The receipt of an answer. */
 export function receiptOf(response: Response): Receipt | undefined {
 	const header = response.headers.get(PAYMENT_RECEIPT);
 	try {
@@ -67,8 +105,52 @@ export function receiptOf(response: Response): Receipt | undefined {
 	}
 }
 
+/** The receipt that an answer below 400 has for this very channel; what stands elsewhere proves nothing. */
+export function receiptFor(response: Response, channel: PayerChannel): SessionReceipt | undefined {
+	const receipt = response.status < 400 ? receiptOf(response) : undefined;
+	if (receipt?.intent !== "session" || receipt.channelId !== channel.channelId) return undefined;
+	return receipt.chainId === channel.parameters.chainId ? receipt : undefined;
+}
+
+/** Whether the receipt is all there is: an answer about the channel, in place of the resource (D11). */
+export async function isManagementAnswer(response: Response): Promise<boolean> {
+	if (!isOfType(response, "application/json")) return false;
+	try {
+		return receiptFromJson(await jsonOf(response)).intent === "session";
+	} catch {
+		return false;
+	}
+}
+
 /** How long the server asks to wait before a retry, bounded; `undefined` when it does not. */
 export function retryAfterMs(response: Response): number | undefined {
 	const seconds = Number(response.headers.get(RETRY_AFTER) ?? Number.NaN);
 	return Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds * 1_000, MAX_RETRY_AFTER_MS) : undefined;
+}
+
+function isOfType(response: Response, type: string): boolean {
+	return (response.headers.get("content-type") ?? "").toLowerCase().startsWith(type);
+}
+
+/** The JSON of a copy of the body, as far as it is not too long; `undefined` when it is none. */
+async function jsonOf(response: Response): Promise<unknown> {
+	try {
+		const reader = response.clone().body?.getReader();
+		const decoder = new TextDecoder();
+		let text = "";
+		let bytes = 0;
+		for (;;) {
+			const { value } = (await reader?.read()) ?? {};
+			if (value === undefined) return JSON.parse(text + decoder.decode());
+			bytes += value.byteLength;
+			if (bytes > MAX_BODY_BYTES) {
+				// Ends only when the other copy is let go of too, so it can't be waited for.
+				reader?.cancel().catch(() => undefined);
+				return undefined;
+			}
+			text += decoder.decode(value, { stream: true });
+		}
+	} catch {
+		return undefined;
+	}
 }

@@ -39,14 +39,22 @@ export class PayerChannel {
 	readonly resource: Readonly<{ url: string; method: string }>;
 	/** The challenge that vouchers answer now. */
 	challenge: Challenge;
+	/** Known to be open, by the server's receipt or by the escrow itself. Until then the deposit may or may not be taken. */
+	open = false;
+	/** Unix milliseconds until which what was signed for the deposit may still be used. */
+	fundableUntil = 0;
+	/** The payer's own transaction that opened it, if it was opened like that. */
+	fundingHash: Hex | undefined;
 	/** Highest cumulative amount signed, in base units. Never falls (I11). */
 	signed = 0n;
-	/** What was delivered. */
+	/** What was delivered, as far as the server charged for it. */
 	consumed = 0n;
 	/** Prices of requests on their way. */
 	#inFlight = 0n;
 	/** Prices of requests whose outcome never became known. */
 	#uncertain = 0n;
+	/** The highest count of the server's receipts. */
+	#charged = 0n;
 
 	constructor(init: Pick<PayerChannel, "channelId" | "parameters" | "deposit" | "resource" | "challenge">) {
 		this.channelId = init.channelId;
@@ -80,34 +88,41 @@ export class PayerChannel {
 		this.#inFlight -= price;
 	}
 
-	/** The request's answer was lost for good. */
+	/** The request's answer was lost for good, or does not prove whether it was charged. */
 	lost(price: bigint): void {
 		this.#inFlight -= price;
 		this.#uncertain += price;
 	}
 
 	/**
-	 * The server says that the running request needs a voucher of `required`. True where answers were lost; more than
-	 * that is not signed.
+	 * The server says that the running request needs a voucher of `required`. True where answers were lost, which are
+	 * settled by it; more than that is not signed.
 	 *
 	 * @throws OverchargeError, DepositExhaustedError
 	 */
 	catchUp(required: bigint): bigint {
-		const owed = this.consumed + this.#inFlight + this.#uncertain;
+		const known = this.consumed + this.#inFlight;
+		const owed = known + this.#uncertain;
 		if (required > owed) throw new OverchargeError(this.channelId, required, owed);
 		if (required > this.deposit) throw new DepositExhaustedError(this.channelId, required, this.deposit);
+		if (required > known) this.#settle(this.consumed + required - known);
 		return this.#raise(required);
 	}
 
 	/**
-	 * The server's count settles what became of lost requests, up to their prices. Only while nothing is on its way: its
-	 * count may run ahead of ours otherwise.
+	 * The server's count of a receipt settles what became of lost requests, and what others really cost; never beyond
+	 * their prices. Only while nothing is on its way: its count may run ahead of ours otherwise. What it did not charge
+	 * stays uncertain, since it may still be at it.
 	 */
 	settleLost(spent: bigint): void {
-		if (this.#inFlight > 0n || this.#uncertain === 0n) return;
-		const charged = spent - this.consumed;
-		if (charged > 0n) this.consumed += charged < this.#uncertain ? charged : this.#uncertain;
-		this.#uncertain = 0n;
+		if (spent > this.#charged) this.#charged = spent;
+		if (this.#inFlight === 0n) this.#settle(this.#charged);
+	}
+
+	#settle(charged: bigint): void {
+		const priced = this.consumed + this.#uncertain;
+		this.consumed = charged < priced ? charged : priced;
+		this.#uncertain = priced - this.consumed;
 	}
 
 	#raise(amount: bigint): bigint {

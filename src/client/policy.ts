@@ -24,6 +24,8 @@ const policySchema = z
 		maxDeposit: amount,
 		/** The most that one request may cost, in base units. */
 		maxPrice: amount,
+		/** How many channels may hold a deposit at a time, those that their server has forgotten included. */
+		maxChannels: z.number().int().positive().default(16),
 	})
 	.refine(
 		({ hosts, payees }) => hosts !== undefined || payees !== undefined,
@@ -47,7 +49,17 @@ export class PolicyRefusedError extends Error {
 	override readonly name = "PolicyRefusedError";
 	readonly code = "POLICY_REFUSED";
 	/** Which rule refused. */
-	readonly rule: "host" | "payee" | "chain" | "token" | "escrow" | "price" | "deposit" | "splits" | "transport";
+	readonly rule:
+		| "host"
+		| "payee"
+		| "chain"
+		| "token"
+		| "escrow"
+		| "price"
+		| "deposit"
+		| "channels"
+		| "splits"
+		| "transport";
 	constructor(rule: PolicyRefusedError["rule"], detail: string) {
 		super(`policy: ${detail}`);
 		this.rule = rule;

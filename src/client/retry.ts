@@ -49,13 +49,14 @@ export async function sendWithRetries(
 	try {
 		return await pRetry(attempt, {
 			retries,
-			minTimeout: minDelayMs,
+			minTimeout: Math.min(minDelayMs, maxDelayMs),
 			maxTimeout: maxDelayMs,
 			randomize: true,
 			...(signal && { signal }),
 			onFailedAttempt: async ({ error, retriesLeft }) => {
-				if (error instanceof ComeBack && retriesLeft > 0)
-					await new Promise((resolve) => setTimeout(resolve, error.afterMs));
+				if (!(error instanceof ComeBack) || retriesLeft <= 0) return;
+				discard(error.response);
+				await pause(error.afterMs, signal);
 			},
 		});
 	} catch (error) {
@@ -63,6 +64,25 @@ export async function sendWithRetries(
 		if (error instanceof LostConnection) throw error.cause;
 		throw error;
 	}
+}
+
+/** Lets go of an answer that nobody will read, and so of its connection. */
+export function discard(response: Response | undefined): void {
+	response?.body?.cancel().catch(() => undefined);
+}
+
+/** Waits, but not longer than the caller does; p-retry then sees the abort itself. */
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+	return new Promise((resolve) => {
+		const end = () => {
+			clearTimeout(timer);
+			signal?.removeEventListener("abort", end);
+			resolve();
+		};
+		const timer = setTimeout(end, ms);
+		if (signal?.aborted) end();
+		else signal?.addEventListener("abort", end);
+	});
 }
 
 /** p-retry gives up on a TypeError that it does not know; every failed `fetch` is one. */

@@ -23,9 +23,10 @@ import {
 	type TokenDomain,
 	type VoucherDomain,
 } from "../voucher/index.ts";
+import { PolicyRefusedError } from "./policy.ts";
 
-/** How long a deposit's authorization stays good when the challenge does not say, in seconds. */
-const AUTHORIZATION_SECONDS = 300;
+/** The longest that an authorization of money stays good, in seconds. A challenge can only ask for less. */
+export const AUTHORIZATION_SECONDS = 300;
 
 /** The token does not sign with the domain it states, or is no ERC-3009 token. */
 export class TokenUnusableError extends Error {
@@ -41,7 +42,10 @@ export class CredentialSigner {
 	readonly #client: PublicClient;
 	readonly #now: () => number;
 	readonly #voucherDomains = new Map<string, VoucherDomain>();
-	readonly #tokenDomains = new Map<Address, Promise<TokenDomain>>();
+	readonly #tokenDomains = new Map<string, Promise<TokenDomain>>();
+	/** One sender, and one funding at a time: they share the account's nonces and the escrow's allowance. */
+	readonly #senders = new Map<number, Promise<TransactionSender>>();
+	#funding: Promise<unknown> = Promise.resolve();
 
 	constructor({ account, client, now }: SignerOptions) {
 		this.#account = account;
@@ -81,12 +85,9 @@ export class CredentialSigner {
 			validBefore: this.#validBefore(challenge),
 			nonce: openAuthorizationNonce({ from, payee, token, salt, authorizedSigner }),
 		};
-		const [signature, voucherSignature] = await Promise.all([
-			this.#tokenDomain(token, chainId).then((domain) =>
-				signAuthorization("receive", this.#account, domain, authorization),
-			),
-			this.#signVoucher(parameters, channelId, cumulativeAmount),
-		]);
+		const domain = await this.#tokenDomain(token, chainId);
+		const signature = await signAuthorization("receive", this.#account, domain, authorization);
+		const voucherSignature = await this.#signVoucher(parameters, channelId, cumulativeAmount);
 		return credential(challenge, {
 			action: "open",
 			type: "authorization",
@@ -100,36 +101,39 @@ export class CredentialSigner {
 		});
 	}
 
-	/** Sends `approve` and `open` from the payer's account, then `action="open"` with the transaction's hash. */
+	/** Sends `approve` and `open` from the payer's account; resolves to the hash of the one that opened the channel. */
+	fund(channelId: Hex, parameters: ChannelParameters, deposit: bigint): Promise<Hex> {
+		const { chainId, escrow, token } = parameters;
+		const funding = this.#funding.then(async () => {
+			const sender = await this.#sender(chainId);
+			const approve = await sender.broadcast({ ...approveCall(token, escrow, deposit), purpose: { kind: "approve" } });
+			await sender.wait(approve);
+			const open = await sender.broadcast({
+				...openCall(escrow, { ...parameters, deposit }),
+				purpose: { kind: "open", channelId },
+			});
+			await sender.wait(open);
+			return open.hash;
+		});
+		this.#funding = funding.catch(() => undefined);
+		return funding;
+	}
+
+	/** `action="open"` for a channel that the payer's own transaction `hash` opened (draft-evm-session-00, Open Payload). */
 	async openByTransaction(
 		challenge: Challenge,
 		channelId: Hex,
 		parameters: ChannelParameters,
-		deposit: bigint,
+		hash: Hex,
 		cumulativeAmount: bigint,
 	): Promise<string> {
-		const { chainId, escrow, token, salt, authorizedSigner } = parameters;
-		const sender = new TransactionSender({
-			client: this.#client,
-			account: this.#account,
-			chainId,
-			outbox: { put: async () => undefined },
-			now: this.#now,
-			pollMs: this.#client.pollingInterval,
-		});
+		const { chainId, salt, authorizedSigner } = parameters;
 		const signature = await this.#signVoucher(parameters, channelId, cumulativeAmount);
-		const approve = await sender.broadcast({ ...approveCall(token, escrow, deposit), purpose: { kind: "approve" } });
-		await sender.wait(approve);
-		const open = await sender.broadcast({
-			...openCall(escrow, { ...parameters, deposit }),
-			purpose: { kind: "open", channelId },
-		});
-		await sender.wait(open);
 		const payload: SessionPayload = {
 			action: "open",
 			type: "hash",
 			channelId,
-			hash: open.hash,
+			hash,
 			cumulativeAmount,
 			signature,
 			authorizedSigner,
@@ -161,21 +165,43 @@ export class CredentialSigner {
 		return signVoucher(this.#account, domain, { channelId, cumulativeAmount });
 	}
 
-	/** Unix seconds: an authorization lives as long as the challenge it answers. */
+	/** Unix seconds: an authorization lives as long as the challenge it answers, but never long (core, Amount Verification). */
 	#validBefore({ expires }: Challenge): bigint {
+		const latestMs = this.#now() + AUTHORIZATION_SECONDS * 1_000;
 		const expiresMs = expires === undefined ? undefined : parseTimestamp(expires);
-		return BigInt(Math.floor((expiresMs ?? this.#now() + AUTHORIZATION_SECONDS * 1_000) / 1_000));
+		return BigInt(Math.floor(Math.min(expiresMs ?? latestMs, latestMs) / 1_000));
 	}
 
 	/** Read from the payer's own node, never taken from the server that wants the money. */
 	#tokenDomain(token: Address, chainId: number): Promise<TokenDomain> {
-		const known = this.#tokenDomains.get(token);
-		if (known !== undefined) return known;
-		const reading = readDomain(this.#client, token, chainId);
-		this.#tokenDomains.set(token, reading);
-		reading.catch(() => this.#tokenDomains.delete(token));
-		return reading;
+		return remembered(this.#tokenDomains, `${chainId}:${token}`, () => readDomain(this.#client, token, chainId));
 	}
+
+	#sender(chainId: number): Promise<TransactionSender> {
+		return remembered(this.#senders, chainId, async () => {
+			const served = await this.#client.getChainId();
+			if (served !== chainId)
+				throw new PolicyRefusedError("chain", `the payer's node serves chain ${served}, not ${chainId}`);
+			return new TransactionSender({
+				client: this.#client,
+				account: this.#account,
+				chainId,
+				outbox: { put: async () => undefined },
+				now: this.#now,
+				pollMs: this.#client.pollingInterval,
+			});
+		});
+	}
+}
+
+/** What was read once, or is being read; a failure is not remembered. */
+function remembered<Key, Value>(known: Map<Key, Promise<Value>>, key: Key, read: () => Promise<Value>): Promise<Value> {
+	const found = known.get(key);
+	if (found !== undefined) return found;
+	const reading = read();
+	known.set(key, reading);
+	reading.catch(() => known.delete(key));
+	return reading;
 }
 
 async function readDomain(client: PublicClient, token: Address, chainId: number): Promise<TokenDomain> {

@@ -1,0 +1,74 @@
+import { AUTHORIZATION, IDEMPOTENCY_KEY } from "../protocol/index.ts";
+
+/** One logical request: sent as often as it takes, with the same bytes and one `Idempotency-Key`. */
+export class Outgoing {
+	readonly url: string;
+	readonly method: string;
+	readonly host: string;
+	readonly origin: string;
+	readonly signal: AbortSignal;
+	/** Names the route for its price: query and fragment do not count. */
+	readonly route: string;
+	/** The answer to a paid try was lost: from then on a refusal no longer proves that nothing was charged. */
+	answerLost = false;
+	readonly #request: Request;
+	readonly #body: ArrayBuffer | undefined;
+	#reopened = false;
+
+	private constructor(request: Request, body: ArrayBuffer | undefined) {
+		const { host, origin, pathname } = new URL(request.url);
+		this.url = request.url;
+		this.method = request.method;
+		this.host = host;
+		this.origin = origin;
+		this.signal = request.signal;
+		this.route = `${request.method} ${origin}${pathname}`;
+		this.#request = request;
+		this.#body = body;
+	}
+
+	/** Reads the body, so that it can be sent again, and gives the request an `Idempotency-Key` unless it has one. */
+	static async from(request: Request): Promise<Outgoing> {
+		const body = mayHaveBody(request.method) ? await request.arrayBuffer() : undefined;
+		if (!request.headers.has(IDEMPOTENCY_KEY)) request.headers.set(IDEMPOTENCY_KEY, crypto.randomUUID());
+		return new Outgoing(request, body);
+	}
+
+	/** Whether sending it twice does no harm even to a server that knows nothing of `Idempotency-Key`. */
+	get isSafe(): boolean {
+		return !mayHaveBody(this.method) || this.method === "OPTIONS";
+	}
+
+	/**
+	 * A copy to send. One with a credential follows no redirect: what is good for this resource must not travel to
+	 * another one, and the receipt would be lost on the way.
+	 */
+	with(credential: string | undefined): Request {
+		const body = this.#body === undefined ? {} : { body: this.#body };
+		if (credential === undefined) return new Request(this.#request, body);
+		const headers = new Headers(this.#request.headers);
+		headers.set(AUTHORIZATION, credential);
+		const redirect = this.#request.redirect === "follow" ? "manual" : this.#request.redirect;
+		return new Request(this.#request, { headers, redirect, ...body });
+	}
+
+	/**
+	 * The request at the place a redirect led to. Only within the origin, whose host the caller and its headers meant, and
+	 * only where a redirect changes neither method nor body.
+	 */
+	redirectedTo(url: string): Outgoing | undefined {
+		if (mayHaveBody(this.method) || new URL(url).origin !== this.origin) return undefined;
+		return new Outgoing(new Request(url, this.#request), undefined);
+	}
+
+	/** True the first time. */
+	reopenOnce(): boolean {
+		if (this.#reopened) return false;
+		this.#reopened = true;
+		return true;
+	}
+}
+
+function mayHaveBody(method: string): boolean {
+	return method !== "GET" && method !== "HEAD";
+}

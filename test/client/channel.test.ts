@@ -1,0 +1,234 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { channelKey, DepositExhaustedError, OverchargeError, PayerChannel } from "../../src/client/channel.ts";
+import { parseSessionRequest } from "../../src/protocol/index.ts";
+import { ZERO_ADDRESS } from "../../src/voucher/index.ts";
+
+const channelId = `0x${"c1".repeat(32)}` as const;
+
+function open(deposit = 1_000n): PayerChannel {
+	return new PayerChannel({
+		channelId,
+		parameters: {
+			payer: `0x${"aa".repeat(20)}`,
+			payee: `0x${"bb".repeat(20)}`,
+			token: `0x${"cc".repeat(20)}`,
+			salt: `0x${"5a".repeat(32)}`,
+			authorizedSigner: ZERO_ADDRESS,
+			escrow: `0x${"dd".repeat(20)}`,
+			chainId: 8_453,
+		},
+		deposit,
+		resource: { url: "https://api.example.com/quote", method: "GET" },
+		challenge: { id: "x", realm: "api.example.com", method: "evm", intent: "session", request: "e30" },
+	});
+}
+
+describe("the amount of the next voucher", () => {
+	test("grows by the price of each delivered request", () => {
+		const channel = open();
+		const amounts = [10n, 20n, 5n].map((price) => {
+			const amount = channel.begin(price);
+			channel.delivered(price);
+			return amount;
+		});
+		expect(amounts).toEqual([10n, 30n, 35n]);
+		expect([channel.signed, channel.consumed]).toEqual([35n, 35n]);
+	});
+
+	test("is distinct for requests that run at the same time, and covers all of them", () => {
+		const channel = open();
+		expect([channel.begin(10n), channel.begin(10n), channel.begin(5n)]).toEqual([10n, 20n, 25n]);
+	});
+
+	test("uses credit first that was signed and not consumed: a server that fails can't capture more for it", () => {
+		const channel = open();
+		expect(channel.begin(30n)).toBe(30n);
+		channel.failed(30n);
+		expect(channel.begin(30n)).toBe(30n);
+		channel.failed(30n);
+		expect(channel.begin(10n)).toBe(30n);
+		channel.delivered(10n);
+		expect(channel.begin(10n)).toBe(30n);
+		channel.delivered(10n);
+		expect(channel.begin(15n)).toBe(35n);
+	});
+
+	test("goes up to the deposit; beyond it nothing is signed and nothing counts as running", () => {
+		const channel = open(100n);
+		expect(channel.begin(100n)).toBe(100n);
+		channel.failed(100n);
+		expect(() => channel.begin(101n)).toThrow(DepositExhaustedError);
+		expect(() => channel.begin(101n)).toThrow(expect.objectContaining({ code: "DEPOSIT_EXHAUSTED", channelId }));
+		expect(channel.signed).toBe(100n);
+		expect(channel.begin(100n)).toBe(100n);
+		expect(() => channel.begin(1n)).toThrow(DepositExhaustedError);
+	});
+});
+
+describe("a server that asks for more", () => {
+	test("gets what running and lost requests cost, and not one unit more", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.lost(10n);
+		channel.begin(7n);
+		expect(channel.catchUp(17n)).toBe(17n);
+		expect(() => channel.catchUp(18n)).toThrow(OverchargeError);
+		expect(() => channel.catchUp(2n ** 128n - 1n)).toThrow(expect.objectContaining({ code: "OVERCHARGE" }));
+		expect(channel.signed).toBe(17n);
+	});
+
+	test("gets nothing for requests that failed", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.failed(10n);
+		channel.begin(10n);
+		expect(() => channel.catchUp(11n)).toThrow(OverchargeError);
+	});
+
+	test("gets nothing above the deposit, though it was owed", () => {
+		const channel = open(15n);
+		channel.begin(10n);
+		channel.lost(10n);
+		channel.begin(10n);
+		expect(() => channel.catchUp(16n)).toThrow(DepositExhaustedError);
+		expect(channel.catchUp(15n)).toBe(15n);
+	});
+
+	test("can't lower what was signed", () => {
+		const channel = open();
+		channel.begin(10n);
+		expect(channel.catchUp(3n)).toBe(10n);
+	});
+});
+
+describe("requests whose answer was lost", () => {
+	test("count as delivered as far as the server charged for them", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.lost(10n);
+		channel.settleLost(10n);
+		expect(channel.consumed).toBe(10n);
+		expect(channel.begin(5n)).toBe(15n);
+	});
+
+	test("cost nothing where the server did not charge for them", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.lost(10n);
+		channel.settleLost(0n);
+		expect(channel.consumed).toBe(0n);
+		expect(channel.begin(10n)).toBe(10n);
+	});
+
+	test("cost at most their prices, whatever the server says", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.lost(10n);
+		channel.settleLost(999n);
+		expect(channel.consumed).toBe(10n);
+		channel.settleLost(999n);
+		expect(channel.consumed).toBe(10n);
+	});
+
+	test("are not settled while others are running: the server's count may be ahead", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.begin(10n);
+		channel.lost(10n);
+		channel.settleLost(20n);
+		expect(channel.consumed).toBe(0n);
+		expect(channel.catchUp(20n)).toBe(20n);
+	});
+});
+
+describe("under any course of requests (I11)", () => {
+	type Step =
+		| Readonly<{ do: "begin"; price: bigint }>
+		| Readonly<{ do: "delivered" | "failed" | "lost"; which: number }>
+		| Readonly<{ do: "catchUp"; amount: bigint }>
+		| Readonly<{ do: "settleLost"; amount: bigint }>;
+	const small = fc.bigInt({ min: 0n, max: 60n });
+	const amounts = fc.oneof(small, fc.bigInt({ min: 0n, max: 2n ** 128n }));
+	const prices = fc.bigInt({ min: 1n, max: 60n });
+	const steps: fc.Arbitrary<Step> = fc.oneof(
+		{ weight: 3, arbitrary: fc.record({ do: fc.constant("begin"), price: prices }) },
+		{
+			weight: 3,
+			arbitrary: fc.record({ do: fc.constantFrom("delivered", "failed", "lost"), which: fc.nat(10) }),
+		},
+		{ weight: 1, arbitrary: fc.record({ do: fc.constantFrom("catchUp", "settleLost"), amount: amounts }) },
+	);
+
+	test("what is signed never falls, never passes the deposit, and never passes the prices of all that was asked for", () => {
+		const courses = fc.array(steps, { maxLength: 60, size: "max" });
+		fc.assert(
+			fc.property(fc.bigInt({ min: 1n, max: 300n }), courses, (deposit, course) => {
+				const channel = open(deposit);
+				const running: bigint[] = [];
+				/** Prices of all requests that were begun, and of those that failed and so are not owed. */
+				let asked = 0n;
+				let waived = 0n;
+				for (const step of course) {
+					const before = channel.signed;
+					const owed = asked - waived;
+					if (step.do === "begin") {
+						const needed = channel.consumed + running.reduce((sum, price) => sum + price, 0n) + step.price;
+						if (needed > deposit) {
+							expect(() => channel.begin(step.price)).toThrow(DepositExhaustedError);
+						} else {
+							expect(channel.begin(step.price)).toBe(needed > before ? needed : before);
+							running.push(step.price);
+							asked += step.price;
+						}
+					} else if (step.do === "catchUp") {
+						if (step.amount > owed) expect(() => channel.catchUp(step.amount)).toThrow(OverchargeError);
+						else if (step.amount > deposit) expect(() => channel.catchUp(step.amount)).toThrow(DepositExhaustedError);
+						else expect(channel.catchUp(step.amount)).toBe(step.amount > before ? step.amount : before);
+					} else if (step.do === "settleLost") {
+						channel.settleLost(step.amount);
+					} else {
+						const [price] = running.splice(step.which % Math.max(running.length, 1), 1);
+						if (price === undefined) continue;
+						channel[step.do](price);
+						if (step.do === "failed") waived += price;
+					}
+					expect(channel.signed).toBeGreaterThanOrEqual(before);
+					expect(channel.signed).toBeLessThanOrEqual(deposit);
+					expect(channel.signed).toBeLessThanOrEqual(asked);
+					expect(channel.consumed).toBeGreaterThanOrEqual(0n);
+					expect(channel.consumed).toBeLessThanOrEqual(asked - waived);
+				}
+			}),
+			{ numRuns: 1_000 },
+		);
+	});
+});
+
+describe("a channel is shared", () => {
+	const request = (change: object = {}, details: object = {}) =>
+		parseSessionRequest({
+			amount: "1",
+			currency: `0x${"CC".repeat(20)}`,
+			recipient: `0x${"bb".repeat(20)}`,
+			...change,
+			methodDetails: { chainId: 1, escrowContract: `0x${"dd".repeat(20)}`, ...details },
+		});
+
+	test("by offers of different prices and the same chain, escrow, token and payee", () => {
+		const lowercase = `0x${"cc".repeat(20)}`;
+		expect(channelKey(request({ amount: "9", currency: lowercase }))).toBe(channelKey(request()));
+	});
+
+	test("not by offers that differ in chain, escrow, token or payee", () => {
+		const other = `0x${"99".repeat(20)}`;
+		const keys = [
+			request(),
+			request({ currency: other }),
+			request({ recipient: other }),
+			request({}, { chainId: 2 }),
+			request({}, { escrowContract: other }),
+		].map(channelKey);
+		expect(new Set(keys).size).toBe(keys.length);
+	});
+});

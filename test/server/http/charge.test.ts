@@ -1,0 +1,294 @@
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Challenge } from "../../../src/protocol/index.ts";
+import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
+import {
+	type ChargeOptions,
+	createWorld,
+	type Draft,
+	FUNDS,
+	type PaidServer,
+	type Payer,
+	PRICE,
+	type Routes,
+	standardRoutes,
+	transactionOf,
+	withPayload,
+	type World,
+} from "../../support/world.ts";
+
+let world: World;
+let server: PaidServer;
+let payer: Payer;
+
+const charge = { config: { payment: { price: PRICE, intent: "charge" as const } } };
+const routes: Routes = async (app, kit) => {
+	await standardRoutes(app, kit);
+	app.get("/dear", { config: { payment: { price: 2n * PRICE, intent: "charge" } } }, kit.handler("/dear"));
+	app.get(
+		"/order",
+		{ config: { payment: { price: PRICE, intent: "charge", externalId: "o-1" } } },
+		kit.handler("/order"),
+	);
+	let failures = 1;
+	app.get(
+		"/once",
+		charge,
+		kit.handler("/once", () => {
+			if (failures-- > 0) throw new Error("not the first time");
+			return { served: true };
+		}),
+	);
+};
+
+beforeAll(async () => {
+	world = await createWorld();
+});
+afterAll(() => world.stop());
+beforeEach(async () => {
+	payer = await world.payer();
+	server = await world.serve({ routes });
+});
+
+const stranger = privateKeyToAccount(generatePrivateKey());
+const nowSeconds = () => BigInt(Math.floor(server.clock.now() / 1_000));
+async function credential(path = "/charge", options: ChargeOptions = {}, challenge?: Challenge): Promise<Draft> {
+	return payer.charge(challenge ?? (await server.challenge(path)), server.payee, PRICE, options);
+}
+
+/** Nothing moved, no gas was spent, no handler ran. */
+async function free<T>(action: () => Promise<T>): Promise<T> {
+	const before = await world.balance(payer.address);
+	const result = await unchanged(server, [], action);
+	expect(await world.balance(payer.address)).toBe(before);
+	return result;
+}
+
+async function expectPaidOnce(): Promise<void> {
+	expect(await world.balance(server.payee)).toBe(PRICE);
+	expect(await world.balance(payer.address)).toBe(FUNDS - PRICE);
+	expect(await server.transactions()).toBe(1);
+}
+
+describe("a charge", () => {
+	it("moves exactly the price, in one transaction of ours, and is served with a receipt for it", async () => {
+		const draft = await credential();
+		const answer = await server.pay("/charge", draft);
+		expectPaid(answer);
+		expect(answer.json).toEqual({ served: 1 });
+		expect(answer.receipt).toMatchObject({
+			intent: "charge",
+			challengeId: draft.challenge.id,
+			chainId: world.chain.chainId,
+			reference: transactionOf(answer),
+		});
+		const receipt = await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) });
+		expect(receipt).toMatchObject({ status: "success", from: server.payee, to: world.token });
+		await expectPaidOnce();
+		expect(await world.chain.client.getTransactionCount({ address: payer.address })).toBe(0);
+	});
+
+	it("names the merchant's reference in its receipt", async () => {
+		const answer = await server.pay("/order", await credential("/order"));
+		expect(answer.receipt).toMatchObject({ externalId: "o-1" });
+	});
+
+	it("is delivered once: the same credential again is 402 invalid-challenge (I4)", async () => {
+		const draft = await credential();
+		expectPaid(await server.pay("/charge", draft));
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await server.restart();
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		server.clock.advance(400_000);
+		await server.store.prune(server.clock.now());
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("with an Idempotency-Key is answered again, not charged again, and by nobody else's credential (I3, I6)", async () => {
+		const draft = await credential();
+		const first = await server.pay("/charge", draft, { key: "k" });
+		expectPaid(first);
+		for (const restart of [false, true]) {
+			if (restart) await server.restart();
+			const again = await free(() => server.pay("/charge", draft, { key: "k" }));
+			expect({ status: again.status, text: again.text, receipt: again.receipt }).toEqual({
+				status: first.status,
+				text: first.text,
+				receipt: first.receipt,
+			});
+		}
+		// The same payer with the same key and a fresh challenge: the request was paid for already.
+		const fresh = await credential();
+		expect((await free(() => server.pay("/charge", fresh, { key: "k" }))).text).toBe(first.text);
+		const forged = await credential("/charge", { signer: stranger });
+		expectRefusal(await free(() => server.pay("/charge", forged, { key: "k" })), "verification-failed");
+		expectRefusal(await free(() => server.pay("/charge", draft, { key: "other" })), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("sent ten times at once is one transaction and one delivery (I4, I6)", async () => {
+		const draft = await credential();
+		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/charge", draft)));
+		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
+		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+		expect(server.calls("/charge")).toBe(1);
+		await expectPaidOnce();
+	});
+
+	it("of two payers for one challenge is taken from the first only (D9)", async () => {
+		const one = await server.challenge("/charge");
+		const other = await world.payer();
+		const drafts = [await payer.charge(one, server.payee, PRICE), await other.charge(one, server.payee, PRICE)];
+		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft)));
+		expect(answers.map(({ status }) => status).sort()).toEqual([200, 402]);
+		expect((await world.balance(payer.address)) + (await world.balance(other.address))).toBe(2n * FUNDS - PRICE);
+		expect(server.calls("/charge")).toBe(1);
+		const late = await (await world.payer()).charge(one, server.payee, PRICE);
+		expectRefusal(await unchanged(server, [], () => server.pay("/charge", late)), "invalid-challenge");
+	});
+
+	it("on HEAD is refused before any money moves (D11)", async () => {
+		const draft = await credential();
+		const answer = await free(() => server.pay("/charge", draft, { method: "HEAD" }));
+		expect(answer.status).toBe(402);
+		expect(answer.challenges.length).toBe(1);
+		expectPaid(await server.pay("/charge", draft));
+	});
+
+	it.each(["close", "topUp", "open", "voucher"])(
+		"whose payload also says action %s is served, or refused before any money moves (I7)",
+		async (action) => {
+			const draft = withPayload(await credential(), { action });
+			const answer = await server.pay("/charge", draft);
+			const moved = FUNDS - (await world.balance(payer.address));
+			expect([answer.status, server.calls("/charge"), moved]).toEqual(
+				answer.status === 200 ? [200, 1, PRICE] : [answer.status, 0, 0n],
+			);
+		},
+	);
+});
+
+describe("a charge that is refused costs nothing", () => {
+	const cases: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
+		["another amount", () => credential("/charge", { value: PRICE - 1n })],
+		["a larger amount", () => credential("/charge", { value: PRICE + 1n })],
+		["another recipient", () => credential("/charge", { to: stranger.address })],
+		["another nonce", () => credential("/charge", { nonce: `0x${"33".repeat(32)}` })],
+		["somebody else's signature", () => credential("/charge", { signer: stranger })],
+		["somebody else's money", () => credential("/charge", { from: stranger.address })],
+		["a signature of zeros", async () => withPayload(await credential(), { signature: `0x${"00".repeat(65)}` })],
+		[
+			"a value that was not signed",
+			async () => withPayload(await credential("/charge", { value: 1n }), { value: String(PRICE) }),
+		],
+		["an authorization that has expired", () => credential("/charge", { validBefore: nowSeconds() - 1n })],
+		["an authorization about to expire", () => credential("/charge", { validBefore: nowSeconds() + 2n })],
+		["an authorization not valid yet", () => credential("/charge", { validAfter: nowSeconds() + 60n })],
+	];
+
+	it.each(cases)("for %s", async (_title, make) => {
+		const draft = await make();
+		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
+	});
+
+	it("for a payer who cannot pay: found out by simulation, no gas is spent", async () => {
+		payer = await world.payer({ funds: PRICE - 1n });
+		const draft = await credential();
+		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
+		expect(await server.ledger({ channelId: `0x${"00".repeat(32)}` })).toBeUndefined();
+	});
+
+	it("for an expired challenge", async () => {
+		const draft = await credential("/charge", { validBefore: nowSeconds() + 10_000n });
+		server.clock.advance(301_000);
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+	});
+
+	it("for another price than this request's, by route or since a change (D9)", async () => {
+		const [cheap, dear] = [
+			await credential(),
+			await payer.charge(await server.challenge("/dear"), server.payee, 2n * PRICE),
+		];
+		expectRefusal(await free(() => server.pay("/dear", cheap)), "invalid-challenge");
+		expectRefusal(await free(() => server.pay("/charge", dear)), "invalid-challenge");
+		await server.restart({
+			routes: (app, { handler }) => {
+				app.get("/charge", { config: { payment: { price: PRICE + 1n, intent: "charge" } } }, handler("/charge"));
+			},
+		});
+		const answer = await free(() => server.pay("/charge", cheap));
+		expectRefusal(answer, "invalid-challenge");
+	});
+
+	it("for the other intent: a session's challenge on a charge, and the other way round", async () => {
+		const session = await server.challenge("/session");
+		expectRefusal(
+			await free(async () => server.pay("/charge", await credential("", {}, session))),
+			"session/challenge-not-found",
+		);
+		const draft = await credential();
+		expectRefusal(await free(() => server.pay("/session", draft)), "invalid-challenge");
+	});
+});
+
+describe("a charge whose money has moved but whose handler failed", () => {
+	it("is delivered later to the same credential, once (I4, I7)", async () => {
+		const draft = await credential("/once");
+		expect((await server.pay("/once", draft)).status).toBe(500);
+		await expectPaidOnce();
+		const answer = await server.pay("/once", draft);
+		expectPaid(answer);
+		expectRefusal(await free(() => server.pay("/once", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("also when its challenge has expired and the server was restarted and has cleaned up", async () => {
+		const draft = await credential("/once");
+		expect((await server.pay("/once", draft)).status).toBe(500);
+		server.clock.advance(3_600_000);
+		await server.restart({ routes: standardRoutesAndOnce });
+		await server.store.prune(server.clock.now());
+		expectPaid(await server.pay("/once", draft));
+		expectRefusal(await free(() => server.pay("/once", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("also when the server crashed while it ran, long before anybody asks again (I5, I7)", async () => {
+		const draft = await credential();
+		const gate = server.hold("/charge");
+		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
+		await gate.entered;
+		await server.crash();
+		expect(await cut).toBeInstanceOf(Error);
+		gate.release();
+		server.clock.advance(3_600_000);
+		await server.restart();
+		await server.store.prune(server.clock.now());
+		expectPaid(await server.pay("/charge", draft));
+		await expectPaidOnce();
+	});
+
+	it("also when its transaction took longer than its challenge lives (I7)", async () => {
+		await server.restart({ engine: { limits: { transactionTimeoutMs: 300 } } });
+		const draft = await credential("/charge", { validBefore: nowSeconds() + 100_000n });
+		server.rpc.lies = (method) =>
+			method === "eth_getTransactionReceipt"
+				? { result: null }
+				: method === "eth_getTransactionCount"
+					? { result: "0x0" }
+					: undefined;
+		expectRefusal(await server.pay("/charge", draft), "service-unavailable");
+		server.clock.advance(3_600_000);
+		await server.store.prune(server.clock.now());
+		server.rpc.up();
+		const answer = await server.pay("/charge", draft);
+		expect(await world.balance(server.payee)).toBe(PRICE);
+		expectPaid(answer);
+	});
+
+	const standardRoutesAndOnce: Routes = async (app, kit) => {
+		await standardRoutes(app, kit);
+		app.get("/once", charge, kit.handler("/once"));
+	};
+});

@@ -1,0 +1,144 @@
+import { Writable } from "node:stream";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import {
+	type Answer,
+	createWorld,
+	DEPOSIT,
+	type Draft,
+	encode,
+	type LogLine,
+	type PaidServer,
+	type Payer,
+	PRICE,
+	RpcProxy,
+	type Send,
+	type World,
+} from "../../support/world.ts";
+
+const SECRET = "a-secret-that-nobody-may-ever-see-anywhere";
+const privateKey = generatePrivateKey();
+
+let world: World;
+let server: PaidServer;
+let payer: Payer;
+let fastifyLog = "";
+const logs: LogLine[] = [];
+const answers: string[] = [];
+/** Credentials and signatures that were sent; none of them may come back or be written down. */
+const sent = new Set<string>();
+
+beforeAll(async () => {
+	world = await createWorld();
+	payer = await world.payer({ gas: true });
+	const stream = new Writable({
+		write(chunk: Buffer, _encoding, done) {
+			fastifyLog += chunk.toString("utf8");
+			done();
+		},
+	});
+	server = await world.serve({
+		account: privateKeyToAccount(privateKey),
+		engine: { secrets: [SECRET], limits: { transactionTimeoutMs: 300 } },
+		fastify: { logger: { level: "trace", stream } },
+		logs,
+	});
+});
+afterAll(() => world.stop());
+
+async function pay(path: string, draft: Draft, options: Omit<Send, "authorization"> = {}): Promise<Answer> {
+	const authorization = encode(draft);
+	sent.add(authorization).add(authorization.slice("Payment ".length));
+	for (const member of ["signature", "voucherSignature"]) {
+		const signature = draft.payload[member];
+		if (typeof signature !== "string") continue;
+		sent.add(signature);
+		// r, and s: a part of it is as bad.
+		sent.add(signature.slice(2, 66)).add(signature.slice(66, 130));
+	}
+	const answer = await server.pay(path, draft, options);
+	if (answer.status >= 400) answers.push(`${JSON.stringify(answer.headers)} ${answer.text}`);
+	return answer;
+}
+
+/** Everything a server can be made to say: good requests, forged ones, faults of the chain and of the store. */
+async function provokeEverything(): Promise<void> {
+	const challenge = (path = "/session") => server.challenge(path);
+	const channel = payer.channel(server.payee);
+	await pay("/session", await payer.open(await challenge(), channel, { deposit: DEPOSIT, amount: PRICE }));
+	await pay("/session", await payer.open(await challenge(), payer.channel(server.payee), { deposit: 10n ** 30n }));
+	const good = await payer.voucher(await challenge(), channel, 2n * PRICE);
+	for (const members of [
+		{},
+		{},
+		{ signature: `${String(good.payload.signature).slice(0, -2)}1d` },
+		{ signature: `${String(good.payload.signature).slice(0, -2)}` },
+		{ signature: String(good.payload.signature).toUpperCase() },
+		{ cumulativeAmount: "999999999" },
+		{ channelId: `0x${"77".repeat(32)}` },
+		{ action: good.payload.signature },
+	])
+		await pay("/session", { ...good, payload: { ...good.payload, ...members } });
+	await pay("/session", await payer.voucher(await challenge(), channel, 2n * DEPOSIT));
+	await pay("/session", { ...good, challenge: { ...good.challenge, id: "x" } });
+
+	const charge = await payer.charge(await challenge("/charge"), server.payee, PRICE);
+	await pay("/charge", charge);
+	await pay("/charge", charge);
+	await pay("/charge", { ...charge, payload: { ...charge.payload, nonce: charge.payload.signature } });
+	const poor = await world.payer({ funds: 0n });
+	await pay("/charge", await poor.charge(await challenge("/charge"), server.payee, PRICE));
+
+	// The chain goes away at each step of a charge and of a close, and while a restart looks for what is unfinished.
+	for (const broken of [
+		"eth_fillTransaction eth_estimateGas",
+		"eth_getTransactionCount",
+		"eth_sendRawTransaction",
+		"eth_getTransactionReceipt",
+	]) {
+		server.rpc.fails = (method) => broken.split(" ").includes(method);
+		await pay("/charge", await payer.charge(await challenge("/charge"), server.payee, PRICE));
+		await pay("/session", await payer.open(await challenge(), payer.channel(server.payee), { deposit: DEPOSIT }));
+	}
+	await server.restart();
+	server.rpc.down();
+	server.clock.advance(15_001);
+	await pay("/session", await payer.voucher(await challenge(), channel, 3n * PRICE));
+	await pay("/session", await payer.close(await challenge(), channel, 3n * PRICE));
+	server.rpc.up();
+	await server.restart();
+	await pay("/session", await payer.close(await challenge(), channel, 3n * PRICE));
+	await server.store.close();
+	await pay("/session", await payer.voucher(await challenge(), channel, 3n * PRICE));
+	await pay("/charge", await payer.charge(await challenge("/charge"), server.payee, PRICE));
+}
+
+describe("keys, credentials, signatures and secrets (DESIGN 10; core: Credential Handling)", () => {
+	const forbidden = () => [SECRET, privateKey.slice(2), RpcProxy.API_KEY, ...sent];
+	const found = (text: string) => {
+		const lower = text.toLowerCase();
+		return forbidden().filter((secret) => lower.includes(secret.toLowerCase()));
+	};
+
+	beforeAll(provokeEverything);
+
+	it("are provoked: there is much to log, and much was refused", () => {
+		expect(sent.size).toBeGreaterThan(50);
+		expect(answers.length).toBeGreaterThan(15);
+		expect(logs.map(({ level }) => level)).toEqual(expect.arrayContaining(["info", "warn", "error"]));
+		expect(fastifyLog).toContain("incoming request");
+	});
+
+	it("are in no line that the engine logs", () => {
+		const lines = logs.map((line) => JSON.stringify(line));
+		expect(lines.filter((line) => found(line).length > 0)).toEqual([]);
+	});
+
+	it("are in no line that Fastify logs, at trace level", () => {
+		expect(fastifyLog.split("\n").filter((line) => found(line).length > 0)).toEqual([]);
+	});
+
+	it("are in no refusal", () => {
+		expect(answers.filter((answer) => found(answer).length > 0)).toEqual([]);
+	});
+});
