@@ -1,9 +1,10 @@
+import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import Fastify, {
+	type FastifyHttpOptions,
 	type FastifyInstance,
 	type FastifyReply,
 	type FastifyRequest,
-	type FastifyServerOptions,
 } from "fastify";
 import { type Address, createPublicClient, type Hex, http, type LocalAccount } from "viem";
 import type { Challenge } from "../../src/protocol/index.ts";
@@ -48,7 +49,7 @@ export type Routes = (app: FastifyInstance, handlers: Handlers) => void | Promis
 export type ServerOptions = Readonly<{
 	/** Given to the engine besides what the test world decides. */
 	engine?: Partial<Pick<EngineOptions, "limits" | "feePayer" | "minVoucherDelta" | "realm" | "secrets" | "currency">>;
-	fastify?: FastifyServerOptions;
+	fastify?: FastifyHttpOptions<Server>;
 	/** What is declared before the plugin registers. */
 	before?: Routes;
 	/** What is declared after it; `standardRoutes` unless it is given. */

@@ -13,8 +13,8 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	withPayload,
 	type World,
+	withPayload,
 } from "../../support/world.ts";
 
 let world: World;
@@ -54,6 +54,15 @@ const stranger = privateKeyToAccount(generatePrivateKey());
 const nowSeconds = () => BigInt(Math.floor(server.clock.now() / 1_000));
 async function credential(path = "/charge", options: ChargeOptions = {}, challenge?: Challenge): Promise<Draft> {
 	return payer.charge(challenge ?? (await server.challenge(path)), server.payee, PRICE, options);
+}
+
+/** The server sees neither its transaction's receipt nor its account's nonce move: still on its way, as far as it knows. */
+function hideFromServer(): void {
+	const answers: Readonly<Record<string, unknown>> = {
+		eth_getTransactionReceipt: null,
+		eth_getTransactionCount: "0x0",
+	};
+	server.rpc.lies = (method) => (method in answers ? { result: answers[method] } : undefined);
 }
 
 /** Nothing moved, no gas was spent, no handler ran. */
@@ -146,6 +155,13 @@ describe("a charge", () => {
 		expect(server.calls("/charge")).toBe(1);
 		const late = await (await world.payer()).charge(one, server.payee, PRICE);
 		expectRefusal(await unchanged(server, [], () => server.pay("/charge", late)), "invalid-challenge");
+	});
+
+	it("of one payer with one Idempotency-Key at the same time moves money once, whatever the challenges (I6)", async () => {
+		const drafts = [await credential(), await credential(), await credential()];
+		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft, { key: "k" })));
+		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
+		await expectPaidOnce();
 	});
 
 	it("on HEAD is refused before any money moves (D11)", async () => {
@@ -243,6 +259,25 @@ describe("a charge whose money has moved but whose handler failed", () => {
 		await expectPaidOnce();
 	});
 
+	it("is delivered to the same Idempotency-Key, and not charged again, under a fresh challenge too (I6)", async () => {
+		expect((await server.pay("/once", await credential("/once"), { key: "k" })).status).toBe(500);
+		expectPaid(await server.pay("/once", await credential("/once"), { key: "k" }));
+		await expectPaidOnce();
+	});
+
+	it("is delivered later to a client that left while it was mined", async () => {
+		const draft = await credential();
+		const leaving = new AbortController();
+		hideFromServer();
+		const cut = server.pay("/charge", draft, { signal: leaving.signal }).catch(() => "cut");
+		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		leaving.abort();
+		expect(await cut).toBe("cut");
+		server.rpc.up();
+		await expect.poll(async () => (await server.pay("/charge", draft)).status).toBe(200);
+		await expectPaidOnce();
+	});
+
 	it("also when its challenge has expired and the server was restarted and has cleaned up", async () => {
 		const draft = await credential("/once");
 		expect((await server.pay("/once", draft)).status).toBe(500);
@@ -272,12 +307,7 @@ describe("a charge whose money has moved but whose handler failed", () => {
 	it("also when its transaction took longer than its challenge lives (I7)", async () => {
 		await server.restart({ engine: { limits: { transactionTimeoutMs: 300 } } });
 		const draft = await credential("/charge", { validBefore: nowSeconds() + 100_000n });
-		server.rpc.lies = (method) =>
-			method === "eth_getTransactionReceipt"
-				? { result: null }
-				: method === "eth_getTransactionCount"
-					? { result: "0x0" }
-					: undefined;
+		hideFromServer();
 		expectRefusal(await server.pay("/charge", draft), "service-unavailable");
 		server.clock.advance(3_600_000);
 		await server.store.prune(server.clock.now());

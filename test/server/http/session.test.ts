@@ -114,6 +114,44 @@ describe("a voucher", () => {
 		}
 	});
 
+	it("sent again byte for byte after a restart is not served twice either (I4)", async () => {
+		const channel = await server.open(payer);
+		const draft = await payer.voucher(await challenge(), channel, 5n * PRICE);
+		expectPaid(await server.pay("/session", draft));
+		await server.restart();
+		const answer = await unchanged(server, [channel], () => server.pay("/session", draft));
+		expectRefusal(answer, "session/insufficient-balance");
+	});
+
+	it("whose request a crash cut off is still good, byte for byte, and what was promised to it is free (I5, I7)", async () => {
+		const channel = await server.open(payer);
+		const draft = await payer.voucher(await challenge(), channel, PRICE);
+		const gate = server.hold("/session");
+		const cut = server.pay("/session", draft).catch((error: unknown) => error);
+		await gate.entered;
+		await server.crash();
+		expect(await cut).toBeInstanceOf(Error);
+		gate.release();
+		await server.restart();
+		expectPaid(await server.pay("/session", draft));
+		expect(await server.amounts(channel)).toEqual({ acceptedCumulative: PRICE, spent: PRICE, reserved: 0n });
+	});
+
+	it("under the challenge of a cheaper route pays this route's price (D9)", async () => {
+		const shop = await world.serve({
+			routes: (app, { handler }) => {
+				app.get("/cheap", { config: { payment: { price: 1n } } }, handler("/cheap"));
+				app.get("/dear", { config: { payment: { price: 1_000n } } }, handler("/dear"));
+			},
+		});
+		const channel = await shop.open(payer, {}, "/cheap");
+		const cheap = await shop.challenge("/cheap");
+		const low = await shop.pay("/dear", await payer.voucher(cheap, channel, 999n));
+		expectRefusal(low, "session/insufficient-balance");
+		expectPaid(await shop.pay("/dear", await payer.voucher(cheap, channel, 1_000n)));
+		expect(await shop.amounts(channel)).toMatchObject({ spent: 1_000n });
+	});
+
 	it("sent again byte for byte with a key new to the channel is served while funds last (D7)", async () => {
 		const channel = await server.open(payer);
 		const draft = await payer.voucher(await challenge(), channel, 2n * PRICE);
