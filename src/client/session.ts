@@ -60,8 +60,8 @@ async function open(
 	const { response, receipt, refusal } = tried;
 	if (receipt !== undefined) {
 		channel.open = true;
-		// An answer about the channel alone: its voucher did not cover what the request costs by now (D11).
-		return { response, again: receipt.spent === 0n && (await isManagementAnswer(response)) };
+		// An answer about the channel alone: its voucher does not cover what the request costs by now (D11).
+		return { response, again: await isManagementAnswer(response) };
 	}
 	switch (refusal?.type) {
 		case problemType("session/challenge-not-found"):

@@ -1,4 +1,11 @@
-import { type Address, type Hex, isAddressEqual, parseEventLogs, type TransactionReceipt } from "viem";
+import {
+	type Address,
+	type Hex,
+	isAddressEqual,
+	type PublicClient,
+	parseEventLogs,
+	type TransactionReceipt,
+} from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
 
@@ -43,4 +50,50 @@ export function hasTransfer(
 			isAddressEqual(args.to, transfer.to) &&
 			args.value === transfer.value,
 	);
+}
+
+/** How far back an event is looked for: its cause is a few minutes old, and nodes refuse wide ranges. */
+const LOOKBACK_BLOCKS = 5_000n;
+
+/** The receipt of the transaction that opened a channel lately, whoever sent it; `undefined` when there is none. */
+export async function readOpeningReceipt(
+	client: PublicClient,
+	escrow: Address,
+	channelId: Hex,
+): Promise<TransactionReceipt | undefined> {
+	const [log] = await client.getContractEvents({
+		address: escrow,
+		abi: paymentChannelEscrowAbi,
+		eventName: "ChannelOpened",
+		args: { channelId },
+		fromBlock: await lookbackBlock(client),
+	});
+	return log && client.getTransactionReceipt({ hash: log.transactionHash });
+}
+
+/**
+ * The transaction that executed an ERC-3009 authorization lately, whoever sent it. The token says `AuthorizationUsed` and
+ * right after it `Transfer`: only a transfer in that place belongs to the authorization.
+ */
+export async function findAuthorizedTransfer(
+	client: PublicClient,
+	token: Address,
+	{ from, to, value, nonce }: Readonly<{ from: Address; to: Address; value: bigint; nonce: Hex }>,
+): Promise<Hex | undefined> {
+	const [used] = await client.getContractEvents({
+		address: token,
+		abi: erc3009Abi,
+		eventName: "AuthorizationUsed",
+		args: { authorizer: from, nonce },
+		fromBlock: await lookbackBlock(client),
+	});
+	if (used === undefined) return undefined;
+	const receipt = await client.getTransactionReceipt({ hash: used.transactionHash });
+	const logs = receipt.logs.filter(({ logIndex }) => logIndex === used.logIndex + 1);
+	return hasTransfer({ ...receipt, logs }, { token, from, to, value }) ? used.transactionHash : undefined;
+}
+
+async function lookbackBlock(client: PublicClient): Promise<bigint> {
+	const latest = await client.getBlockNumber({ cacheTime: 0 });
+	return latest > LOOKBACK_BLOCKS ? latest - LOOKBACK_BLOCKS : 0n;
 }

@@ -1,5 +1,13 @@
 import type { Address, Hex, PublicClient } from "viem";
-import { isAddressEqual, zeroAddress } from "viem";
+import {
+	type BaseError,
+	ContractFunctionExecutionError,
+	HttpRequestError,
+	isAddressEqual,
+	RpcError,
+	TimeoutError,
+	zeroAddress,
+} from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
 
@@ -81,6 +89,7 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 		client.readContract({ ...escrowContract, functionName: "CLOSE_GRACE_PERIOD" }),
 		client.readContract({ ...escrowContract, functionName: "PERMIT2" }),
 	]).catch((cause: unknown) => {
+		if (!(cause instanceof ContractFunctionExecutionError) || isNodeFault(cause)) throw cause;
 		throw new EscrowUnusableError(
 			`the contract at ${escrow} does not answer as a PaymentChannelEscrow; fix its address`,
 			{ cause },
@@ -123,6 +132,15 @@ export function readAuthorizationState(
 		functionName: "authorizationState",
 		args: [authorizer, nonce],
 	});
+}
+
+/** The node failed, which says nothing about the contract. */
+function isNodeFault(error: BaseError): boolean {
+	return (
+		error.walk(
+			(cause) => cause instanceof HttpRequestError || cause instanceof TimeoutError || cause instanceof RpcError,
+		) !== null
+	);
 }
 
 function lower(address: Address): Address {

@@ -160,7 +160,7 @@ export class TransactionSender {
 			await (request.record ?? ((one: OutboxEntry) => this.#outbox.put(one)))(entry);
 			this.#nextNonce = entry.nonce + 1;
 			const refusal = await this.#broadcast(entry.raw);
-			if (refusal === undefined) return entry;
+			if (refusal === undefined || (refusal === "nonce-taken" && (await this.#isKnown(entry.hash)))) return entry;
 			// Refused for good: it never was in a pool, so its nonce is free again.
 			this.#nextNonce = entry.nonce;
 			if (refusal !== "nonce-taken" || attempt === NONCE_ATTEMPTS) {
@@ -210,10 +210,17 @@ export class TransactionSender {
 	}
 
 	async #broadcastIfUnknown({ hash, raw }: OutboxEntry): Promise<void> {
+		if (!(await this.#isKnown(hash))) await this.#broadcast(raw);
+	}
+
+	/** In a block or in a pool. The nonce may be taken by this very transaction, when an earlier answer was lost. */
+	async #isKnown(hash: Hex): Promise<boolean> {
 		try {
 			await this.#client.getTransaction({ hash });
+			return true;
 		} catch (error) {
-			if (error instanceof TransactionNotFoundError) await this.#broadcast(raw);
+			if (error instanceof TransactionNotFoundError) return false;
+			throw error;
 		}
 	}
 

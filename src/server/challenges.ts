@@ -1,14 +1,17 @@
 import { LRUCache } from "lru-cache";
 import {
 	assertChallengeSecrets,
+	Base64urlError,
 	type Challenge,
 	type ChallengeSecret,
 	type ChargeRequest,
 	createChallenge,
 	decodeRequest,
 	formatTimestamp,
+	InvalidRequestError,
 	isExpired,
 	isOurChallenge,
+	JsonError,
 	nonceOpaque,
 	parseChargeRequest,
 	parseSessionRequest,
@@ -75,14 +78,23 @@ export class ChallengeBook {
 		const known = this.#recognised.get(challenge.id);
 		if (known !== undefined && isSame(known.challenge, challenge)) return known;
 		if (!isOurChallenge(this.#options.secrets, challenge)) return undefined;
-		const request = decodeRequest(challenge);
-		const decoded: Decoded =
-			challenge.intent === "charge"
-				? { intent: "charge", challenge, request: parseChargeRequest(request) }
-				: { intent: "session", challenge, request: parseSessionRequest(request) };
+		const decoded = decode(challenge);
+		if (decoded === undefined) return undefined;
 		this.#recognised.set(challenge.id, decoded);
 		return decoded;
 	}
+}
+
+/** `undefined` when it can't be read: signed with our secret, but by another release or for another purpose. */
+function decode(challenge: Challenge): Decoded | undefined {
+	try {
+		const request = decodeRequest(challenge);
+		if (challenge.intent === "charge") return { intent: "charge", challenge, request: parseChargeRequest(request) };
+		if (challenge.intent === "session") return { intent: "session", challenge, request: parseSessionRequest(request) };
+	} catch (error) {
+		if (!(error instanceof InvalidRequestError || error instanceof JsonError || error instanceof Base64urlError)) throw error;
+	}
+	return undefined;
 }
 
 /** All that the HMAC covers is equal; `description` is for people only. */

@@ -39,10 +39,12 @@ export type Channel = ChannelIdentity &
 		reservations: Readonly<Record<string, bigint>>;
 		/** Grows when open reservations are abandoned, so that a late capture of an abandoned one is refused. */
 		generation: number;
-		/** Highest amount that stood in a transaction of ours: from then on its signature is public (D7). */
-		publishedCumulative: bigint;
+		/** Highest amount that stood in a transaction of ours: from then on its signature is public (D7). `null`: none did. */
+		publishedCumulative: bigint | null;
 		/** The challenges under which this channel advanced last, newest first, bounded (D7, D9). */
 		challengeIds: readonly string[];
+		/** The transaction that closed it cooperatively. */
+		closeTxHash: Hex | null;
 		/** The process that is closing it cooperatively, if any: no new voucher and no new reservation meanwhile (D6). */
 		closingBy: string | null;
 		/** Unix milliseconds. */

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout } from "node:timers/promises";
 import type { Address, PublicClient } from "viem";
 import type { OutboxEntry } from "../escrow/outbox.ts";
 import { readEscrow, readTokenDomain } from "../escrow/reads.ts";
@@ -25,6 +26,9 @@ import { type Conclusions, Transactions } from "./transactions.ts";
 
 /** How often unfinished transactions are looked at again and expired records are deleted. */
 const HOUSEKEEPING_MS = 15_000;
+
+/** How long a start waits for the transactions of an earlier run before it takes requests. */
+const START_WAIT_MS = 5_000;
 
 const UNAVAILABLE_RETRY_SECONDS = 5;
 
@@ -157,7 +161,9 @@ export class PaymentEngine {
 		const pending: OutboxEntry[] = [];
 		for await (const entry of store.outbox({ state: "pending" })) pending.push(entry);
 		for (const entry of pending) if (entry.purpose.kind === "close") await resumeClose(this.#context, entry);
-		await transactions.resume(pending);
+		// A stuck transaction is followed in the background; only what it is about waits for it.
+		const resumed = transactions.resume(pending);
+		await Promise.race([resumed, setTimeout(START_WAIT_MS, undefined, { ref: false })]);
 	}
 
 	async #keepHouse(): Promise<void> {
@@ -191,7 +197,7 @@ function keyOf(purpose: OutboxEntry["purpose"]): string {
 		case "close":
 			return closeKey(purpose);
 		default:
-			return chargeKey(purpose);
+			return chargeKey(purpose.proof);
 	}
 }
 

@@ -44,13 +44,15 @@ export type LedgerEvent =
 	/** These processes are gone, and with them what they had promised: nothing of it was captured. */
 	| Readonly<{ type: "recovered"; gone: readonly string[] }>
 	/** The chain was read, or an event of the escrow arrived. */
-	| Readonly<{ type: "chain-observed"; chain: ChainState }>
+	| Readonly<{ type: "chain-observed"; chain: ChainState; closeTxHash?: Hex }>
 	/** The client asked to close: no new vouchers and reservations from here on (D6). */
 	| Readonly<{ type: "close-begun"; owner: string; voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId"> }>
 	/** A restart found a close of ours on its way to the chain. */
 	| Readonly<{ type: "close-resumed"; owner: string }>
-	/** The drain is over: what is still open is abandoned, `cumulativeAmount` is going to be published. */
+	/** The drain is over: what is still open is abandoned, and this voucher is the last. */
 	| Readonly<{ type: "close-decided"; cumulativeAmount: bigint; signature: Hex }>
+	/** A transaction with this voucher is about to be broadcast: from now on anyone may know its signature (D7). */
+	| Readonly<{ type: "publishing"; cumulativeAmount: bigint }>
 	/** The close did not happen; the channel takes vouchers again. */
 	| Readonly<{ type: "close-failed" }>;
 
@@ -106,13 +108,15 @@ export function applyEvent(channel: Channel | undefined, event: LedgerEvent, now
 		case "recovered":
 			return recovered(channel, event.gone);
 		case "chain-observed":
-			return observeChain(channel, event.chain, now);
+			return observeChain(channel, event, now);
 		case "close-begun":
 			return beginClose(channel, event, now);
 		case "close-resumed":
 			return done({ ...channel, closingBy: event.owner });
 		case "close-decided":
 			return decideClose(channel, event, now);
+		case "publishing":
+			return done({ ...channel, publishedCumulative: published(channel.publishedCumulative, event.cumulativeAmount) });
 		case "close-failed":
 			return done({ ...channel, closingBy: null });
 	}
@@ -162,8 +166,11 @@ function opened(
 		spent: chain.settledOnChain,
 		reservations: {},
 		generation: 0,
-		publishedCumulative: chain.settledOnChain,
-		challengeIds: [voucher.challengeId],
+		publishedCumulative: settledIsPublic(null, chain),
+		// A voucher that was settled before proves nothing: anyone may have read it there (D7).
+		challengeIds:
+			voucher.cumulativeAmount > chain.settledOnChain || chain.settledOnChain === 0n ? [voucher.challengeId] : [],
+		closeTxHash: null,
 		closingBy: null,
 		openedAt: now,
 		lastActivityAt: now,
@@ -208,11 +215,12 @@ function reserve(
 	{ amount, owner, voucher, minVoucherDelta }: Extract<LedgerEvent, { type: "reserve" }>,
 	now: number,
 ): Transition {
+	if (amount < 0n) throw new RangeError("a reservation is not negative");
 	const unusable = closedProblem(channel);
 	if (unusable) return refuse(unusable);
 	const required = requiredCumulative(channel, amount, minVoucherDelta);
 	if (isStrangers(channel, voucher)) {
-		return refuse(publicVoucherProblem(channel, max(required, channel.acceptedCumulative + 1n)));
+		return refuse(publicVoucherProblem(channel, required));
 	}
 	if (available(channel) < amount) {
 		return refuse(insufficientProblem(channel, required, "The accepted voucher does not cover the price."));
@@ -249,11 +257,17 @@ function recovered(channel: Channel, gone: readonly string[]): Transition {
 	const left = held.filter(([owner]) => !gone.includes(owner));
 	const abandoned = channel.closingBy !== null && gone.includes(channel.closingBy);
 	if (left.length === held.length && !abandoned) return done(channel);
-	return done({ ...channel, reservations: Object.fromEntries(left), ...(abandoned && { closingBy: null }) });
+	const next: Channel = { ...channel, reservations: Object.fromEntries(left), ...(abandoned && { closingBy: null }) };
+	return done(next, drained(next));
 }
 
-function observeChain(channel: Channel, chain: ChainState, now: number): Transition {
+function observeChain(
+	channel: Channel,
+	{ chain, closeTxHash }: Extract<LedgerEvent, { type: "chain-observed" }>,
+	now: number,
+): Transition {
 	const wentBack =
+		chain.settledOnChain > chain.deposit ||
 		chain.deposit < channel.acceptedCumulative ||
 		chain.settledOnChain < channel.settledOnChain ||
 		(channel.finalized && !chain.finalized);
@@ -265,11 +279,12 @@ function observeChain(channel: Channel, chain: ChainState, now: number): Transit
 		...channel,
 		...chain,
 		chainReadAt: now,
-		publishedCumulative: max(channel.publishedCumulative, chain.settledOnChain),
+		publishedCumulative: settledIsPublic(channel.publishedCumulative, chain),
 		...(behind && { acceptedCumulative: chain.settledOnChain, spent: chain.settledOnChain, ...abandoned }),
 		...(chain.finalized && { closingBy: null, ...abandoned }),
+		...(closeTxHash !== undefined && { closeTxHash }),
 	};
-	const effects: Effect[] = [];
+	const effects: Effect[] = reserved(channel) > 0n ? [...drained(next)] : [];
 	if (chain.closeRequestedAt !== 0 && channel.closeRequestedAt === 0) effects.push("close-requested");
 	if (chain.finalized && !channel.finalized) effects.push("closed");
 	return done(next, effects);
@@ -283,8 +298,10 @@ function beginClose(
 	if (channel.finalized) return refuse(finalizedProblem(channel.channelId));
 	const excess = depositProblem(channel.channelId, voucher.cumulativeAmount, channel.deposit);
 	if (excess) return refuse(excess);
-	if (isStrangers(channel, voucher)) return refuse(publicVoucherProblem(channel, channel.acceptedCumulative + 1n));
-	const next: Channel = { ...channel, closingBy: owner, lastActivityAt: now };
+	if (isStrangers(channel, voucher)) return refuse(publicVoucherProblem(channel, 0n));
+	// Not a stranger's: the same challenge is good for a second try, also after the voucher was published.
+	const challengeIds = remember(channel.challengeIds, voucher.challengeId);
+	const next: Channel = { ...channel, closingBy: owner, challengeIds, lastActivityAt: now };
 	return done(next, drained(next));
 }
 
@@ -293,6 +310,7 @@ function decideClose(
 	{ cumulativeAmount, signature }: Extract<LedgerEvent, { type: "close-decided" }>,
 	now: number,
 ): Transition {
+	if (channel.finalized) return refuse(finalizedProblem(channel.channelId));
 	if (channel.closingBy === null) throw new Error(`channel ${channel.channelId}: close-begun comes first`);
 	const excess = depositProblem(channel.channelId, cumulativeAmount, channel.deposit);
 	if (excess) return refuse(excess);
@@ -302,7 +320,6 @@ function decideClose(
 	return done({
 		...channel,
 		...(higher && { acceptedCumulative: cumulativeAmount, voucherSignature: signature }),
-		publishedCumulative: max(channel.publishedCumulative, cumulativeAmount),
 		reservations: {},
 		generation: channel.generation + 1,
 		lastActivityAt: now,
@@ -311,11 +328,18 @@ function decideClose(
 
 /** D7: a signature that stood in a transaction is public, so it only counts where its owner has shown itself before. */
 function isStrangers(channel: Channel, voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId">): boolean {
-	return voucher.cumulativeAmount <= channel.publishedCumulative && !channel.challengeIds.includes(voucher.challengeId);
+	const { publishedCumulative, challengeIds } = channel;
+	if (publishedCumulative === null || voucher.cumulativeAmount > publishedCumulative) return false;
+	return !challengeIds.includes(voucher.challengeId);
 }
 
 function publicVoucherProblem(channel: Channel, required: bigint): Problem {
-	return insufficientProblem(channel, required, "This voucher was published on chain already; sign a higher one.");
+	const unpublished = (channel.publishedCumulative ?? -1n) + 1n;
+	return insufficientProblem(
+		channel,
+		max(required, unpublished),
+		"This voucher was published on chain already; sign a higher one.",
+	);
 }
 
 function insufficientProblem(channel: Channel, required: bigint, detail: string): Problem {
@@ -379,6 +403,15 @@ function done(channel: Channel, effects: readonly Effect[] = []): Transition {
 
 function refuse(cause: Problem): Transition {
 	return { ok: false, problem: cause };
+}
+
+/** What was settled stood in a transaction. Nothing settled says nothing. */
+function settledIsPublic(before: bigint | null, { settledOnChain }: ChainState): bigint | null {
+	return settledOnChain === 0n ? before : published(before, settledOnChain);
+}
+
+function published(before: bigint | null, cumulativeAmount: bigint): bigint {
+	return before === null ? cumulativeAmount : max(before, cumulativeAmount);
 }
 
 function max(a: bigint, b: bigint): bigint {

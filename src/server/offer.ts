@@ -39,16 +39,22 @@ export class OfferError extends Error {
 	readonly code = "OFFER";
 }
 
-const amount = z.union([
-	z.bigint(),
-	z
-		.string()
-		.regex(/^[1-9]\d*$/, "a whole number of base units, above 0")
-		.transform(BigInt),
-]);
+const AMOUNT_HINT = "must be base units as a bigint or a decimal string, from 1 to 2^128 - 1";
+const amount = z
+	.union(
+		[
+			z.bigint(),
+			z
+				.string()
+				.regex(/^[1-9]\d{0,38}$/)
+				.transform(BigInt),
+		],
+		AMOUNT_HINT,
+	)
+	.refine((value) => value > 0n && value < 2n ** 128n, AMOUNT_HINT);
 
 const offerSchema = z.strictObject({
-	price: amount.refine((value) => value > 0n && value < 2n ** 128n, "between 1 and 2^128 - 1 base units"),
+	price: amount,
 	intent: z.enum(["session", "charge"]).default("session"),
 	unitType: z.string().optional(),
 	suggestedDeposit: amount.optional(),
@@ -112,12 +118,14 @@ export function wireRequest(offer: Offer, terms: Terms): Record<string, unknown>
 export function matchOffer(
 	offers: readonly Offer[],
 	terms: Terms,
-	challenge: Pick<Challenge, "realm" | "intent">,
+	challenge: Pick<Challenge, "realm" | "intent" | "digest">,
 	request: SessionRequest | ChargeRequest,
 ): Offer | undefined {
 	const { methodDetails } = request;
 	const sameTerms =
 		challenge.realm === terms.realm &&
+		// No offer of ours is bound to a body.
+		challenge.digest === undefined &&
 		methodDetails.chainId === terms.chainId &&
 		request.currency === terms.currency &&
 		request.recipient === terms.recipient &&

@@ -1,5 +1,6 @@
 import type { Hex } from "viem";
 import { type Call, transferWithAuthorizationCall } from "../../escrow/calls.ts";
+import { findAuthorizedTransfer } from "../../escrow/events.ts";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
 import {
@@ -16,11 +17,14 @@ import { authorizationDigest, chargeNonce } from "../../voucher/index.ts";
 import { type Admission, type Admitted, type PaidRequest, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
-import { challengeKey, expiryOf } from "../proofs.ts";
+import { challengeKey } from "../proofs.ts";
 import type { ScreenedCharge } from "../screen.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
 
 const PENDING_RETRY_SECONDS = 5;
+
+/** How long a used proof outlives the longest life of a challenge: clocks differ a little. */
+const PROOF_MARGIN_MS = 60_000;
 
 /**
  * Answers a charge credential of type `authorization` (draft-evm-charge-00, Authorization Verification and Replay
@@ -39,7 +43,15 @@ export async function admitCharge(
 	const { payload } = checked;
 	const scope = idempotencyScope(request, payload.from);
 	const { externalId } = screened.request;
-	const order: ChargeOrder = { challenge, expired: screened.expired, payload, scope, externalId };
+	const own: ChargeOrder = {
+		challenge,
+		expired: screened.expired,
+		payload,
+		scope,
+		externalId,
+		paidBy: challengeKey(challenge),
+	};
+	const order = { ...own, paidBy: await payingProof(context, own) };
 
 	const before = await look(context, order);
 	if (before !== undefined) return before;
@@ -54,7 +66,20 @@ type ChargeOrder = Readonly<{
 	payload: ChargeAuthorizationPayload;
 	scope: IdempotencyScope | undefined;
 	externalId: string | undefined;
+	/**
+	 * Key of the proof that pays: this challenge's, or that of an earlier one whose money moves, or has moved, for the same
+	 * `Idempotency-Key` (I6).
+	 */
+	paidBy: string;
 }>;
+
+async function payingProof({ store }: EngineContext, { scope, paidBy }: ChargeOrder): Promise<string> {
+	if (scope === undefined) return paidBy;
+	const { value } = await store.transact({ idempotency: scope.key }, ({ idempotency }) => ({ value: idempotency }));
+	if (value?.state !== "running" || value.paidBy === undefined || value.fingerprint !== scope.fingerprint)
+		return paidBy;
+	return value.paidBy;
+}
 
 /** The credential's fields against the challenge, then its signature. No chain, no store. */
 function verify(
@@ -101,40 +126,49 @@ function judge(
 	order: ChargeOrder,
 	view: TurnView,
 ): Exclude<Admission, Admitted> | undefined {
-	const proof = view.proof(challengeKey(order.challenge));
-	if (proof !== undefined && proof.usedBy !== order.payload.from) return refused(usedProblem());
-	const earlier = earlierAnswer(view.idempotency, order.scope, store);
+	const { scope, payload, paidBy } = order;
+	const { idempotency } = view;
+	const proof = view.proof(paidBy);
+	if (proof !== undefined && proof.usedBy !== payload.from) return refused(usedProblem());
+	// A request of this key that is not done is told by its proof: the money may move while nobody runs.
+	const isDone = idempotency?.state === "done" || idempotency?.fingerprint !== scope?.fingerprint;
+	const earlier = isDone ? earlierAnswer(idempotency, scope, store) : undefined;
 	if (earlier !== undefined) return earlier;
 	if (proof === undefined || proof.state === "paid") return undefined;
 	// Paid by a run that ended before it delivered, or on its way to the chain now.
-	if (proof.state === "held" && (store.isGone(proof.owner) || transactions.isUnderWay(chargeKey(purposeOf(order)))))
+	if (proof.state === "held" && (store.isGone(proof.owner) || transactions.isUnderWay(chargeKey(paidBy))))
 		return undefined;
+	if (proof.state === "held" && idempotency !== undefined) return refused(runningProblem(), 1);
 	return refused(usedProblem());
 }
 
-/** Moves the money, unless an earlier request with this credential has; resolves when that is on disk. */
+/** Moves the money, unless an earlier request has; resolves when that is on disk. */
 async function pay(context: EngineContext, order: ChargeOrder): Promise<Admission | undefined> {
-	const { store, terms, transactions } = context;
-	const purpose = purposeOf(order);
-	const key = chargeKey(purpose);
+	const { terms, transactions } = context;
+	const key = chargeKey(order.paidBy);
 	try {
 		const underWay = transactions.join(key);
 		if (underWay !== undefined) {
 			await underWay;
 			return undefined;
 		}
-		const { value: proof } = await store.transact(keysOf(order), (view) => ({
-			value: view.proof(challengeKey(order.challenge)),
-		}));
-		if (proof !== undefined) return undefined;
+		if ((await readProof(context, order.paidBy)) !== undefined) return undefined;
 		const late = lateProblem(context, order);
 		if (late !== undefined) return refused(late);
 		const call: Call = transferWithAuthorizationCall(terms.currency, order.payload);
-		await transactions.perform({ ...call, key, purpose, record: (entry) => record(context, order, entry) });
+		const purpose = purposeOf(order);
+		await transactions.perform({
+			...call,
+			key: chargeKey(purpose.proof),
+			purpose,
+			record: (entry) => record(context, order, entry),
+		});
 		return undefined;
 	} catch (error) {
 		if (error instanceof ChallengeUsedError) return refused(usedProblem());
+		if (error instanceof KeyInUseError) return refused(runningProblem(), 1);
 		if (error instanceof TransactionRevertedError) {
+			if (await wasPaidElsewhere(context, order)) return undefined;
 			return refused(problem("verification-failed", "The token refused the transfer: nothing was charged."));
 		}
 		if (error instanceof TransactionPendingError || error instanceof TransactionNotSentError) {
@@ -143,6 +177,26 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 		}
 		throw error;
 	}
+}
+
+/** A stranger who copied the pending call and was first has paid for the payer all the same. */
+async function wasPaidElsewhere(context: EngineContext, order: ChargeOrder): Promise<boolean> {
+	const { store, client, terms } = context;
+	if ((await readProof(context, order.paidBy))?.state === "paid") return true;
+	const txHash = await findAuthorizedTransfer(client, terms.currency, order.payload);
+	if (txHash === undefined) return false;
+	const key = order.paidBy;
+	const { value, durable } = await store.transact({ proofs: [key] }, (view): Turn<boolean> => {
+		if (view.proof(key) !== undefined) return { value: true };
+		return { value: true, writes: { proofs: { [key]: proofOf(order, "paid", store.owner, txHash, null) } } };
+	});
+	await durable;
+	return value;
+}
+
+async function readProof({ store }: EngineContext, key: string): Promise<ProofRecord | undefined> {
+	const { value } = await store.transact({ proofs: [key] }, (view) => ({ value: view.proof(key) }));
+	return value;
 }
 
 /** Money is moved only for a challenge and an authorization that are good now. What was paid in time is delivered later, too. */
@@ -155,54 +209,71 @@ function lateProblem({ limits, now }: EngineContext, { expired, payload }: Charg
 	return problem("verification-failed", detail, { validAfter, validBefore });
 }
 
-/** On disk before the broadcast: the transaction, and that this payer has taken the challenge. */
-async function record({ store, now }: EngineContext, order: ChargeOrder, entry: OutboxEntry): Promise<void> {
-	const key = challengeKey(order.challenge);
-	const { durable } = await store.transact({ proofs: [key] }, (view) => {
+/** On disk before the broadcast: the transaction, that this payer has taken the challenge, and for which key it pays. */
+async function record({ store, limits, now }: EngineContext, order: ChargeOrder, entry: OutboxEntry): Promise<void> {
+	const { scope, payload, challenge } = order;
+	const key = challengeKey(challenge);
+	const { durable } = await store.transact({ proofs: [key], ...(scope && { idempotency: scope.key }) }, (view) => {
 		const proof = view.proof(key);
 		// A second attempt of our own may replace the first; nobody else's.
-		if (proof !== undefined && !(proof.state === "held" && proof.usedBy === order.payload.from))
+		if (proof !== undefined && !(proof.state === "held" && proof.usedBy === payload.from))
 			throw new ChallengeUsedError();
+		// Another request of the same key was quicker, with another challenge.
+		const { idempotency } = view;
+		const taken =
+			idempotency?.state === "done" || (idempotency?.paidBy !== undefined && idempotency.paidBy !== order.paidBy);
+		if (taken) throw new KeyInUseError();
+		const running = scope && {
+			...scope,
+			state: "running" as const,
+			owner: store.owner,
+			paidBy: key,
+			expiresAt: now() + limits.idempotencyTtlMs,
+		};
 		return {
 			value: undefined,
-			writes: { outbox: [entry], proofs: { [key]: proofOf(order, "held", store.owner, entry.hash, now()) } },
+			writes: {
+				outbox: [entry],
+				proofs: { [key]: proofOf({ ...order, paidBy: key }, "held", store.owner, entry.hash, null) },
+				...(running && { idempotency: running }),
+			},
 		};
 	});
 	await durable;
 }
 
-/** Takes the paid credential for this request alone, and lets it be delivered. */
+/** Takes the paid proof for this request alone, and lets it be delivered. */
 async function claim(context: EngineContext, order: ChargeOrder): Promise<Admission> {
 	const { store, limits, now } = context;
-	const key = challengeKey(order.challenge);
-	const { value, durable } = await store.transact(
-		keysOf(order),
-		(view): Turn<Exclude<Admission, Admitted> | Readonly<{ kind: "claimed"; txHash: Hex }>> => {
-			const refusal = judge(context, order, view);
-			if (refusal !== undefined) return { value: refusal };
-			const proof = view.proof(key);
-			if (proof?.reference === undefined)
-				return { value: refused(problem("verification-failed", "The transfer did not arrive.")) };
-			const txHash = proof.reference as Hex;
-			return {
-				value: { kind: "claimed", txHash },
-				writes: {
-					proofs: { [key]: proofOf(order, "held", store.owner, txHash, now()) },
-					...(order.scope && {
-						idempotency: {
-							...order.scope,
-							state: "running",
-							owner: store.owner,
-							expiresAt: now() + limits.idempotencyTtlMs,
-						},
-					}),
-				},
-			};
-		},
-	);
+	const { paidBy: key, scope } = order;
+	const { value, durable } = await store.transact(keysOf(order), (view): Turn<Claim> => {
+		const refusal = judge(context, order, view);
+		if (refusal !== undefined) return { value: refusal };
+		const proof = view.proof(key);
+		if (proof?.reference === undefined) {
+			return { value: refused(problem("verification-failed", "The transfer did not arrive.")) };
+		}
+		const txHash = proof.reference as Hex;
+		const running = scope && {
+			...scope,
+			state: "running" as const,
+			owner: store.owner,
+			paidBy: key,
+			expiresAt: now() + limits.idempotencyTtlMs,
+		};
+		return {
+			value: { kind: "claimed", txHash },
+			writes: {
+				proofs: { [key]: proofOf(order, "held", store.owner, txHash, null) },
+				...(running && { idempotency: running }),
+			},
+		};
+	});
 	await durable;
 	return value.kind === "claimed" ? admitted(context, order, value.txHash) : value;
 }
+
+type Claim = Exclude<Admission, Admitted> | Readonly<{ kind: "claimed"; txHash: Hex }>;
 
 function admitted(context: EngineContext, order: ChargeOrder, txHash: Hex): Admitted {
 	let ended = false;
@@ -232,21 +303,24 @@ async function end(
 	state: "used" | "paid",
 	response?: StoredResponse,
 ): Promise<void> {
-	const { scope } = order;
+	const { scope, paidBy: key } = order;
 	const { durable } = await store.transact(keysOf(order), () => {
+		const at = now();
+		// Forgotten when no challenge that it could be shown with is good any more; what was not delivered never is.
+		const expiresAt = state === "used" ? at + limits.challengeTtlSeconds * 1_000 + PROOF_MARGIN_MS : null;
 		const done = scope &&
 			response && {
 				...scope,
 				state: "done" as const,
 				owner: store.owner,
 				response,
-				expiresAt: now() + limits.idempotencyTtlMs,
+				expiresAt: at + limits.idempotencyTtlMs,
 			};
 		return {
 			value: undefined,
 			writes: {
-				proofs: { [challengeKey(order.challenge)]: proofOf(order, state, store.owner, txHash, now()) },
-				...(scope && { idempotency: done ?? null }),
+				proofs: { [key]: proofOf(order, state, store.owner, txHash, expiresAt) },
+				...(done && { idempotency: done }),
 			},
 		};
 	});
@@ -254,43 +328,28 @@ async function end(
 }
 
 /** One transaction per challenge at a time. */
-export function chargeKey({ challengeId }: Readonly<Record<string, string>>): string {
-	return `charge:${challengeId}`;
+export function chargeKey(proof: string | undefined): string {
+	return `charge:${proof}`;
 }
 
-function purposeOf({ challenge, payload }: ChargeOrder): TransactionPurpose {
+function purposeOf({ challenge, payload, scope }: ChargeOrder): TransactionPurpose & { proof: string } {
 	const { from, to, value, nonce } = payload;
-	return {
-		kind: "charge",
-		challengeId: challenge.id,
-		challengeExpiresAt: String(expiryOf(challenge, 0)),
-		from,
-		to,
-		value: String(value),
-		nonce,
-	};
+	const proof = challengeKey(challenge);
+	return { kind: "charge", proof, from, to, value: String(value), nonce, ...(scope && { idempotency: scope.key }) };
 }
 
 function proofOf(
-	order: ChargeOrder,
+	{ paidBy: key, payload }: ChargeOrder,
 	state: ProofRecord["state"],
 	owner: string,
 	txHash: Hex,
-	now: number,
+	expiresAt: number | null,
 ): ProofRecord {
-	const key = challengeKey(order.challenge);
-	return {
-		key,
-		state,
-		owner,
-		usedBy: order.payload.from,
-		reference: txHash,
-		expiresAt: state === "paid" ? null : expiryOf(order.challenge, now),
-	};
+	return { key, state, owner, usedBy: payload.from, reference: txHash, expiresAt };
 }
 
-function keysOf({ challenge, scope }: ChargeOrder) {
-	return { proofs: [challengeKey(challenge)], ...(scope && { idempotency: scope.key }) };
+function keysOf({ paidBy, scope }: ChargeOrder) {
+	return { proofs: [paidBy], ...(scope && { idempotency: scope.key }) };
 }
 
 /** draft-evm-charge-00, Receipt Generation. */
@@ -313,6 +372,15 @@ function chargeReceipt(
 
 function usedProblem(): Problem {
 	return problem("invalid-challenge", "This challenge was paid and answered already; ask for a fresh one.");
+}
+
+function runningProblem(): Problem {
+	return problem("conflict", "The request with this Idempotency-Key is still running.");
+}
+
+class KeyInUseError extends Error {
+	override readonly name = "KeyInUseError";
+	readonly code = "KEY_IN_USE";
 }
 
 class ChallengeUsedError extends Error {

@@ -1,12 +1,13 @@
 import type { Hex } from "viem";
 import { closeCall } from "../../escrow/calls.ts";
-import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
-import type { ClosePayload } from "../../protocol/index.ts";
+import type { OutboxEntry } from "../../escrow/outbox.ts";
+import type { Challenge, ClosePayload } from "../../protocol/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import { ChainUnavailableError } from "../chainState.ts";
+import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
-import { challengeKey, foreignChallengeProblem } from "../proofs.ts";
+import { challengeKey, consumeChallenge, foreignChallengeProblem } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
 import type { Conclusions } from "../transactions.ts";
 import { withoutTheGone } from "./current.ts";
@@ -24,23 +25,28 @@ export async function close(
 	{ payload, screened }: SessionOrder<ClosePayload>,
 ): Promise<Admission> {
 	const { channelId } = payload;
+	const { challenge } = screened.credential;
 	const checked = await verifyOnChannel(context, payload);
 	if (checked.kind === "refused") return checked;
+	// Closed before: whoever asks again, because the answer was lost, gets it again.
+	if (checked.channel.closeTxHash !== null) return closedAnswer(context, checked.channel, challenge);
 	await context.chainState.ensureFresh(checked.channel);
-	const { challenge } = screened.credential;
 	try {
 		const underWay = context.transactions.join(closeKey({ channelId }));
-		const receipt = await (underWay ?? begin(context, payload, challenge.id));
-		if ("kind" in receipt) return receipt;
+		const outcome = await (underWay ?? begin(context, payload, challenge));
+		if ("kind" in outcome) return outcome;
 		const channel = await context.store.channel(channelId);
 		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
-		return {
-			kind: "managed",
-			receipt: sessionReceipt(context, channel, challenge, { txHash: receipt.transactionHash }),
-		};
+		return closedAnswer(context, channel, challenge);
 	} catch (error) {
 		return revertedProblem(error, channelId);
 	}
+}
+
+function closedAnswer(context: EngineContext, channel: Channel, challenge: Challenge): Admission {
+	const { closeTxHash } = channel;
+	const extra = closeTxHash === null ? {} : { txHash: closeTxHash };
+	return { kind: "managed", receipt: sessionReceipt(context, channel, challenge, extra) };
 }
 
 /** One close of a channel at a time, also across restarts. */
@@ -48,30 +54,30 @@ export function closeKey({ channelId }: Readonly<Record<string, string>>): strin
 	return `close:${channelId}`;
 }
 
-async function begin(context: EngineContext, payload: ClosePayload, challengeId: string) {
-	const { store, drains, limits, terms, transactions, now } = context;
+async function begin(context: EngineContext, payload: ClosePayload, challenge: Challenge) {
+	const { drains, limits, terms, transactions } = context;
 	const { channelId } = payload;
+	const key = closeKey({ channelId });
 	const listening = drains.listen(channelId, limits.drainDeadlineMs);
-	const stopped = await stopSelling(context, payload, challengeId);
+	const stopped = await stopSelling(context, payload, challenge);
 	if (stopped !== undefined) {
 		listening.stop();
 		return stopped;
 	}
 	await listening.done;
-	const decided = await decide(context, payload);
-	const { cumulativeAmount, signature } = decided;
-	const purpose: TransactionPurpose = { kind: "close", channelId, cumulativeAmount: String(cumulativeAmount) };
 	try {
+		const decided = await decide(context, payload);
+		if ("kind" in decided) return decided;
+		const { cumulativeAmount, signature } = decided;
 		return await transactions.perform({
 			...closeCall(terms.escrow, channelId, cumulativeAmount, signature),
-			key: closeKey(purpose),
-			purpose,
-			record: async (entry) =>
-				(await store.transact({}, () => ({ value: undefined, writes: { outbox: [entry] } }))).durable,
+			key,
+			purpose: { kind: "close", channelId, cumulativeAmount: String(cumulativeAmount) },
+			record: (entry) => publish(context, channelId, cumulativeAmount, entry),
 		});
 	} catch (error) {
 		// A transaction under way keeps the channel closing; everything else gives it back.
-		if (!transactions.isUnderWay(closeKey(purpose))) await reopen(context, channelId, now());
+		if (!transactions.isUnderWay(key)) await reopen(context, channelId);
 		throw error;
 	}
 }
@@ -79,25 +85,23 @@ async function begin(context: EngineContext, payload: ClosePayload, challengeId:
 /** From here on no new voucher and no new reservation. */
 async function stopSelling(
 	context: EngineContext,
-	payload: ClosePayload,
-	challengeId: string,
+	{ channelId, cumulativeAmount }: ClosePayload,
+	challenge: Challenge,
 ): Promise<Refused | undefined> {
 	const { store, now } = context;
-	const { channelId, cumulativeAmount } = payload;
-	const key = challengeKey({ id: challengeId });
+	const key = challengeKey(challenge);
 	const { value, durable } = await store.transact({ channel: channelId, proofs: [key] }, (view): Turn<Stopped> => {
 		const bound = view.proof(key);
-		if (bound !== undefined && bound.usedBy !== channelId)
+		if (bound !== undefined && bound.usedBy !== channelId) {
 			return { value: { refusal: refused(foreignChallengeProblem()) } };
+		}
 		const at = now();
-		const voucher = { cumulativeAmount, challengeId };
-		const step = applyEvent(
-			withoutTheGone(view.channel, store, at),
-			{ type: "close-begun", owner: store.owner, voucher },
-			at,
-		);
+		const current = withoutTheGone(view.channel, store, at);
+		const voucher = { cumulativeAmount, challengeId: challenge.id };
+		const step = applyEvent(current, { type: "close-begun", owner: store.owner, voucher }, at);
 		if (!step.ok) return { value: { refusal: refused(step.problem) } };
-		return { value: { effects: step.effects }, writes: { channel: step.channel } };
+		const proofs = bound === undefined ? consumeChallenge(challenge, channelId, store, at) : {};
+		return { value: { effects: step.effects }, writes: { channel: step.channel, proofs } };
 	});
 	if ("refusal" in value) return value.refusal;
 	await durable;
@@ -108,29 +112,47 @@ async function stopSelling(
 type Stopped = Readonly<{ refusal: Refused }> | Readonly<{ effects: readonly Effect[] }>;
 
 /** Fixes amount and signature of the close; requests that are still running are abandoned and cost nothing. */
-async function decide({ store, now }: EngineContext, payload: ClosePayload) {
+async function decide(
+	{ store, now }: EngineContext,
+	payload: ClosePayload,
+): Promise<Refused | Pick<ClosePayload, "cumulativeAmount" | "signature">> {
 	const { channelId } = payload;
-	const { value, durable } = await store.transact({ channel: channelId }, ({ channel }) => {
-		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
-		const final = closingVoucher(channel, payload);
-		const step = applyEvent(channel, { type: "close-decided", ...pick(final) }, now());
-		if (!step.ok) throw new Error(`close of ${channelId}: ${step.problem.detail}`);
-		return { value: pick(final), writes: { channel: step.channel } };
-	});
+	const { value, durable } = await store.transact(
+		{ channel: channelId },
+		({ channel }): Turn<Awaited<ReturnType<typeof decide>>> => {
+			if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
+			const { cumulativeAmount, signature } = closingVoucher(channel, payload);
+			const step = applyEvent(channel, { type: "close-decided", cumulativeAmount, signature }, now());
+			if (!step.ok) return { value: refused(step.problem) };
+			return { value: { cumulativeAmount, signature }, writes: { channel: step.channel } };
+		},
+	);
 	await durable;
 	return value;
 }
 
-function pick({ cumulativeAmount, signature }: Readonly<{ cumulativeAmount: bigint; signature: Hex }>) {
-	return { cumulativeAmount, signature };
+/** On disk before the broadcast: the transaction, and that its voucher is public from now on (D7). */
+async function publish(
+	{ store, now }: EngineContext,
+	channelId: Hex,
+	cumulativeAmount: bigint,
+	entry: OutboxEntry,
+): Promise<void> {
+	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
+		const step = applyEvent(channel, { type: "publishing", cumulativeAmount }, now());
+		if (!step.ok) throw new Error(`channel ${channelId} vanished while it was closed`);
+		return { value: undefined, writes: { channel: step.channel, outbox: [entry] } };
+	});
+	await durable;
 }
 
-async function reopen({ store }: EngineContext, channelId: Hex, now: number, entry?: OutboxEntry): Promise<void> {
+/** Takes vouchers again after a close that did not happen; `concluded` is its transaction's last word, if there was one. */
+async function reopen({ store, now }: EngineContext, channelId: Hex, concluded?: OutboxEntry): Promise<void> {
 	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-		const outbox = entry && { outbox: [entry] };
-		if (channel === undefined || channel.finalized) return { value: undefined, ...(outbox && { writes: outbox }) };
-		const step = applyEvent(channel, { type: "close-failed" }, now);
-		return { value: undefined, writes: { ...(step.ok && { channel: step.channel }), ...outbox } };
+		const outbox = concluded === undefined ? [] : [concluded];
+		if (channel === undefined || channel.finalized) return { value: undefined, writes: { outbox } };
+		const step = applyEvent(channel, { type: "close-failed" }, now());
+		return { value: undefined, writes: { ...(step.ok && { channel: step.channel }), outbox } };
 	});
 	await durable;
 }
@@ -148,7 +170,8 @@ export function closeConclusions(context: EngineContext): Conclusions {
 			const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
 			const chain = { deposit, settledOnChain, closeRequestedAt, finalized };
 			const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-				const step = applyEvent(channel, { type: "chain-observed", chain }, askedAt);
+				const closeTxHash = receipt.transactionHash;
+				const step = applyEvent(channel, { type: "chain-observed", chain, closeTxHash }, askedAt);
 				return {
 					value: undefined,
 					writes: {
@@ -170,7 +193,7 @@ export function closeConclusions(context: EngineContext): Conclusions {
 		},
 		async failed(entry, state) {
 			const channelId = entry.purpose.channelId as Hex;
-			await reopen(context, channelId, now(), { ...entry, state });
+			await reopen(context, channelId, { ...entry, state });
 			log.warn({ channelId, txHash: entry.hash, state }, "a close did not go through; the channel is open again");
 		},
 	};

@@ -1,6 +1,8 @@
 import { type Address, type Hex, WaitForTransactionReceiptTimeoutError } from "viem";
 import { openWithAuthorizationCall } from "../../escrow/calls.ts";
+import { readOpeningReceipt } from "../../escrow/events.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
+import { TransactionRevertedError } from "../../escrow/sender.ts";
 import { type OpenPayload, type Problem, parseSource, problem } from "../../protocol/index.ts";
 import { authorizationDigest, computeChannelId, openAuthorizationNonce, voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
@@ -31,11 +33,15 @@ export async function open(context: EngineContext, order: SessionOrder<OpenPaylo
 	if ("problem" in opening) return refused(opening.problem);
 	const foreign = await usedByAnother(context, order, opening.identity.channelId);
 	if (foreign !== undefined) return foreign;
-	const funded =
-		payload.type === "authorization"
-			? await fundByAuthorization(context, payload, opening)
-			: await fundByHash(context, payload, opening);
-	if (funded !== undefined) return funded;
+	const known = await context.store.channel(payload.channelId);
+	if (known !== undefined) await context.chainState.ensureFresh(known);
+	else {
+		const refusal =
+			payload.type === "authorization"
+				? await fundByAuthorization(context, payload, opening)
+				: await fundByHash(context, payload, opening);
+		if (refusal !== undefined) return refusal;
+	}
 	return spend(context, {
 		request,
 		offer,
@@ -105,9 +111,8 @@ async function fundByAuthorization(
 	payload: AuthorizationOpen,
 	opening: Opening,
 ): Promise<Refused | undefined> {
-	const { store, terms, transactions } = context;
+	const { client, terms, transactions } = context;
 	const { channelId } = opening.identity;
-	if ((await store.channel(channelId)) !== undefined) return undefined;
 	const invalid = authorizationProblem(context, payload, opening);
 	if (invalid !== undefined) return refused(invalid);
 
@@ -129,7 +134,12 @@ async function fundByAuthorization(
 		});
 		return undefined;
 	} catch (error) {
-		return revertedProblem(error, channelId);
+		// A stranger who copied our pending call and was first has opened the very channel.
+		const mined =
+			error instanceof TransactionRevertedError ? await readOpeningReceipt(client, terms.escrow, channelId) : undefined;
+		if (mined === undefined) return revertedProblem(error, channelId);
+		const outcome = await credit(context, opening, mined);
+		return outcome === undefined ? undefined : refused(outcome);
 	}
 }
 
@@ -199,9 +209,8 @@ function authorizationProblem(
 
 /** Finds the opening that the payer's own transaction made; resolves when it is credited, or to a refusal. */
 async function fundByHash(context: EngineContext, { hash }: HashOpen, opening: Opening): Promise<Refused | undefined> {
-	const { store, client, limits } = context;
+	const { client, limits } = context;
 	const { channelId } = opening.identity;
-	if ((await store.channel(channelId)) !== undefined) return undefined;
 	try {
 		const receipt = await client.waitForTransactionReceipt({ hash, timeout: limits.transactionTimeoutMs });
 		if (receipt.status !== "success") {

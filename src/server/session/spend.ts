@@ -7,7 +7,7 @@ import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idemp
 import { applyEvent, type Effect, type Reservation, requiredCumulative, type VerifiedVoucher } from "../ledger.ts";
 import type { Offer } from "../offer.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
-import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
+import type { ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
 import { withoutTheGone } from "./current.ts";
 import { sessionReceipt } from "./receipt.ts";
 
@@ -144,7 +144,7 @@ async function capture(
 	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<Ended> => {
 		const at = now();
 		const step = applyEvent(view.channel, { type: "capture", reservation, used: reservation.amount }, at);
-		if (!step.ok) return { value: { result: refused(step.problem), effects: [] } };
+		if (!step.ok) return { value: { result: refused(step.problem), effects: [] }, writes: givenBack(order, view) };
 		const receipt = sessionReceipt(context, step.channel, challenge, { units: 1 });
 		const used: ProofRecord = {
 			key: credentialKey,
@@ -179,18 +179,18 @@ async function release(
 	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<readonly Effect[]> => {
 		const step = applyEvent(view.channel, { type: "release", reservation }, now());
 		if (!step.ok) return { value: [] };
-		const credential = view.proof(order.credentialKey);
-		return {
-			value: step.effects,
-			writes: {
-				channel: step.channel,
-				proofs: credential?.state === "held" ? { [order.credentialKey]: null } : {},
-				...(view.idempotency?.state === "running" && { idempotency: null }),
-			},
-		};
+		return { value: step.effects, writes: { channel: step.channel, ...givenBack(order, view) } };
 	});
 	await durable;
 	context.onEffects(order.channelId, value);
+}
+
+/** Credential and `Idempotency-Key` of a request that cost nothing are as good as new. */
+function givenBack({ credentialKey }: Spend, view: TurnView): TurnWrites {
+	return {
+		proofs: view.proof(credentialKey)?.state === "held" ? { [credentialKey]: null } : {},
+		...(view.idempotency?.state === "running" && { idempotency: null }),
+	};
 }
 
 function endKeys({ channelId, credentialKey }: Spend, scope: IdempotencyScope | undefined) {

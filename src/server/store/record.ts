@@ -18,8 +18,8 @@ import {
 
 /** A record with its amounts as strings: a field that is added to the record and not here does not compile. */
 type Written<T> = {
-	[K in keyof T]: T[K] extends bigint
-		? string
+	[K in keyof T]: T[K] extends bigint | null
+		? string | Extract<T[K], null>
 		: T[K] extends Readonly<Record<string, bigint>>
 			? Record<string, string>
 			: T[K];
@@ -49,8 +49,9 @@ const channelShape: z.ZodType<Channel> = z.strictObject({
 	spent: amount,
 	reservations: z.record(z.string(), amount),
 	generation: z.int(),
-	publishedCumulative: amount,
+	publishedCumulative: amount.nullable(),
 	challengeIds: z.array(z.string()),
+	closeTxHash: hex.nullable(),
 	closingBy: z.string().nullable(),
 	openedAt: z.int(),
 	lastActivityAt: z.int(),
@@ -77,8 +78,9 @@ export function encodeChannel(key: string, channel: Channel): string {
 		spent: decimal(channel.spent),
 		reservations,
 		generation: whole(channel.generation),
-		publishedCumulative: decimal(channel.publishedCumulative),
+		publishedCumulative: channel.publishedCumulative === null ? null : decimal(channel.publishedCumulative),
 		challengeIds: channel.challengeIds,
+		closeTxHash: channel.closeTxHash,
 		closingBy: channel.closingBy,
 		openedAt: whole(channel.openedAt),
 		lastActivityAt: whole(channel.lastActivityAt),
@@ -116,6 +118,7 @@ const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 	fingerprint: z.string(),
 	state: z.enum(["running", "done"]),
 	owner: z.string(),
+	paidBy: z.string().exactOptional(),
 	response: z.strictObject({ status: z.int(), headers: strings, body: body.nullable() }).exactOptional(),
 	expiresAt: z.int(),
 });

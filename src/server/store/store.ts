@@ -33,9 +33,11 @@ export type IdempotencyRecord = Readonly<{
 	key: string;
 	/** Of the request that came with the key first: another one with the same key is refused. */
 	fingerprint: string;
-	/** `running` of an owner that is gone means that nothing was captured: it counts as absent. */
+	/** `running` of an owner that is gone means that nothing was captured: it counts as absent, unless it says `paidBy`. */
 	state: "running" | "done";
 	owner: string;
+	/** The proof that pays for it: money that moves, or has moved, for this request, whoever began it. */
+	paidBy?: string;
 	response?: StoredResponse;
 	/** Unix milliseconds. */
 	expiresAt: number;

@@ -160,7 +160,8 @@ describe("a charge", () => {
 	it("of one payer with one Idempotency-Key at the same time moves money once, whatever the challenges (I6)", async () => {
 		const drafts = [await credential(), await credential(), await credential()];
 		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft, { key: "k" })));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
+		expect(server.calls("/charge")).toBe(1);
+		for (const { status } of answers) expect([200, 402, 409]).toContain(status);
 		await expectPaidOnce();
 	});
 

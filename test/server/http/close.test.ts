@@ -97,11 +97,15 @@ describe("a cooperative close", () => {
 		);
 	});
 
-	it("twice: the second one is 410, and there is one transaction", async () => {
+	it("asked for again, because the answer was lost, gets the same answer without another transaction (I4)", async () => {
 		const channel = await usedChannel();
-		expectPaid(await close(channel, 5n * PRICE));
+		const first = await close(channel, 5n * PRICE);
+		expectPaid(first);
 		const again = await unchanged(server, [channel], () => close(channel, 5n * PRICE));
-		expectRefusal(again, "session/channel-finalized");
+		expectPaid(again);
+		expect(transactionOf(again)).toBe(transactionOf(first));
+		const forged = await payer.close(await challenge(), channel, 5n * PRICE, { signer: stranger });
+		expectRefusal(await server.pay("/session", forged), "session/signer-mismatch");
 	});
 
 	it("five times at once is one transaction, and all hear of it", async () => {
