@@ -48,6 +48,8 @@ type Step =
 	| Readonly<{ do: "resume close"; owner: Owner }>
 	/** `byRule`: as the server does it, with what `closingVoucher` says. Otherwise whatever `amount` is. */
 	| Readonly<{ do: "decide close"; amount: Amount; byRule: boolean }>
+	/** The transaction that carries the decided amount is about to leave. */
+	| Readonly<{ do: "publish" }>
 	| Readonly<{ do: "fail close" }>;
 
 /** What somebody changes about a reservation before using it. */
@@ -95,6 +97,10 @@ class Model {
 		return this.published !== undefined && amount <= this.published && !this.known.includes(challengeId);
 	}
 
+	know(challengeId: string): void {
+		this.known = [challengeId, ...this.known.filter((id) => id !== challengeId)];
+	}
+
 	publish(amount: bigint): void {
 		if (this.published === undefined || amount > this.published) this.published = amount;
 	}
@@ -117,7 +123,7 @@ function expectedVoucher(model: Model, amount: bigint, challengeId: string, minV
 	const exempt = model.accepted === 0n || amount === model.deposit;
 	if (!exempt && amount - model.accepted < minVoucherDelta) return "session/delta-too-small";
 	model.accepted = amount;
-	model.known = [challengeId, ...model.known.filter((id) => id !== challengeId)];
+	model.know(challengeId);
 	return fine;
 }
 
@@ -176,15 +182,16 @@ function expectedBegin(model: Model, amount: bigint, challengeId: string, owner:
 	if (amount > model.deposit) return "session/amount-exceeds-deposit";
 	if (model.mayBeAStrangers(amount, challengeId)) return "session/insufficient-balance";
 	model.closing = owner;
+	model.know(challengeId);
 	return drainedIf(model);
 }
 
 function expectedDecision(model: Model, amount: bigint): Verdict {
+	if (model.finalized) return "session/channel-finalized";
 	if (model.closing === undefined) return "throws";
 	if (amount > model.deposit) return "session/amount-exceeds-deposit";
 	if (amount < model.spent) return "throws";
 	if (amount > model.accepted) model.accepted = amount;
-	model.publish(amount);
 	model.dropPromises();
 	return fine;
 }
@@ -306,6 +313,10 @@ class Run {
 				this.#apply(event, expectedDecision(model, amount));
 				return;
 			}
+			case "publish":
+				model.publish(this.closeAmount);
+				this.#apply({ type: "publishing", cumulativeAmount: this.closeAmount }, fine);
+				return;
 			case "fail close":
 				model.closing = undefined;
 				this.#apply({ type: "close-failed" }, fine);
@@ -518,6 +529,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
 		weight: 4,
 		arbitrary: fc.record({ do: fc.constant("decide close"), amount: amounts, byRule: fc.boolean() }),
 	},
+	{ weight: 3, arbitrary: fc.record({ do: fc.constant("publish") }) },
 	{ weight: 3, arbitrary: fc.record({ do: fc.constant("fail close") }) },
 );
 

@@ -58,6 +58,10 @@ function decide(cumulativeAmount: bigint): LedgerEvent {
 	return { type: "close-decided", cumulativeAmount, signature: signatureOf(cumulativeAmount) };
 }
 
+function publish(cumulativeAmount: bigint): LedgerEvent {
+	return { type: "publishing", cumulativeAmount };
+}
+
 function promise(channel: Channel, amount: bigint, owner = OWNER): Reservation {
 	return { owner, generation: channel.generation, amount };
 }
@@ -523,7 +527,7 @@ describe("a published voucher (D7)", () => {
 
 	test("under a challenge the channel does not know buys nothing, however much credit there is", () => {
 		const refusal = expectRefused(advanced, hold(10n, { paidBy: voucher(100n) }), "session/insufficient-balance", 402);
-		expect(refusal).toMatchObject({ requiredCumulative: "151", acceptedCumulative: "150" });
+		expect(refusal).toMatchObject({ requiredCumulative: "150", acceptedCumulative: "150" });
 	});
 
 	test("under a challenge the channel does not know closes nothing", () => {
@@ -534,6 +538,11 @@ describe("a published voucher (D7)", () => {
 	test("buys and closes under a challenge with which the channel advanced", () => {
 		expect(reserved(applied(settled, hold(100n)))).toBe(100n);
 		expect(applied(settled, begin(100n)).closingBy).toBe(OWNER);
+	});
+
+	test("closes again under the challenge that it was published with", () => {
+		const failed = applied(open(), begin(80n, "fresh"), decide(80n), publish(80n), { type: "close-failed" });
+		expect(applied(failed, begin(80n, "fresh")).closingBy).toBe(OWNER);
 	});
 
 	test("buys and closes again for the owner who signs one unit more under a fresh challenge", () => {
@@ -547,8 +556,13 @@ describe("a published voucher (D7)", () => {
 		expect(applied(open(), begin(99n, "fresh")).closingBy).toBe(OWNER);
 	});
 
-	test("counts as published from the decision to close on, also when that close fails", () => {
+	test("is not what a close was decided on, as long as its transaction was never written down", () => {
 		const failed = applied(open(), begin(80n), decide(80n), { type: "close-failed" });
+		expect(applied(failed, begin(80n, "fresh")).closingBy).toBe(OWNER);
+	});
+
+	test("counts as published from its transaction on, also when that close fails", () => {
+		const failed = applied(open(), begin(80n), decide(80n), publish(80n), { type: "close-failed" });
 		expectRefused(failed, hold(10n, { paidBy: voucher(80n) }), "session/insufficient-balance", 402);
 		expectRefused(failed, begin(80n, "fresh"), "session/insufficient-balance", 402);
 		expect(reserved(applied(failed, hold(10n, { paidBy: voucher(81n) })))).toBe(10n);
@@ -567,7 +581,9 @@ describe("a published voucher (D7)", () => {
 	});
 
 	test("is what a voucher for nothing becomes once a close with it failed", () => {
-		const failed = applied(open({ acceptedCumulative: 0n }), begin(0n), decide(0n), { type: "close-failed" });
+		const failed = applied(open({ acceptedCumulative: 0n }), begin(0n), decide(0n), publish(0n), {
+			type: "close-failed",
+		});
 		expectRefused(failed, begin(0n, "fresh"), "session/insufficient-balance", 402);
 		const credited = applied(failed, take(100n, { challengeId: "second" }));
 		expectRefused(credited, hold(1n, { paidBy: voucher(0n) }), "session/insufficient-balance", 402);

@@ -60,7 +60,7 @@ describe("a price", () => {
 
 	test("as a string too large for the escrow is refused like a bigint", () => {
 		expect(refusalOf({ price: String(2n ** 128n) })).toBe(
-			"GET /quote: payment price: between 1 and 2^128 - 1 base units",
+			"GET /quote: payment price: must be base units as a bigint or a decimal string, from 1 to 2^128 - 1",
 		);
 	});
 
