@@ -111,12 +111,12 @@ export class PayerChannel {
 
 	/**
 	 * The server's count of a receipt settles what became of lost requests, and what others really cost; never beyond
-	 * their prices. Only while nothing is on its way: its count may run ahead of ours otherwise. What it did not charge
-	 * stays uncertain, since it may still be at it.
+	 * their prices, or what was signed. Only while nothing is on its way: its count may run ahead of ours otherwise. What
+	 * it did not charge stays uncertain, since it may still be at it.
 	 */
 	settleLost(spent: bigint): void {
 		if (spent > this.#charged) this.#charged = spent;
-		if (this.#inFlight === 0n) this.#settle(this.#charged);
+		if (this.#inFlight === 0n) this.#settle(this.#charged < this.signed ? this.#charged : this.signed);
 	}
 
 	#settle(charged: bigint): void {

@@ -12,10 +12,10 @@ export class Outgoing {
 	/** The answer to a paid try was lost: from then on a refusal no longer proves that nothing was charged. */
 	answerLost = false;
 	readonly #request: Request;
-	readonly #body: ArrayBuffer | undefined;
+	readonly #body: Blob | undefined;
 	#reopened = false;
 
-	private constructor(request: Request, body: ArrayBuffer | undefined) {
+	private constructor(request: Request, body: Blob | undefined) {
 		const { host, origin, pathname } = new URL(request.url);
 		this.url = request.url;
 		this.method = request.method;
@@ -29,7 +29,8 @@ export class Outgoing {
 
 	/** Reads the body, so that it can be sent again, and gives the request an `Idempotency-Key` unless it has one. */
 	static async from(request: Request): Promise<Outgoing> {
-		const body = mayHaveBody(request.method) ? await request.arrayBuffer() : undefined;
+		// A Blob: the platform's fetch can't send an ArrayBuffer to where a 307 leads.
+		const body = mayHaveBody(request.method) ? await request.blob() : undefined;
 		if (!request.headers.has(IDEMPOTENCY_KEY)) request.headers.set(IDEMPOTENCY_KEY, crypto.randomUUID());
 		return new Outgoing(request, body);
 	}

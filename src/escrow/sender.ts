@@ -77,6 +77,9 @@ const GAS_MARGIN_PERCENT = 20n;
 
 const NONCE_ATTEMPTS = 3;
 
+/** How often in a row a transaction must be seen as passed over before it counts as dropped. */
+const LOOKS_BEFORE_DROPPED = 10;
+
 /**
  * Sends transactions of one account, one nonce sequence, each on disk before it is broadcast.
  *
@@ -130,11 +133,14 @@ export class TransactionSender {
 	 */
 	async wait(entry: OutboxEntry): Promise<TransactionReceipt> {
 		const deadline = this.#now() + this.#timeoutMs;
+		let looksPassed = 0;
 		for (;;) {
 			const receipt = await this.#receipt(entry.hash);
 			if (receipt?.status === "success") return receipt;
 			if (receipt) throw new TransactionRevertedError("unknown", entry.hash);
-			if (await this.#isDropped(entry)) {
+			// One node that lags behind another looks just the same: only many looks in a row are believed.
+			looksPassed = (await this.#isPassed(entry)) ? looksPassed + 1 : 0;
+			if (looksPassed >= LOOKS_BEFORE_DROPPED) {
 				throw new TransactionNotSentError(`another transaction took nonce ${entry.nonce} of ${entry.from}`, entry);
 			}
 			if (this.#now() >= deadline) throw new TransactionPendingError(entry.hash);
@@ -233,10 +239,10 @@ export class TransactionSender {
 		}
 	}
 
-	/** Its nonce is behind the account's confirmed count, yet it has no receipt: another transaction took the nonce. */
-	async #isDropped({ from, nonce, hash }: OutboxEntry): Promise<boolean> {
+	/** Its nonce is behind the account's confirmed count, yet no node knows it: another transaction took the nonce. */
+	async #isPassed({ from, nonce, hash }: OutboxEntry): Promise<boolean> {
 		const confirmed = await this.#client.getTransactionCount({ address: from, blockTag: "latest" });
-		return confirmed > nonce && (await this.#receipt(hash)) === undefined;
+		return confirmed > nonce && !(await this.#isKnown(hash));
 	}
 
 	#exclusive<T>(task: () => Promise<T>): Promise<T> {

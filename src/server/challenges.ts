@@ -92,7 +92,8 @@ function decode(challenge: Challenge): Decoded | undefined {
 		if (challenge.intent === "charge") return { intent: "charge", challenge, request: parseChargeRequest(request) };
 		if (challenge.intent === "session") return { intent: "session", challenge, request: parseSessionRequest(request) };
 	} catch (error) {
-		if (!(error instanceof InvalidRequestError || error instanceof JsonError || error instanceof Base64urlError)) throw error;
+		if (!(error instanceof InvalidRequestError || error instanceof JsonError || error instanceof Base64urlError))
+			throw error;
 	}
 	return undefined;
 }

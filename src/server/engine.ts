@@ -7,13 +7,13 @@ import { TransactionSender } from "../escrow/sender.ts";
 import { type Challenge, problem } from "../protocol/index.ts";
 import { createVoucherDomain, createVoucherVerifier, domainSeparator, type TokenDomain } from "../voucher/index.ts";
 import { type Admission, type PaidRequest, type Refused, refused } from "./admission.ts";
-import { ChainStateReader, ChainUnavailableError } from "./chainState.ts";
+import { ChainStateReader } from "./chainState.ts";
 import { ChallengeBook } from "./challenges.ts";
 import { admitCharge, chargeKey } from "./charge/charge.ts";
 import { chargeConclusions } from "./charge/conclusions.ts";
 import type { EngineContext, EngineLog, Limits } from "./context.ts";
 import { loadCrypto } from "./crypto.ts";
-import { ChainRegressionError } from "./ledger.ts";
+import { describeError } from "./describeError.ts";
 import type { Offer, Terms } from "./offer.ts";
 import { checkAgainstGrace, checkOptions, type EngineOptions, EngineOptionsError } from "./options.ts";
 import { type Screened, screen } from "./screen.ts";
@@ -21,7 +21,7 @@ import { closeConclusions, closeKey, resumeClose } from "./session/close.ts";
 import { openConclusions, openKey } from "./session/credit.ts";
 import { Drains } from "./session/drain.ts";
 import { admitSession } from "./session/session.ts";
-import { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
+import type { ChannelStore } from "./store/store.ts";
 import { type Conclusions, Transactions } from "./transactions.ts";
 
 /** How often unfinished transactions are looked at again and expired records are deleted. */
@@ -138,13 +138,7 @@ export class PaymentEngine {
 
 	/** The refusal for a fault while a request was admitted or captured: nothing is given away, nothing is said of the cause. */
 	refusalFor(error: unknown): Refused {
-		const known =
-			error instanceof ChainUnavailableError ||
-			error instanceof ChainRegressionError ||
-			error instanceof StoreUnavailableError ||
-			error instanceof CorruptRecordError;
-		const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
-		this.#context.log.error({ reason: known ? reason : reason.split("\n")[0] }, "a paid request could not be admitted");
+		this.#context.log.error({ reason: describeError(error) }, "a paid request could not be admitted");
 		return refused(
 			problem("service-unavailable", "Payments can't be checked right now; nothing was charged."),
 			UNAVAILABLE_RETRY_SECONDS,
@@ -172,7 +166,7 @@ export class PaymentEngine {
 			await transactions.resume([]);
 			await store.prune(now());
 		} catch (error) {
-			log.warn({ reason: error instanceof Error ? error.message : "unknown error" }, "housekeeping failed");
+			log.warn({ reason: describeError(error) }, "housekeeping failed");
 		}
 	}
 }

@@ -2,23 +2,21 @@ import { createHash } from "node:crypto";
 import { PassThrough, type Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import fastifyPlugin from "fastify-plugin";
-import {
-	CACHE_CONTROL,
-	encodeReceipt,
-	formatChallenge,
-	IDEMPOTENCY_KEY,
-	PAYMENT_RECEIPT,
-	PROBLEM_CONTENT_TYPE,
-	RETRY_AFTER,
-	type Receipt,
-	receiptToJson,
-	WWW_AUTHENTICATE,
-} from "../protocol/index.ts";
+import { IDEMPOTENCY_KEY, PAYMENT_RECEIPT, receiptToJson } from "../protocol/index.ts";
 import type { Admission, Admitted, PaidRequest, Payment, Refused } from "./admission.ts";
 import type { PaymentEngine } from "./engine.ts";
+import {
+	clearHeaders,
+	hasBegun,
+	isStream,
+	replay,
+	setReceipt,
+	setRefusal,
+	settlePayload,
+	storedResponse,
+} from "./fastifyReply.ts";
 import { type Offer, type PriceConfig, parseOffers } from "./offer.ts";
 import { isManagement, type Screened, unpaid } from "./screen.ts";
-import type { StoredResponse } from "./store/store.ts";
 
 declare module "fastify" {
 	interface FastifyContextConfig {
@@ -49,8 +47,9 @@ type PaidFastifyRequest = FastifyRequest & { [STATE]?: PaidState };
  * Fastify plugin: a route with `config.payment` is served to whoever pays for it. A thin face, all rules are the engine's.
  *
  * A request without a good credential is answered before its body is read; the money moves after the body was parsed
- * and validated, right before the handler. Answers below 400 are captured before their first byte leaves, all others
- * cost nothing.
+ * and validated, right before the handler. Answers of status 2xx are captured before their first byte leaves, all others
+ * cost nothing. Await the registration before you declare routes: then a wrong price is an error at start-up, and an
+ * `onSend` hook of yours that fails costs nobody anything.
  *
  * @example
  * await app.register(sluice, { engine });
@@ -59,6 +58,8 @@ type PaidFastifyRequest = FastifyRequest & { [STATE]?: PaidState };
 export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 	async (app, { engine }) => {
 		const offersByConfig = new WeakMap<object, readonly Offer[]>();
+		/** Routes whose own, last `onSend` hook takes the payment. */
+		const settledLast = new WeakSet<object>();
 
 		/** Also for routes that were declared before the plugin, which `onRoute` does not see. */
 		function offersOf(route: string, price: PriceConfig | readonly PriceConfig[]): readonly Offer[] {
@@ -71,8 +72,13 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 
 		app.decorateRequest("payment", null);
 
-		app.addHook("onRoute", ({ method, url, config }) => {
-			if (config?.payment !== undefined) offersOf(`${method} ${url}`, config.payment);
+		app.addHook("onRoute", (route) => {
+			const { method, url, config } = route;
+			if (config?.payment === undefined) return;
+			offersOf(`${method} ${url}`, config.payment);
+			// After all other hooks, so that none of them can fail once the payment is taken.
+			route.onSend = [route.onSend ?? [], settle].flat();
+			settledLast.add(config.payment);
 		});
 
 		app.addHook("onRequest", async (request: PaidFastifyRequest, reply) => {
@@ -82,10 +88,9 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			const screened = engine.screen({ offers, ...headersOf(request) });
 			if (screened.kind === "refused") return refuse(reply, engine, offers, screened);
 			const state: PaidState = { offers, screened, bodyHash: createHash("sha256"), bodyLength: 0 };
-			// About the channel itself: the route's handler, body and validation have no part in it (D11).
-			if (isManagement(request.method, screened)) return admit(request, reply, state);
 			request[STATE] = state;
-			return undefined;
+			// About the channel itself: the route's handler, body and validation have no part in it (D11).
+			return isManagement(request.method, screened) ? admit(request, reply, state) : undefined;
 		});
 
 		app.addHook("preParsing", async (request: PaidFastifyRequest, _reply, body) => {
@@ -103,9 +108,19 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			return admit(request, reply, state);
 		});
 
+		app.addHook("onSend", async (request, reply, payload) => {
+			const { payment } = request.routeOptions.config;
+			return payment === undefined || settledLast.has(payment) ? payload : settle.call(app, request, reply, payload);
+		});
+
 		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
 			const admission = await engine.admit(paidRequest(request, state), state.screened);
 			if (admission.kind !== "admitted") return answer(reply, engine, state.offers, admission);
+			if (reply.raw.destroyed || reply.raw.closed) {
+				// The client is gone already: there is nobody to serve.
+				await admission.release();
+				return reply.hijack();
+			}
 			state.admitted = admission;
 			request.payment = admission.payment;
 			// The client may leave before there is an answer.
@@ -115,14 +130,28 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			return undefined;
 		}
 
-		app.addHook("onSend", async (request: PaidFastifyRequest, reply, payload) => {
+		async function settle(request: PaidFastifyRequest, reply: FastifyReply, sent: unknown): Promise<unknown> {
 			const state = request[STATE];
-			if (state?.admitted === undefined) return payload;
-			const { admitted, offers } = state;
+			if (state?.admitted === undefined) return sent;
+			if (state.answered) {
+				// A hook failed after the payment was taken: an error carries no receipt.
+				if (reply.statusCode >= 300) reply.removeHeader(PAYMENT_RECEIPT);
+				return sent;
+			}
 			state.answered = true;
-			if (reply.statusCode >= 400 || request.raw.socket?.destroyed === true) {
-				await admitted.release();
-				return payload;
+			const { admitted, offers } = state;
+			const settled = settlePayload(reply, sent);
+			const isGone = request.raw.socket?.destroyed === true;
+			if (settled === undefined || isGone || reply.statusCode < 200 || reply.statusCode >= 300) {
+				await release(admitted);
+				return settled === undefined ? sent : settled.payload;
+			}
+			const { payload } = settled;
+			if (isStream(payload)) {
+				await hasBegun(payload).catch(async (error: unknown) => {
+					await release(admitted);
+					throw error;
+				});
 			}
 			const captured = await admitted
 				.capture((receipt) => storedResponse(reply, payload, receipt, engine.limits.maxReplayBytes))
@@ -133,10 +162,14 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			}
 			// Nothing may be delivered: the answer becomes the refusal.
 			if (isStream(payload)) payload.destroy();
-			reply.removeHeader("content-length");
-			setRefusal(reply, engine, offers, captured);
-			return JSON.stringify(captured.problem);
-		});
+			clearHeaders(reply);
+			return setRefusal(reply, engine, offers, captured);
+		}
+
+		/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
+		async function release(admitted: Admitted): Promise<void> {
+			await admitted.release().catch((error: unknown) => engine.refusalFor(error));
+		}
 	},
 	{ name: "sluice", fastify: "5.x" },
 );
@@ -161,13 +194,15 @@ function hashing(body: Readable & { receivedEncodedLength?: number }, state: Pai
 		state.bodyLength += chunk.length;
 	});
 	body.on("error", (error) => through.destroy(error));
+	// Fastify compares it with Content-Length where a hook before this one has unpacked the body.
+	Object.defineProperty(through, "receivedEncodedLength", { get: () => body.receivedEncodedLength });
 	return body.pipe(through);
 }
 
-async function endUnanswered(admitted: Admitted, reply: FastifyReply): Promise<void> {
-	// A hijacked reply passed by `onSend`: whatever it sent, it sent unpaid, so it is paid now.
-	if (reply.raw.headersSent) await admitted.capture(() => ({ status: reply.raw.statusCode, headers: {}, body: null }));
-	else await admitted.release();
+async function endUnanswered(admitted: Admitted, { raw }: FastifyReply): Promise<void> {
+	// A hijacked reply passed by `onSend`: what it served, it served unpaid, so it is paid now.
+	if (!raw.headersSent || raw.statusCode < 200 || raw.statusCode >= 300) return admitted.release();
+	await admitted.capture(() => ({ status: raw.statusCode, headers: {}, body: null }));
 }
 
 function answer(
@@ -188,60 +223,5 @@ function answer(
 }
 
 function refuse(reply: FastifyReply, engine: PaymentEngine, offers: readonly Offer[], refused: Refused): FastifyReply {
-	setRefusal(reply, engine, offers, refused);
-	return reply.send(JSON.stringify(refused.problem));
-}
-
-function setRefusal(
-	reply: FastifyReply,
-	engine: PaymentEngine,
-	offers: readonly Offer[],
-	{ problem, retryAfterSeconds }: Refused,
-): void {
-	reply.code(problem.status).header("content-type", PROBLEM_CONTENT_TYPE).header(CACHE_CONTROL, "no-store");
-	if (retryAfterSeconds !== undefined) reply.header(RETRY_AFTER, String(retryAfterSeconds));
-	if (problem.status === 402) reply.header(WWW_AUTHENTICATE, engine.challenge(offers).map(formatChallenge));
-}
-
-function setReceipt(reply: FastifyReply, receipt: Receipt): void {
-	reply.header(PAYMENT_RECEIPT, encodeReceipt(receipt)).header(CACHE_CONTROL, privateCache(reply));
-}
-
-/** What carries a receipt must not get into a shared cache (draft-httpauth-payment-00, Caching). */
-function privateCache(reply: FastifyReply): string {
-	const own = String(reply.getHeader(CACHE_CONTROL) ?? "");
-	if (/\bprivate\b/i.test(own)) return own;
-	return /\bno-store\b/i.test(own) ? "private, no-store" : "private";
-}
-
-function replay(reply: FastifyReply, { status, headers, body }: StoredResponse): FastifyReply {
-	return reply
-		.code(status)
-		.headers(headers)
-		.send(body === null ? undefined : Buffer.from(body));
-}
-
-/** Not kept: what belongs to the connection or is made anew for each answer. */
-const OWN_OF_EACH_ANSWER = new Set(["connection", "content-length", "date", "keep-alive", "transfer-encoding"]);
-
-function storedResponse(reply: FastifyReply, payload: unknown, receipt: Receipt, maxBytes: number): StoredResponse {
-	const headers: Record<string, string> = {};
-	for (const [name, value] of Object.entries(reply.getHeaders())) {
-		if (value !== undefined && !OWN_OF_EACH_ANSWER.has(name))
-			headers[name] = Array.isArray(value) ? value.join(", ") : String(value);
-	}
-	headers[PAYMENT_RECEIPT.toLowerCase()] = encodeReceipt(receipt);
-	headers[CACHE_CONTROL.toLowerCase()] = privateCache(reply);
-	const body = bytesOf(payload);
-	return { status: reply.statusCode, headers, body: body !== null && body.length <= maxBytes ? body : null };
-}
-
-function bytesOf(payload: unknown): Uint8Array | null {
-	if (payload === undefined || payload === null) return new Uint8Array();
-	if (typeof payload === "string") return Buffer.from(payload);
-	return payload instanceof Uint8Array ? payload : null;
-}
-
-function isStream(payload: unknown): payload is Readable {
-	return typeof payload === "object" && payload !== null && "pipe" in payload && "destroy" in payload;
+	return reply.send(setRefusal(reply, engine, offers, refused));
 }

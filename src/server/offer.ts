@@ -53,13 +53,16 @@ const amount = z
 	)
 	.refine((value) => value > 0n && value < 2n ** 128n, AMOUNT_HINT);
 
+/** Travels in a header. */
+const text = z.string().regex(/^[^\p{Cc}\p{Cs}]*$/u, "must have no control characters and be well-formed Unicode");
+
 const offerSchema = z.strictObject({
 	price: amount,
 	intent: z.enum(["session", "charge"]).default("session"),
-	unitType: z.string().optional(),
+	unitType: text.optional(),
 	suggestedDeposit: amount.optional(),
-	description: z.string().optional(),
-	externalId: z.string().optional(),
+	description: text.optional(),
+	externalId: text.optional(),
 });
 
 /** A price as a route's configuration states it; several for a choice, the preferred one first. */
@@ -118,7 +121,7 @@ export function wireRequest(offer: Offer, terms: Terms): Record<string, unknown>
 export function matchOffer(
 	offers: readonly Offer[],
 	terms: Terms,
-	challenge: Pick<Challenge, "realm" | "intent" | "digest">,
+	challenge: Pick<Challenge, "realm" | "intent" | "digest" | "description">,
 	request: SessionRequest | ChargeRequest,
 ): Offer | undefined {
 	const { methodDetails } = request;
@@ -132,7 +135,10 @@ export function matchOffer(
 		(!("escrowContract" in methodDetails) || methodDetails.escrowContract === terms.escrow);
 	if (!sameTerms) return undefined;
 	return offers.find(
-		(offer) => offer.intent === challenge.intent && (offer.intent === "session" || offer.amount === request.amount),
+		({ intent, amount: price, description }) =>
+			intent === challenge.intent &&
+			(challenge.description === undefined || challenge.description === description) &&
+			(intent === "session" || price === request.amount),
 	);
 }
 

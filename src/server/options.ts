@@ -69,12 +69,17 @@ const addressSchema = z
 	.transform((text) => text.toLowerCase() as `0x${string}`);
 
 const optionsSchema = z.object({
-	realm: z.string().min(1, "must not be empty"),
+	// `|` separates the fields that a challenge's id covers.
+	realm: z.string().regex(/^[\x20-\x7b\x7d\x7e]+$/, "must be printable ASCII without |, and not empty"),
 	chainId: positive,
 	escrow: addressSchema,
 	currency: addressSchema,
 	feePayer: z.boolean().default(true),
-	minVoucherDelta: z.bigint().nonnegative().default(0n),
+	minVoucherDelta: z
+		.bigint()
+		.nonnegative()
+		.lt(2n ** 128n, "must be below 2^128")
+		.default(0n),
 });
 
 /** The checked options, with every default filled in. */

@@ -11,9 +11,9 @@ export function challengeKey({ id }: Pick<Challenge, "id">): string {
 	return `challenge:${id}`;
 }
 
-/** A credential, byte for byte, as sent (D7). Only its hash is kept. */
+/** A credential, byte for byte, as sent after the scheme's name (D7). Only its hash is kept. */
 export function credentialKey(authorization: string): string {
-	return `credential:${sha256(authorization)}`;
+	return `credential:${sha256(authorization.slice("Payment".length).trim())}`;
 }
 
 /** A funding event of the escrow, credited once (D12). */

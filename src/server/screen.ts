@@ -34,7 +34,8 @@ export function unpaid(): Refused {
 }
 
 /** Whether the request is only about the channel: a `HEAD`, a close, a top-up. The route itself is not asked (D11). */
-export function isManagement(method: string, { credential }: Screened): boolean {
+export function isManagement(method: string, { intent, credential }: Screened): boolean {
+	if (intent !== "session") return false;
 	const { action } = credential.payload;
 	return method === "HEAD" || action === "close" || action === "topUp";
 }

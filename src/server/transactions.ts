@@ -3,6 +3,7 @@ import type { Call } from "../escrow/calls.ts";
 import type { OutboxEntry, TransactionPurpose } from "../escrow/outbox.ts";
 import { TransactionNotSentError, TransactionRevertedError, type TransactionSender } from "../escrow/sender.ts";
 import type { EngineLog } from "./context.ts";
+import { describeError } from "./describeError.ts";
 import type { TurnWrites } from "./store/store.ts";
 
 /**
@@ -77,9 +78,8 @@ export class Transactions {
 		await Promise.all(
 			[...this.#unfinished.keys()].map((key) =>
 				this.join(key)?.catch((error: unknown) => {
-					const message = error instanceof Error ? error.message : "unknown error";
 					this.#log.warn(
-						{ transaction: key.split(":")[0], reason: message },
+						{ transaction: key.split(":")[0], reason: describeError(error) },
 						"a transaction of an earlier run is not done",
 					);
 				}),

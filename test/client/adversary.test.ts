@@ -1,8 +1,8 @@
 import fc from "fast-check";
-import { type Address, type Hex, isAddressEqual } from "viem";
+import { type Address, decodeFunctionData, type Hex, isAddressEqual } from "viem";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from "vitest";
 import type { PaymentClientOptions, PaymentPolicy } from "../../src/client/index.ts";
-import { openWithAuthorizationCall } from "../../src/escrow/index.ts";
+import { erc3009Abi, openWithAuthorizationCall, paymentChannelEscrowAbi } from "../../src/escrow/index.ts";
 import {
 	type Challenge,
 	formatChallenge,
@@ -69,11 +69,17 @@ const chargeOffer = (changes: Terms = {}) =>
 		{ intent: "charge" },
 	);
 
+const amountOf = ({ credential }: Call) => BigInt(String(credential?.payload.cumulativeAmount ?? 0));
+
 /** Asks for payment, and serves whoever pays with a receipt that says `spent`. */
 const honest = (price = 100n, spentBefore = 0n): Script => {
 	let spent = spentBefore;
 	return (call) => {
-		if (call.credential === undefined) return paymentRequired(offer({ amount: String(price) }));
+		const fresh = offer({ amount: String(price) });
+		if (call.credential === undefined) return paymentRequired(fresh);
+		const requiredCumulative = spent + price;
+		if (amountOf(call) < requiredCumulative)
+			return refusal("session/insufficient-balance", { requiredCumulative }, fresh);
 		spent += price;
 		return { headers: receiptHeader(call, chainId, spent), body: "served" };
 	};
@@ -89,7 +95,6 @@ async function opened(lies: Script, policy: Partial<PaymentPolicy> = {}, options
 }
 
 const noncesOf = ({ deposits }: Spy) => [...new Set(deposits().map(({ nonce }) => nonce))];
-const amountOf = ({ credential }: Call) => BigInt(String(credential?.payload.cumulativeAmount ?? 0));
 
 describe("a 402 without end", () => {
 	it.each([
@@ -510,10 +515,11 @@ describe("a credential stays with its origin", () => {
 	afterEach(() => elsewhere.stop());
 
 	it.each([301, 302, 303, 307, 308])("a paid answer that redirects (%i) is handed on, not followed", async (status) => {
-		const { agent, get } = await opened((call) => ({
-			status,
-			headers: { location: `${elsewhere.url}/steal`, ...receiptHeader(call, chainId, 200n) },
-		}));
+		const { agent, get } = await opened((call) =>
+			call.credential === undefined
+				? paymentRequired(offer())
+				: { status, headers: { location: `${elsewhere.url}/steal`, ...receiptHeader(call, chainId, 200n) } },
+		);
 		const answer = await get("/", { method: "POST", body: "secret" });
 		expect(answer.status).toBe(status);
 		expect(elsewhere.calls).toEqual([]);
@@ -718,8 +724,12 @@ describe("whatever a server says (I11)", () => {
 			},
 			{ requiredKeys: ["amount", "currency", "recipient", "methodDetails"] },
 		);
-	const sane = () => fc.constant(sessionTerms(world, PAYEE));
-	const requests = () => fc.oneof({ weight: 2, arbitrary: sane() }, { weight: 3, arbitrary: terms() });
+	/** What an honest server says. */
+	const sane = () =>
+		fc
+			.constantFrom(["authorization"], ["authorization"], ["authorization"], ["hash"])
+			.map((credentialTypes) => sessionTerms(world, PAYEE, {}, { credentialTypes }));
+	const requests = () => fc.oneof({ weight: 3, arbitrary: sane() }, { weight: 3, arbitrary: terms() });
 	const challenges = () =>
 		fc
 			.record({
@@ -839,14 +849,26 @@ describe("whatever a server says (I11)", () => {
 		expect(byChannel.size).toBeLessThanOrEqual(limits.maxChannels);
 		expect(noncesOf(spy).length).toBeLessThanOrEqual(limits.maxChannels);
 		expect(spy.charges().length).toBeLessThanOrEqual(asked);
-		for (const { to, chainId: chain } of spy.transactions) {
-			expect(chain).toBe(chainId);
-			expect(isAllowed(to, world.token, world.escrow)).toBe(true);
+		for (const { to, data, chainId: chain, value = 0n } of spy.transactions) {
+			expect([chain, value]).toEqual([chainId, 0n]);
+			const abi = [...erc3009Abi, ...paymentChannelEscrowAbi];
+			const { functionName, args = [] } = decodeFunctionData({ abi, data: data as Hex });
+			// approve(spender, value), open(payee, token, deposit, salt, authorizedSigner)
+			const [first, second, third] = args as readonly unknown[];
+			if (functionName === "approve") {
+				expect([isAllowed(to, world.token), isAllowed(first, world.escrow)]).toEqual([true, true]);
+				expect(second).toBeLessThanOrEqual(limits.maxDeposit);
+			} else {
+				expect([functionName, isAllowed(to, world.escrow)]).toEqual(["open", true]);
+				expect([isAllowed(first, PAYEE, OTHER_PAYEE), isAllowed(second, world.token)]).toEqual([true, true]);
+				expect(third).toBeLessThanOrEqual(limits.maxDeposit);
+			}
 		}
 		expect(spy.others).toEqual([]);
 	}
 
 	test("nothing outside the policy is signed, and every request ends", async () => {
+		const rich = await world.payer({ funds: 10n ** 9n, gas: true });
 		const courses = () =>
 			fc.record({
 				lies: fc.array(lies(), { minLength: 1, maxLength: 12 }),
@@ -858,6 +880,7 @@ describe("whatever a server says (I11)", () => {
 				const { spy, get } = agentFor(
 					{ payees: [PAYEE, OTHER_PAYEE], ...limits },
 					{ retry: { retries: 1, minDelayMs: 0, maxDelayMs: 0 } },
+					rich,
 				);
 				let told = 0;
 				server.answer((call) =>
@@ -875,7 +898,7 @@ describe("whatever a server says (I11)", () => {
 				}
 				expectWithinPolicy(spy, asked);
 			}),
-			{ numRuns: 150 },
+			{ numRuns: 400 },
 		);
 	});
 

@@ -137,7 +137,7 @@ export async function scriptedServer(initial: Script = () => ({})): Promise<Scri
 			credential: authorization.startsWith("Payment ") ? parseCredential(authorization) : undefined,
 		};
 		calls.push(call);
-		const reply = await script(call);
+		const reply = await reply500(script, call);
 		if (reply === "cut") {
 			request.socket.destroy();
 			return;
@@ -168,6 +168,15 @@ export async function scriptedServer(initial: Script = () => ({})): Promise<Scri
 			await once(server, "close");
 		},
 	};
+}
+
+/** A script that throws is a mistake of the test: its request must not wait for ever. */
+async function reply500(script: Script, call: Call): Promise<Reply> {
+	try {
+		return await script(call);
+	} catch (error) {
+		return { status: 500, body: `the script failed: ${error}` };
+	}
 }
 
 /** A session request in wire form, to change at will. */
@@ -239,7 +248,7 @@ export function receiptHeader(
 		reference: channelId,
 		channelId,
 		chainId,
-		acceptedCumulative: BigInt(String(credential?.payload.cumulativeAmount)),
+		acceptedCumulative: BigInt(String(credential?.payload.cumulativeAmount ?? 0)),
 		spent,
 		...changes,
 	};

@@ -4,7 +4,7 @@ import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Challenge, ClosePayload } from "../../protocol/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import { ChainUnavailableError } from "../chainState.ts";
-import type { Channel } from "../channel.ts";
+import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
 import { challengeKey, consumeChallenge, foreignChallengeProblem } from "../proofs.ts";
@@ -162,41 +162,38 @@ export function closeConclusions(context: EngineContext): Conclusions {
 	const { store, chainState, now, log } = context;
 	return {
 		async succeeded(entry, receipt) {
-			const channelId = entry.purpose.channelId as Hex;
-			const askedAt = now();
-			const onChain = await chainState.read(channelId);
-			if (onChain === undefined || !onChain.finalized)
-				throw new ChainUnavailableError(`the chain does not show channel ${channelId} as closed yet`);
-			const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
-			const chain = { deposit, settledOnChain, closeRequestedAt, finalized };
-			const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-				const closeTxHash = receipt.transactionHash;
-				const step = applyEvent(channel, { type: "chain-observed", chain, closeTxHash }, askedAt);
-				return {
-					value: undefined,
-					writes: {
-						...(step.ok && { channel: step.channel }),
-						outbox: [{ ...entry, state: "confirmed" }],
-						audit: [
-							{
-								at: askedAt,
-								kind: "closed",
-								channelId,
-								values: { settled: String(settledOnChain), txHash: receipt.transactionHash },
-							},
-						],
-					},
-				};
-			});
-			await durable;
-			log.info({ channelId, settled: String(settledOnChain), txHash: receipt.transactionHash }, "channel closed");
+			const closed = await closedOnChain(entry);
+			if (closed === undefined) throw new ChainUnavailableError("the chain does not show the close yet");
+			await conclude({ ...entry, state: "confirmed" }, closed, receipt.transactionHash);
 		},
 		async failed(entry, state) {
-			const channelId = entry.purpose.channelId as Hex;
-			await reopen(context, channelId, { ...entry, state });
-			log.warn({ channelId, txHash: entry.hash, state }, "a close did not go through; the channel is open again");
+			// The chain has the last word: nobody but us can have closed it.
+			const closed = await closedOnChain(entry);
+			if (closed !== undefined) return conclude({ ...entry, state }, closed, entry.hash);
+			await reopen(context, entry.purpose.channelId as Hex, { ...entry, state });
+			log.warn({ channelId: entry.purpose.channelId, txHash: entry.hash, state }, "a close did not go through");
 		},
 	};
+
+	async function closedOnChain({ purpose }: OutboxEntry): Promise<ChainState | undefined> {
+		const onChain = await chainState.read(purpose.channelId as Hex);
+		if (onChain === undefined || !onChain.finalized) return undefined;
+		const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
+		return { deposit, settledOnChain, closeRequestedAt, finalized };
+	}
+
+	async function conclude(entry: OutboxEntry, chain: ChainState, closeTxHash: Hex): Promise<void> {
+		const channelId = entry.purpose.channelId as Hex;
+		const at = now();
+		const values = { settled: String(chain.settledOnChain), txHash: closeTxHash };
+		const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
+			const step = applyEvent(channel, { type: "chain-observed", chain, closeTxHash }, at);
+			const audit = [{ at, kind: "closed", channelId, values }];
+			return { value: undefined, writes: { ...(step.ok && { channel: step.channel }), outbox: [entry], audit } };
+		});
+		await durable;
+		log.info({ channelId, ...values }, "channel closed");
+	}
 }
 
 /** A restart found a close on its way: the channel sells nothing until its outcome is known. */

@@ -15,6 +15,9 @@ import { revertedProblem } from "./reverted.ts";
 import { spend } from "./spend.ts";
 import { signatureProblem } from "./voucher.ts";
 
+/** How long a request waits for a transaction that only the client has seen. */
+const HASH_WAIT_MS = 10_000;
+
 type AuthorizationOpen = Extract<OpenPayload, { type: "authorization" }>;
 type HashOpen = Extract<OpenPayload, { type: "hash" }>;
 
@@ -212,7 +215,10 @@ async function fundByHash(context: EngineContext, { hash }: HashOpen, opening: O
 	const { client, limits } = context;
 	const { channelId } = opening.identity;
 	try {
-		const receipt = await client.waitForTransactionReceipt({ hash, timeout: limits.transactionTimeoutMs });
+		const receipt = await client.waitForTransactionReceipt({
+			hash,
+			timeout: Math.min(limits.transactionTimeoutMs, HASH_WAIT_MS),
+		});
 		if (receipt.status !== "success") {
 			return refused(
 				problem("session/transaction-reverted", "The transaction that should have opened the channel reverted.", {

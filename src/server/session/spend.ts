@@ -28,7 +28,8 @@ export type Spend = Readonly<{
  * Takes a verified voucher and promises its price to the request, in one turn on the channel
  * (draft-evm-session-00, Voucher Verification steps 6 to 10 and Per-Request Processing).
  */
-export async function spend(context: EngineContext, order: Spend): Promise<Admission> {
+export async function spend(context: EngineContext, request: Spend): Promise<Admission> {
+	const order: Order = { ...request, ticket: String(++lastTicket) };
 	const scope = idempotencyScope(order.request, order.channelId);
 	const keys = {
 		channel: order.channelId,
@@ -42,13 +43,17 @@ export async function spend(context: EngineContext, order: Spend): Promise<Admis
 	return { kind: "managed", receipt: sessionReceipt(context, value.channel, order.challenge) };
 }
 
+/** A `Spend` with a name of its own in this process, so that it gives back only what it holds itself. */
+type Order = Spend & Readonly<{ ticket: string }>;
+let lastTicket = 0;
+
 type Reserved = Readonly<{ kind: "reserved"; channel: Channel; reservation: Reservation }>;
 type Accepted = Readonly<{ kind: "accepted"; channel: Channel }>;
 type Ended = Readonly<{ result: Captured | Refused; effects: readonly Effect[] }>;
 
 function spendTurn(
 	{ store, limits, terms, now }: EngineContext,
-	{ offer, challenge, voucher, credentialKey, management }: Spend,
+	{ offer, challenge, voucher, credentialKey, management, ticket }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
 ): Turn<Reserved | Accepted | Exclude<Admission, Admitted>> {
@@ -71,8 +76,8 @@ function spendTurn(
 	if (management === "always") return { value: { kind: "accepted", channel }, writes: advanced };
 
 	const seen = view.proof(credentialKey);
-	const repeated = seen !== undefined && !(seen.state === "held" && store.isGone(seen.owner));
-	if (repeated && scope === undefined)
+	const isFree = seen === undefined || (seen.state === "held" && store.isGone(seen.owner));
+	if (!isFree && scope === undefined)
 		return { value: refused(repeatedProblem(channel, offer.amount)), writes: advanced };
 
 	const { amount } = offer;
@@ -90,6 +95,7 @@ function spendTurn(
 		state: "held",
 		owner: store.owner,
 		usedBy: channel.channelId,
+		reference: ticket,
 		expiresAt: expiryOf(challenge, at),
 	};
 	const reservation = { owner: store.owner, generation: held.channel.generation, amount };
@@ -97,7 +103,8 @@ function spendTurn(
 		value: { kind: "reserved", channel: held.channel, reservation },
 		writes: {
 			channel: held.channel,
-			proofs: { ...binding, ...(seen?.state !== "used" && { [credentialKey]: credential }) },
+			// Where another request holds the credential already, it stays that one's.
+			proofs: { ...binding, ...(isFree && { [credentialKey]: credential }) },
 			...(scope !== undefined && {
 				idempotency: { ...scope, state: "running", owner: store.owner, expiresAt: at + limits.idempotencyTtlMs },
 			}),
@@ -108,7 +115,7 @@ function spendTurn(
 /** The promise made by `spendTurn`, with the two ways it can end. The first one wins, the other does nothing. */
 function admitted(
 	context: EngineContext,
-	order: Spend,
+	order: Order,
 	scope: IdempotencyScope | undefined,
 	{ channel, reservation }: Reserved,
 	durable: Promise<void>,
@@ -134,7 +141,7 @@ function admitted(
 
 async function capture(
 	context: EngineContext,
-	order: Spend,
+	order: Order,
 	scope: IdempotencyScope | undefined,
 	reservation: Reservation,
 	response: (receipt: SessionReceipt) => StoredResponse,
@@ -171,7 +178,7 @@ async function capture(
 
 async function release(
 	context: EngineContext,
-	order: Spend,
+	order: Order,
 	scope: IdempotencyScope | undefined,
 	reservation: Reservation,
 ): Promise<void> {
@@ -186,14 +193,16 @@ async function release(
 }
 
 /** Credential and `Idempotency-Key` of a request that cost nothing are as good as new. */
-function givenBack({ credentialKey }: Spend, view: TurnView): TurnWrites {
+function givenBack({ credentialKey, ticket }: Order, view: TurnView): TurnWrites {
+	const credential = view.proof(credentialKey);
+	const isOwn = credential?.state === "held" && credential.reference === ticket;
 	return {
-		proofs: view.proof(credentialKey)?.state === "held" ? { [credentialKey]: null } : {},
+		proofs: isOwn ? { [credentialKey]: null } : {},
 		...(view.idempotency?.state === "running" && { idempotency: null }),
 	};
 }
 
-function endKeys({ channelId, credentialKey }: Spend, scope: IdempotencyScope | undefined) {
+function endKeys({ channelId, credentialKey }: Order, scope: IdempotencyScope | undefined) {
 	return { channel: channelId, proofs: [credentialKey], ...(scope !== undefined && { idempotency: scope.key }) };
 }
 

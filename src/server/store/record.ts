@@ -113,13 +113,14 @@ export function decodeProof(key: string, text: string): ProofRecord {
 }
 
 const body = z.base64().transform((text) => new Uint8Array(Buffer.from(text, "base64")));
+const fields = z.record(z.string(), z.union([z.string(), z.array(z.string())]));
 const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 	key: z.string(),
 	fingerprint: z.string(),
 	state: z.enum(["running", "done"]),
 	owner: z.string(),
 	paidBy: z.string().exactOptional(),
-	response: z.strictObject({ status: z.int(), headers: strings, body: body.nullable() }).exactOptional(),
+	response: z.strictObject({ status: z.int(), headers: fields, body: body.nullable() }).exactOptional(),
 	expiresAt: z.int(),
 });
 

@@ -23,7 +23,8 @@ export type ProofRecord = Readonly<{
 /** An answer kept so that a retry gets it again. */
 export type StoredResponse = Readonly<{
 	status: number;
-	headers: Readonly<Record<string, string>>;
+	/** Several values where a field stands several times, as Set-Cookie may. */
+	headers: Readonly<Record<string, string | readonly string[]>>;
 	/** `null` when the body was a stream or longer than what is kept: then a retry can't be answered with it. */
 	body: Uint8Array | null;
 }>;

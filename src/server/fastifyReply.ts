@@ -1,0 +1,116 @@
+import { once } from "node:events";
+import { Readable } from "node:stream";
+import type { FastifyReply } from "fastify";
+import {
+	CACHE_CONTROL,
+	encodeReceipt,
+	formatChallenge,
+	PAYMENT_RECEIPT,
+	PROBLEM_CONTENT_TYPE,
+	RETRY_AFTER,
+	type Receipt,
+	WWW_AUTHENTICATE,
+} from "../protocol/index.ts";
+import type { Refused } from "./admission.ts";
+import type { PaymentEngine } from "./engine.ts";
+import type { Offer } from "./offer.ts";
+import type { StoredResponse } from "./store/store.ts";
+
+/** A refusal, with a fresh challenge for each offer when it is a 402 (draft-httpauth-payment-00, Status Codes). */
+export function setRefusal(
+	reply: FastifyReply,
+	engine: PaymentEngine,
+	offers: readonly Offer[],
+	{ problem, retryAfterSeconds }: Refused,
+): string {
+	reply.code(problem.status).header("content-type", PROBLEM_CONTENT_TYPE).header(CACHE_CONTROL, "no-store");
+	if (retryAfterSeconds !== undefined) reply.header(RETRY_AFTER, String(retryAfterSeconds));
+	if (problem.status === 402) reply.header(WWW_AUTHENTICATE, engine.challenge(offers).map(formatChallenge));
+	return JSON.stringify(problem);
+}
+
+/** Takes back what a handler has put into its answer's head; what browsers need to read any answer stays. */
+export function clearHeaders(reply: FastifyReply): void {
+	for (const name of Object.keys(reply.getHeaders())) {
+		if (!name.startsWith("access-control-") && name !== "vary") reply.removeHeader(name);
+	}
+}
+
+export function setReceipt(reply: FastifyReply, receipt: Receipt): void {
+	reply.header(PAYMENT_RECEIPT, encodeReceipt(receipt)).header(CACHE_CONTROL, privateCache(reply));
+}
+
+/** What carries a receipt must not get into a shared cache (draft-httpauth-payment-00, Caching). */
+function privateCache(reply: FastifyReply): string {
+	const own = String(reply.getHeader(CACHE_CONTROL) ?? "");
+	// `private="field"` is not `private`.
+	const directives = own.match(/(?:"[^"]*"|[^,"])+/g)?.map((directive) => directive.trim().toLowerCase()) ?? [];
+	if (directives.includes("private") && !directives.includes("public")) return own;
+	return directives.includes("no-store") ? "private, no-store" : "private";
+}
+
+/** What Fastify is going to send, its status and headers settled. */
+export type Payload = string | Uint8Array | Readable | null | undefined;
+
+/**
+ * The payload as `onSend` can judge it: of a `Response`, which Fastify unpacks only later, status and headers are taken
+ * over now; of a web stream a Node stream is made. `undefined` when Fastify will refuse to send it.
+ */
+export function settlePayload(reply: FastifyReply, payload: unknown): Readonly<{ payload: Payload }> | undefined {
+	if (payload instanceof Response) {
+		reply.code(payload.status);
+		for (const [name, value] of payload.headers) reply.header(name, value);
+		return { payload: payload.body === null ? "" : webStream(payload.body) };
+	}
+	if (payload instanceof ReadableStream) return { payload: webStream(payload) };
+	if (payload === undefined || payload === null || typeof payload === "string" || payload instanceof Uint8Array)
+		return { payload };
+	return isStream(payload) ? { payload } : undefined;
+}
+
+function webStream(stream: ReadableStream): Readable {
+	return Readable.fromWeb(stream as Parameters<typeof Readable.fromWeb>[0]);
+}
+
+export function isStream(payload: unknown): payload is Readable {
+	return typeof payload === "object" && payload !== null && "pipe" in payload && "destroy" in payload;
+}
+
+/** Resolves when a stream has its first bytes, or its end. @throws what it fails with before that */
+export async function hasBegun(stream: Readable): Promise<void> {
+	if (stream.readableLength > 0 || stream.readableEnded) return;
+	if (stream.errored) throw stream.errored;
+	// Also emitted at the end; `once` rejects when the stream fails first.
+	await once(stream, "readable");
+}
+
+/** Not kept: what belongs to the connection or is made anew for each answer. */
+const OWN_OF_EACH_ANSWER = new Set(["connection", "content-length", "date", "keep-alive", "transfer-encoding"]);
+
+/** The answer as a retry gets it again. Streams and long bodies are not kept. */
+export function storedResponse(
+	reply: FastifyReply,
+	payload: Payload,
+	receipt: Receipt,
+	maxBytes: number,
+): StoredResponse {
+	const headers: Record<string, string | readonly string[]> = {};
+	for (const [name, value] of Object.entries(reply.getHeaders())) {
+		if (value !== undefined && !OWN_OF_EACH_ANSWER.has(name))
+			headers[name] = Array.isArray(value) ? value : String(value);
+	}
+	headers[PAYMENT_RECEIPT.toLowerCase()] = encodeReceipt(receipt);
+	headers[CACHE_CONTROL.toLowerCase()] = privateCache(reply);
+	const body = isStream(payload) ? null : bytesOf(payload);
+	return { status: reply.statusCode, headers, body: body !== null && body.length <= maxBytes ? body : null };
+}
+
+function bytesOf(payload: Exclude<Payload, Readable>): Uint8Array {
+	if (payload === undefined || payload === null) return new Uint8Array();
+	return typeof payload === "string" ? Buffer.from(payload) : payload;
+}
+
+export function replay(reply: FastifyReply, { status, headers, body }: StoredResponse): FastifyReply {
+	for (const [name, value] of Object.entries(headers)) reply.header(name, value);
+	return reply.code(status).send(body === null || body.length === 0 ? undefined : Buffer.from(body));
+}
