@@ -78,8 +78,10 @@ export function isStream(payload: unknown): payload is Readable {
 
 /** Resolves when a stream has its first bytes, or its end. @throws what it fails with before that */
 export async function hasBegun(stream: Readable): Promise<void> {
-	if (stream.readableLength > 0 || stream.readableEnded) return;
+	// A stream may fail while nobody listens: before Fastify takes it over, it is ours to hear.
+	stream.on("error", () => undefined);
 	if (stream.errored) throw stream.errored;
+	if (stream.readableLength > 0 || stream.readableEnded) return;
 	// Also emitted at the end; `once` rejects when the stream fails first.
 	await once(stream, "readable");
 }

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { writeSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { createInterface } from "node:readline";
-import Fastify from "fastify";
+import Fastify, { type onSendAsyncHookHandler } from "fastify";
 import { createPublicClient, type Hex, http, keccak256, type Transport } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import type { ServerSettings } from "../../src/cli/demo/serverProcess.ts";
@@ -129,10 +129,14 @@ async function main(): Promise<void> {
 
 	const app = Fastify({ logger: false });
 	await app.register(sluice, { engine });
-	app.addHook("onSend", async (request, reply, payload) => {
+	// After the plugin's own: the answer has its receipt, and nothing more stands between it and the socket.
+	const dieBeforeAnswer: onSendAsyncHookHandler = async (request, reply, payload) => {
 		const kind = request.url.startsWith("/charge") ? "charge" : order?.kind;
 		if (reply.hasHeader(PAYMENT_RECEIPT)) dieIfDue(kind, "answer");
 		return payload;
+	};
+	app.addHook("onRoute", (route) => {
+		route.onSend = [route.onSend ?? [], dieBeforeAnswer].flat();
 	});
 	let served = 0;
 	const session = { payment: { price, unitType: "request", suggestedDeposit } };
