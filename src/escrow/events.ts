@@ -8,6 +8,7 @@ import {
 } from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
+import { readAuthorizationState } from "./reads.ts";
 
 /** The escrow's own word that a channel was opened, and where it stands (D12). */
 export type ChannelOpenedEvent = Readonly<{
@@ -80,6 +81,7 @@ export async function findAuthorizedTransfer(
 	token: Address,
 	{ from, to, value, nonce }: Readonly<{ from: Address; to: Address; value: bigint; nonce: Hex }>,
 ): Promise<Hex | undefined> {
+	if (!(await readAuthorizationState(client, token, from, nonce))) return undefined;
 	const [used] = await client.getContractEvents({
 		address: token,
 		abi: erc3009Abi,

@@ -28,7 +28,12 @@ export type EscrowChannel = Readonly<{
 }>;
 
 /** What an escrow contract says of itself. */
-export type EscrowFacts = Readonly<{ chainId: number; closeGraceSeconds: number; permit2: Address }>;
+export type EscrowFacts = Readonly<{
+	chainId: number;
+	closeGraceSeconds: number;
+	permit2: Address;
+	domainSeparator: Hex;
+}>;
 
 /** The address that was given as the escrow is not one that can be used (D17). */
 export class EscrowUnusableError extends Error {
@@ -85,9 +90,10 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 		);
 	}
 	const escrowContract = { address: escrow, abi: paymentChannelEscrowAbi } as const;
-	const [grace, permit2] = await Promise.all([
+	const [grace, permit2, domainSeparator] = await Promise.all([
 		client.readContract({ ...escrowContract, functionName: "CLOSE_GRACE_PERIOD" }),
 		client.readContract({ ...escrowContract, functionName: "PERMIT2" }),
+		client.readContract({ ...escrowContract, functionName: "DOMAIN_SEPARATOR" }),
 	]).catch((cause: unknown) => {
 		if (!(cause instanceof ContractFunctionExecutionError) || isNodeFault(cause)) throw cause;
 		throw new EscrowUnusableError(
@@ -100,7 +106,7 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 			`the escrow's grace period is ${grace} s, less than the ${MIN_CLOSE_GRACE_SECONDS} s a payee needs; use another escrow`,
 		);
 	}
-	return { chainId, closeGraceSeconds: Number(grace), permit2: lower(permit2) };
+	return { chainId, closeGraceSeconds: Number(grace), permit2: lower(permit2), domainSeparator };
 }
 
 /** EIP-712 domain of an ERC-3009 token as the token itself tells it. */

@@ -111,6 +111,11 @@ export class TransactionSender {
 		this.#timeoutMs = timeoutMs;
 	}
 
+	/** Leaves nonces below `nonce` to the transactions that have them: those of an earlier run, found in the outbox. */
+	reserveNonces(nonce: number): void {
+		this.#nextNonce = Math.max(this.#nextNonce, nonce);
+	}
+
 	get address(): Address {
 		return this.#account.address;
 	}
@@ -166,7 +171,8 @@ export class TransactionSender {
 			await (request.record ?? ((one: OutboxEntry) => this.#outbox.put(one)))(entry);
 			this.#nextNonce = entry.nonce + 1;
 			const refusal = await this.#broadcast(entry.raw);
-			if (refusal === undefined || (refusal === "nonce-taken" && (await this.#isKnown(entry.hash)))) return entry;
+			if (refusal === undefined) return entry;
+			if (refusal === "nonce-taken" && (await this.#mayBeKnown(entry.hash))) return entry;
 			// Refused for good: it never was in a pool, so its nonce is free again.
 			this.#nextNonce = entry.nonce;
 			if (refusal !== "nonce-taken" || attempt === NONCE_ATTEMPTS) {
@@ -228,6 +234,11 @@ export class TransactionSender {
 			if (error instanceof TransactionNotFoundError) return false;
 			throw error;
 		}
+	}
+
+	/** As `#isKnown`; a node that does not answer knows it, perhaps. */
+	#mayBeKnown(hash: Hex): Promise<boolean> {
+		return this.#isKnown(hash).catch(() => true);
 	}
 
 	async #receipt(hash: Hex): Promise<TransactionReceipt | undefined> {

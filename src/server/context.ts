@@ -1,5 +1,6 @@
-import type { Hex, PublicClient } from "viem";
+import type { Hex, PublicClient, TransactionReceipt } from "viem";
 import type { TokenDomain, VoucherDomain, VoucherVerifier } from "../voucher/index.ts";
+import type { Refused } from "./admission.ts";
 import type { ChainStateReader } from "./chainState.ts";
 import type { Effect } from "./ledger.ts";
 import type { Terms } from "./offer.ts";
@@ -46,6 +47,8 @@ export type EngineContext = Readonly<{
 	transactions: Transactions;
 	chainState: ChainStateReader;
 	drains: Drains;
+	/** Closes that this process has begun, by channel. */
+	closes: Map<Hex, Promise<TransactionReceipt | Refused>>;
 	/** Carries out what the ledger wants done, after its state is stored. */
 	onEffects: (channelId: Hex, effects: readonly Effect[]) => void;
 	/** Unix milliseconds. */

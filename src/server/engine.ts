@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
-import type { Address, PublicClient } from "viem";
+import { type Address, type PublicClient, toHex } from "viem";
 import type { OutboxEntry } from "../escrow/outbox.ts";
-import { readEscrow, readTokenDomain } from "../escrow/reads.ts";
+import { EscrowUnusableError, readEscrow, readTokenDomain } from "../escrow/reads.ts";
 import { TransactionSender } from "../escrow/sender.ts";
 import { type Challenge, problem } from "../protocol/index.ts";
 import { createVoucherDomain, createVoucherVerifier, domainSeparator, type TokenDomain } from "../voucher/index.ts";
@@ -74,6 +74,12 @@ export class PaymentEngine {
 		});
 		const escrow = await readEscrow(client, terms.escrow, terms.chainId);
 		checkAgainstGrace(limits, escrow.closeGraceSeconds);
+		const voucherDomain = createVoucherDomain(terms.chainId, terms.escrow);
+		if (toHex(voucherDomain.separator) !== escrow.domainSeparator) {
+			throw new EscrowUnusableError(
+				`the escrow at ${terms.escrow} takes no vouchers of this release: its EIP-712 domain is another one`,
+			);
+		}
 
 		const { curve, secp256k1, keccak256 } = await loadCrypto();
 		const drains = new Drains();
@@ -96,11 +102,12 @@ export class PaymentEngine {
 			store,
 			client,
 			verifier: createVoucherVerifier({ secp256k1, keccak256 }),
-			voucherDomain: createVoucherDomain(terms.chainId, terms.escrow),
+			voucherDomain,
 			tokenDomain: await tokenDomain(client, terms),
 			transactions: new Transactions(sender(options, limits), (purpose) => conclusionsOf(context, purpose), keyOf, log),
 			chainState,
 			drains,
+			closes: new Map(),
 			onEffects,
 			now,
 			log,
@@ -151,9 +158,11 @@ export class PaymentEngine {
 	}
 
 	async #resume(): Promise<void> {
-		const { store, transactions } = this.#context;
+		const { store, transactions, log } = this.#context;
 		const pending: OutboxEntry[] = [];
 		for await (const entry of store.outbox({ state: "pending" })) pending.push(entry);
+		for (const { key, reason } of store.quarantined())
+			log.error({ key, reason }, "a stored record is damaged; restore it from a backup");
 		for (const entry of pending) if (entry.purpose.kind === "close") await resumeClose(this.#context, entry);
 		// A stuck transaction is followed in the background; only what it is about waits for it.
 		const resumed = transactions.resume(pending);
@@ -228,6 +237,6 @@ async function tokenDomain(client: PublicClient, { currency, chainId }: Terms): 
 		);
 	});
 	const domain = { name, version, chainId, verifyingContract: currency };
-	if (Buffer.from(domainSeparator(domain)).toString("hex") === separator.slice(2).toLowerCase()) return domain;
+	if (toHex(domainSeparator(domain)) === separator) return domain;
 	throw new EngineOptionsError(`option currency: the token at ${currency} does not sign with the usual EIP-712 domain`);
 }

@@ -41,14 +41,27 @@ type PaidState = {
 };
 
 const STATE = Symbol("sluice.payment");
-type PaidFastifyRequest = FastifyRequest & { [STATE]?: PaidState };
+/** The plugin itself has answered: with a refusal, a receipt, or an earlier answer. */
+const OWN_ANSWER = Symbol("sluice.ownAnswer");
+/** The route's own, last `onSend` hook takes the payment, not the one of all routes. */
+const SETTLED_LAST = Symbol("sluice.settledLast");
+type PaidFastifyRequest = FastifyRequest & { [STATE]?: PaidState; [OWN_ANSWER]?: true; [SETTLED_LAST]?: true };
+
+/** A handler took the socket from Fastify: nothing could be captured before its first byte. */
+export class HijackError extends Error {
+	override readonly name = "HijackError";
+	readonly code = "HIJACK";
+	constructor() {
+		super("a paid route can't hijack its reply: return the body or a stream, so that it is paid before it leaves");
+	}
+}
 
 /**
  * Fastify plugin: a route with `config.payment` is served to whoever pays for it. A thin face, all rules are the engine's.
  *
  * A request without a good credential is answered before its body is read; the money moves after the body was parsed
- * and validated, right before the handler. Answers of status 2xx are captured before their first byte leaves, all others
- * cost nothing. Await the registration before you declare routes: then a wrong price is an error at start-up, and an
+ * and validated, right before the handler. Answers below 400 are captured before their first byte leaves, all others cost
+ * nothing. Await the registration before you declare routes: then a wrong price is an error at start-up, and an
  * `onSend` hook of yours that fails costs nobody anything.
  *
  * @example
@@ -58,8 +71,6 @@ type PaidFastifyRequest = FastifyRequest & { [STATE]?: PaidState };
 export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 	async (app, { engine }) => {
 		const offersByConfig = new WeakMap<object, readonly Offer[]>();
-		/** Routes whose own, last `onSend` hook takes the payment. */
-		const settledLast = new WeakSet<object>();
 
 		/** Also for routes that were declared before the plugin, which `onRoute` does not see. */
 		function offersOf(route: string, price: PriceConfig | readonly PriceConfig[]): readonly Offer[] {
@@ -78,7 +89,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			offersOf(`${method} ${url}`, config.payment);
 			// After all other hooks, so that none of them can fail once the payment is taken.
 			route.onSend = [route.onSend ?? [], settle].flat();
-			settledLast.add(config.payment);
+			route.onRequest = [markSettledLast, route.onRequest ?? []].flat();
 		});
 
 		app.addHook("onRequest", async (request: PaidFastifyRequest, reply) => {
@@ -109,8 +120,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 		});
 
 		app.addHook("onSend", async (request, reply, payload) => {
-			const { payment } = request.routeOptions.config;
-			return payment === undefined || settledLast.has(payment) ? payload : settle.call(app, request, reply, payload);
+			return (request as PaidFastifyRequest)[SETTLED_LAST] ? payload : settle(request, reply, payload);
 		});
 
 		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
@@ -121,6 +131,9 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 				await admission.release();
 				return reply.hijack();
 			}
+			reply.hijack = () => {
+				throw new HijackError();
+			};
 			state.admitted = admission;
 			request.payment = admission.payment;
 			// The client may leave before there is an answer.
@@ -132,26 +145,31 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 
 		async function settle(request: PaidFastifyRequest, reply: FastifyReply, sent: unknown): Promise<unknown> {
 			const state = request[STATE];
-			if (state?.admitted === undefined) return sent;
+			if (state?.admitted === undefined) return isEarned(request, reply) ? sent : withhold(request, reply, sent);
 			if (state.answered) {
 				// A hook failed after the payment was taken: an error carries no receipt.
-				if (reply.statusCode >= 300) reply.removeHeader(PAYMENT_RECEIPT);
+				if (reply.statusCode >= 400) reply.removeHeader(PAYMENT_RECEIPT);
 				return sent;
 			}
 			state.answered = true;
 			const { admitted, offers } = state;
 			const settled = settlePayload(reply, sent);
 			const isGone = request.raw.socket?.destroyed === true;
-			if (settled === undefined || isGone || reply.statusCode < 200 || reply.statusCode >= 300) {
+			if (settled === undefined || isGone || reply.statusCode >= 400) {
 				await release(admitted);
 				return settled === undefined ? sent : settled.payload;
 			}
 			const { payload } = settled;
 			if (isStream(payload)) {
-				await hasBegun(payload).catch(async (error: unknown) => {
+				const begun = await hasBegun(payload, reply.raw).catch(async (error: unknown) => {
 					await release(admitted);
 					throw error;
 				});
+				if (!begun) {
+					payload.destroy();
+					await release(admitted);
+					return payload;
+				}
 			}
 			const captured = await admitted
 				.capture((receipt) => storedResponse(reply, payload, receipt, engine.limits.maxReplayBytes))
@@ -166,6 +184,14 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			return setRefusal(reply, engine, offers, captured);
 		}
 
+		/** Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for. */
+		function withhold(request: FastifyRequest, reply: FastifyReply, sent: unknown): string {
+			const { config, method, url } = request.routeOptions;
+			if (isStream(sent)) sent.destroy();
+			clearHeaders(reply);
+			return setRefusal(reply, engine, offersOf(`${method} ${url}`, config.payment ?? []), unpaid());
+		}
+
 		/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
 		async function release(admitted: Admitted): Promise<void> {
 			await admitted.release().catch((error: unknown) => engine.refusalFor(error));
@@ -173,6 +199,15 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 	},
 	{ name: "sluice", fastify: "5.x" },
 );
+
+/** Errors, our own answers and free routes. */
+function isEarned(request: PaidFastifyRequest, reply: FastifyReply): boolean {
+	return request.routeOptions.config.payment === undefined || request[OWN_ANSWER] === true || reply.statusCode >= 400;
+}
+
+async function markSettledLast(request: PaidFastifyRequest): Promise<void> {
+	request[SETTLED_LAST] = true;
+}
 
 function headersOf({ headers, raw }: FastifyRequest): Pick<PaidRequest, "authorization" | "idempotencyKey"> {
 	// Node keeps only the first of several Authorization fields in `headers`; all of them count.
@@ -200,8 +235,8 @@ function hashing(body: Readable & { receivedEncodedLength?: number }, state: Pai
 }
 
 async function endUnanswered(admitted: Admitted, { raw }: FastifyReply): Promise<void> {
-	// A hijacked reply passed by `onSend`: what it served, it served unpaid, so it is paid now.
-	if (!raw.headersSent || raw.statusCode < 200 || raw.statusCode >= 300) return admitted.release();
+	// A handler that wrote to the socket past Fastify: what it served, it served unpaid, so it is paid now.
+	if (!raw.headersSent || raw.statusCode >= 400) return admitted.release();
 	await admitted.capture(() => ({ status: raw.statusCode, headers: {}, body: null }));
 }
 
@@ -211,17 +246,21 @@ function answer(
 	offers: readonly Offer[],
 	admission: Exclude<Admission, Admitted>,
 ): FastifyReply {
+	(reply.request as PaidFastifyRequest)[OWN_ANSWER] = true;
 	switch (admission.kind) {
 		case "refused":
 			return refuse(reply, engine, offers, admission);
 		case "managed":
 			setReceipt(reply, admission.receipt);
-			return reply.code(200).send(receiptToJson(admission.receipt));
+			// A string: the route's response schema is for its own answers.
+			reply.code(200).header("content-type", "application/json; charset=utf-8");
+			return reply.send(JSON.stringify(receiptToJson(admission.receipt)));
 		case "replayed":
 			return replay(reply, admission.response);
 	}
 }
 
 function refuse(reply: FastifyReply, engine: PaymentEngine, offers: readonly Offer[], refused: Refused): FastifyReply {
+	(reply.request as PaidFastifyRequest)[OWN_ANSWER] = true;
 	return reply.send(setRefusal(reply, engine, offers, refused));
 }

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import type { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
 import {
@@ -76,14 +77,28 @@ export function isStream(payload: unknown): payload is Readable {
 	return typeof payload === "object" && payload !== null && "pipe" in payload && "destroy" in payload;
 }
 
-/** Resolves when a stream has its first bytes, or its end. @throws what it fails with before that */
-export async function hasBegun(stream: Readable): Promise<void> {
+/**
+ * Resolves to true when a stream has its first bytes, or its end; to false when the client left first.
+ *
+ * @throws what the stream fails with before that
+ */
+export async function hasBegun(stream: Readable, client: ServerResponse): Promise<boolean> {
 	// A stream may fail while nobody listens: before Fastify takes it over, it is ours to hear.
 	stream.on("error", () => undefined);
 	if (stream.errored) throw stream.errored;
-	if (stream.readableLength > 0 || stream.readableEnded) return;
-	// Also emitted at the end; `once` rejects when the stream fails first.
-	await once(stream, "readable");
+	if (stream.readableLength > 0 || stream.readableEnded) return true;
+	if (client.closed) return false;
+	const ended = new AbortController();
+	const { signal } = ended;
+	try {
+		// `readable` also comes at the end; `once` rejects when the stream fails first.
+		const begun = once(stream, "readable", { signal }).then(() => true);
+		const left = once(client, "close", { signal }).then(() => false);
+		left.catch(() => undefined);
+		return await Promise.race([begun, left]);
+	} finally {
+		ended.abort();
+	}
 }
 
 /** Not kept: what belongs to the connection or is made anew for each answer. */

@@ -86,6 +86,9 @@ export function parseOffers(route: string, config: PriceConfig | readonly PriceC
 			`${route}: payment ${issue?.path.slice(1).join(".") ?? ""}: ${issue?.message ?? "is invalid"}`,
 		);
 	}
+	if (parsed.data.filter(({ intent }) => intent === "session").length > 1) {
+		throw new OfferError(`${route}: payment: one session offer per route; vouchers pay any of them alike`);
+	}
 	return parsed.data.map(({ price, intent, ...rest }) => ({ intent, amount: price, ...definedOnly(rest) }));
 }
 

@@ -4,7 +4,6 @@ import type { OutboxEntry, TransactionPurpose } from "../escrow/outbox.ts";
 import { TransactionNotSentError, TransactionRevertedError, type TransactionSender } from "../escrow/sender.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
-import type { TurnWrites } from "./store/store.ts";
 
 /**
  * What a kind of transaction means for the ledger. Everything is decided from the recorded purpose alone, so that a
@@ -13,9 +12,16 @@ import type { TurnWrites } from "./store/store.ts";
 export type Conclusions = Readonly<{
 	/** It was mined and did its work. Writes what follows from it together with the entry's new state. */
 	succeeded(entry: OutboxEntry, receipt: TransactionReceipt): Promise<void>;
-	/** It reverted, or can never be mined. */
-	failed(entry: OutboxEntry, state: "reverted" | "dropped"): Promise<void>;
+	/** It reverted, was dropped, or never left: no node ever had it. Writes that, and what follows from it. */
+	failed(entry: OutboxEntry, outcome: FailedOutcome): Promise<void>;
 }>;
+
+export type FailedOutcome = "reverted" | "dropped" | "unsent";
+
+/** How an outcome stands in the outbox. */
+export function concludedEntry(entry: OutboxEntry, outcome: FailedOutcome): OutboxEntry {
+	return { ...entry, state: outcome === "unsent" ? "dropped" : outcome };
+}
 
 export type TransactionRequest = Call &
 	Readonly<{
@@ -72,6 +78,7 @@ export class Transactions {
 	/** Takes up what an earlier run, or a request that gave up waiting, left unfinished. */
 	async resume(pending: Iterable<OutboxEntry>): Promise<void> {
 		for (const entry of pending) {
+			this.#sender.reserveNonces(entry.nonce + 1);
 			const key = this.#keyOf(entry.purpose);
 			if (!this.isUnderWay(key)) this.#unfinished.set(key, entry);
 		}
@@ -80,7 +87,7 @@ export class Transactions {
 				this.join(key)?.catch((error: unknown) => {
 					this.#log.warn(
 						{ transaction: key.split(":")[0], reason: describeError(error) },
-						"a transaction of an earlier run is not done",
+						"a transaction is not done yet",
 					);
 				}),
 			),
@@ -93,12 +100,20 @@ export class Transactions {
 		return run;
 	}
 
+	/** From the moment that it is on disk the transaction is unfinished, whatever goes wrong next. */
 	async #broadcast(request: TransactionRequest): Promise<OutboxEntry> {
+		const { key } = request;
+		const record = async (entry: OutboxEntry) => {
+			await request.record(entry);
+			this.#unfinished.set(key, entry);
+		};
 		try {
-			return await this.#sender.broadcast(request);
+			return await this.#sender.broadcast({ ...request, record });
 		} catch (error) {
-			if (error instanceof TransactionNotSentError)
-				await this.#conclusionsOf(error.entry.purpose).failed(error.entry, "dropped");
+			if (error instanceof TransactionNotSentError) {
+				await this.#conclusionsOf(error.entry.purpose).failed(error.entry, "unsent");
+				this.#unfinished.delete(key);
+			}
 			throw error;
 		}
 	}
@@ -120,9 +135,4 @@ export class Transactions {
 		this.#unfinished.delete(key);
 		return receipt;
 	}
-}
-
-/** What a conclusion writes besides its own records: the entry's final state. */
-export function concluded(entry: OutboxEntry, state: OutboxEntry["state"], writes: TurnWrites = {}): TurnWrites {
-	return { ...writes, outbox: [{ ...entry, state }] };
 }

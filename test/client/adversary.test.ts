@@ -290,6 +290,17 @@ describe("receipts that lie", () => {
 		expect(await nextVoucher((call) => receiptHeader(call, chainId, 0n))).toMatchObject({ next: 200n });
 	});
 
+	it("spent above what was signed is not paid at the close either", async () => {
+		const { agent, spy, get } = await opened(() => ({ body: "no receipt" }));
+		for (let i = 0; i < 3; i++) await get();
+		server.answer((call) => ({ headers: receiptHeader(call, chainId, 9_999n) }));
+		await get();
+		expect(agent.channels[0]).toMatchObject({ consumed: 200n, signed: 200n });
+		expect(await codeOf(agent.close())).toBe("CLOSE_REFUSED");
+		expect(server.payloads("close").map(({ cumulativeAmount }) => cumulativeAmount)).toEqual(["200"]);
+		expect(Math.max(...spy.vouchers().map(Number))).toBe(200);
+	});
+
 	it.each<[string, (call: Call) => Record<string, string>]>([
 		["of another channel", (call) => receiptHeader(call, chainId, 200n, { channelId: other, reference: other })],
 		["of another chain", (call) => receiptHeader(call, chainId + 1, 200n)],

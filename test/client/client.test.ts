@@ -159,6 +159,7 @@ describe("one channel", () => {
 		await get();
 		await get("/session", { method: "HEAD" });
 		await get();
+		await get("/session", { method: "HEAD" });
 		expect(agent.channels[0]).toMatchObject({ consumed: 200n, signed: 200n });
 		expect(await amounts(server, agent)).toEqual({ acceptedCumulative: 200n, spent: 200n, reserved: 0n });
 	});
@@ -304,6 +305,25 @@ describe("a lost answer never means a second price (I6)", () => {
 		expect(ledger?.spent).toBe(BigInt(server.calls()) * 100n);
 	});
 
+	it("requests after many lost ones are told once what is owed, not each of them again", async () => {
+		const server = await world.serve();
+		const { fetch, sent, cut } = cutting();
+		const { agent, get } = await agentFor(server, {}, { fetch, retry: { retries: 0 } });
+		await get();
+		cut(8);
+		await Promise.allSettled(Array.from({ length: 8 }, () => get()));
+		const held = server.hold("/session");
+		// One that does not end, so that the books are never settled by a quiet moment.
+		const endless = get();
+		await held.entered;
+		held.release();
+		sent.length = 0;
+		const answers = await Promise.all([endless, ...Array.from({ length: 16 }, () => get())]);
+		expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+		expect(await amounts(server, agent)).toMatchObject({ acceptedCumulative: 2_600n, spent: 2_600n });
+		expect(sent.length).toBeLessThan(2 * 17 + 4);
+	});
+
 	it("an opening that is lost for good is found again: the same deposit, the same channel (I4)", async () => {
 		const server = await world.serve();
 		const { fetch, cut } = cutting();
@@ -445,15 +465,21 @@ describe("close", () => {
 
 	it("waits for requests on their way, and pays for them (D6)", async () => {
 		const server = await world.serve();
-		const { agent, get } = await agentFor(server);
+		const { fetch, sent } = cutting();
+		const { agent, get } = await agentFor(server, {}, { fetch });
 		await get();
 		const held = server.hold("/session");
 		const running = get();
 		await held.entered;
+		const paid = sent.length;
 		const closing = agent.close();
+		// Time enough for a close that would not wait.
+		await get("/free");
+		expect(sent).toHaveLength(paid + 1);
 		held.release();
 		expect((await running).status).toBe(200);
 		expect(await closing).toMatchObject([{ receipt: { spent: 200n } }]);
+		expect(parseCredential(sent.at(-1)?.credential ?? "").payload).toMatchObject({ cumulativeAmount: "200" });
 		expect(await world.balance(server.payee)).toBe(200n);
 	});
 

@@ -1,6 +1,5 @@
 import type { Hex } from "viem";
 import { type Call, transferWithAuthorizationCall } from "../../escrow/calls.ts";
-import { findAuthorizedTransfer } from "../../escrow/events.ts";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
 import {
@@ -17,7 +16,7 @@ import { authorizationDigest, chargeNonce } from "../../voucher/index.ts";
 import { type Admission, type Admitted, type PaidRequest, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
-import { challengeKey } from "../proofs.ts";
+import { challengeKey, expiryOf } from "../proofs.ts";
 import type { ScreenedCharge } from "../screen.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
 
@@ -41,7 +40,8 @@ export async function admitCharge(
 	const checked = verify(context, screened);
 	if ("problem" in checked) return refused(checked.problem);
 	const { payload } = checked;
-	const scope = idempotencyScope(request, payload.from);
+	// The price belongs to what a key stands for: what was paid for one thing does not fetch a dearer one.
+	const scope = idempotencyScope({ ...request, bodyDigest: `${request.bodyDigest} ${payload.value}` }, payload.from);
 	const { externalId } = screened.request;
 	const own: ChargeOrder = {
 		challenge,
@@ -153,6 +153,8 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 			return undefined;
 		}
 		if ((await readProof(context, order.paidBy)) !== undefined) return undefined;
+		// The earlier payment for this key failed a moment ago: the retry will make its own.
+		if (order.paidBy !== challengeKey(order.challenge)) return refused(runningProblem(), 1);
 		const late = lateProblem(context, order);
 		if (late !== undefined) return refused(late);
 		const call: Call = transferWithAuthorizationCall(terms.currency, order.payload);
@@ -168,7 +170,8 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 		if (error instanceof ChallengeUsedError) return refused(usedProblem());
 		if (error instanceof KeyInUseError) return refused(runningProblem(), 1);
 		if (error instanceof TransactionRevertedError) {
-			if (await wasPaidElsewhere(context, order)) return undefined;
+			// Its conclusion may have found it paid all the same; see there.
+			if ((await readProof(context, order.paidBy))?.state === "paid") return undefined;
 			return refused(problem("verification-failed", "The token refused the transfer: nothing was charged."));
 		}
 		if (error instanceof TransactionPendingError || error instanceof TransactionNotSentError) {
@@ -177,21 +180,6 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 		}
 		throw error;
 	}
-}
-
-/** A stranger who copied the pending call and was first has paid for the payer all the same. */
-async function wasPaidElsewhere(context: EngineContext, order: ChargeOrder): Promise<boolean> {
-	const { store, client, terms } = context;
-	if ((await readProof(context, order.paidBy))?.state === "paid") return true;
-	const txHash = await findAuthorizedTransfer(client, terms.currency, order.payload);
-	if (txHash === undefined) return false;
-	const key = order.paidBy;
-	const { value, durable } = await store.transact({ proofs: [key] }, (view): Turn<boolean> => {
-		if (view.proof(key) !== undefined) return { value: true };
-		return { value: true, writes: { proofs: { [key]: proofOf(order, "paid", store.owner, txHash, null) } } };
-	});
-	await durable;
-	return value;
 }
 
 async function readProof({ store }: EngineContext, key: string): Promise<ProofRecord | undefined> {
@@ -307,7 +295,8 @@ async function end(
 	const { durable } = await store.transact(keysOf(order), () => {
 		const at = now();
 		// Forgotten when no challenge that it could be shown with is good any more; what was not delivered never is.
-		const expiresAt = state === "used" ? at + limits.challengeTtlSeconds * 1_000 + PROOF_MARGIN_MS : null;
+		const lastUse = Math.max(expiryOf(order.challenge, at), at + limits.challengeTtlSeconds * 1_000 + PROOF_MARGIN_MS);
+		const expiresAt = state === "used" ? lastUse : null;
 		const done = scope &&
 			response && {
 				...scope,

@@ -3,7 +3,7 @@ import { findAuthorizedTransfer, hasTransfer } from "../../escrow/events.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { EngineContext } from "../context.ts";
 import type { Turn } from "../store/store.ts";
-import type { Conclusions } from "../transactions.ts";
+import { type Conclusions, concludedEntry, type FailedOutcome } from "../transactions.ts";
 
 /** What becomes of a charge's proof when its transfer was mined, or failed. */
 export function chargeConclusions({ store, client, terms, log }: EngineContext): Conclusions {
@@ -15,10 +15,11 @@ export function chargeConclusions({ store, client, terms, log }: EngineContext):
 			log.error({ txHash: entry.hash }, "the token confirmed a transfer that its events do not show");
 			return unpaid(entry, "reverted");
 		},
-		async failed(entry, state) {
+		async failed(entry, outcome) {
 			// A stranger who copied our pending call and was first has paid for the payer all the same.
 			const txHash = await findAuthorizedTransfer(client, terms.currency, transferOf(entry));
-			return txHash === undefined ? unpaid(entry, state) : paid(entry, state, txHash);
+			if (txHash === undefined) return unpaid(entry, outcome);
+			await paid(entry, concludedEntry(entry, outcome).state, txHash);
 		},
 	};
 
@@ -45,7 +46,7 @@ export function chargeConclusions({ store, client, terms, log }: EngineContext):
 	}
 
 	/** The challenge was not answered after all, and its `Idempotency-Key` is free again. */
-	async function unpaid(entry: OutboxEntry, state: "reverted" | "dropped"): Promise<void> {
+	async function unpaid(entry: OutboxEntry, outcome: FailedOutcome): Promise<void> {
 		const { proof: key } = transferOf(entry);
 		const { idempotency: scope } = entry.purpose;
 		const { durable } = await store.transact(
@@ -57,7 +58,7 @@ export function chargeConclusions({ store, client, terms, log }: EngineContext):
 				return {
 					value: undefined,
 					writes: {
-						outbox: [{ ...entry, state }],
+						outbox: [concludedEntry(entry, outcome)],
 						...(isOurs && { proofs: { [key]: null } }),
 						...(isOurs && isRunning && { idempotency: null }),
 					},
@@ -65,7 +66,7 @@ export function chargeConclusions({ store, client, terms, log }: EngineContext):
 			},
 		);
 		await durable;
-		log.warn({ txHash: entry.hash, state }, "a charge did not go through");
+		log.warn({ txHash: entry.hash, outcome }, "a charge did not go through");
 	}
 }
 

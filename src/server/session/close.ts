@@ -1,4 +1,4 @@
-import type { Hex } from "viem";
+import type { Hex, TransactionReceipt } from "viem";
 import { closeCall } from "../../escrow/calls.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Challenge, ClosePayload } from "../../protocol/index.ts";
@@ -6,10 +6,10 @@ import { type Admission, type Refused, refused } from "../admission.ts";
 import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
-import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
+import { applyEvent, closingVoucher, type Effect, type LedgerEvent } from "../ledger.ts";
 import { challengeKey, consumeChallenge, foreignChallengeProblem } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
-import type { Conclusions } from "../transactions.ts";
+import { type Conclusions, concludedEntry, type FailedOutcome } from "../transactions.ts";
 import { withoutTheGone } from "./current.ts";
 import type { SessionOrder } from "./order.ts";
 import { sessionReceipt } from "./receipt.ts";
@@ -32,8 +32,7 @@ export async function close(
 	if (checked.channel.closeTxHash !== null) return closedAnswer(context, checked.channel, challenge);
 	await context.chainState.ensureFresh(checked.channel);
 	try {
-		const underWay = context.transactions.join(closeKey({ channelId }));
-		const outcome = await (underWay ?? begin(context, payload, challenge));
+		const outcome = await closeOnce(context, payload, challenge);
 		if ("kind" in outcome) return outcome;
 		const channel = await context.store.channel(channelId);
 		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
@@ -54,7 +53,26 @@ export function closeKey({ channelId }: Readonly<Record<string, string>>): strin
 	return `close:${channelId}`;
 }
 
-async function begin(context: EngineContext, payload: ClosePayload, challenge: Challenge) {
+/** A close under way, this process's or an earlier one's, is waited for; a second one is never begun beside it. */
+function closeOnce(
+	context: EngineContext,
+	payload: ClosePayload,
+	challenge: Challenge,
+): Promise<TransactionReceipt | Refused> {
+	const { transactions, closes } = context;
+	const { channelId } = payload;
+	const running = closes.get(channelId) ?? transactions.join(closeKey({ channelId }));
+	if (running !== undefined) return running;
+	const run = begin(context, payload, challenge).finally(() => closes.delete(channelId));
+	closes.set(channelId, run);
+	return run;
+}
+
+async function begin(
+	context: EngineContext,
+	payload: ClosePayload,
+	challenge: Challenge,
+): Promise<TransactionReceipt | Refused> {
 	const { drains, limits, terms, transactions } = context;
 	const { channelId } = payload;
 	const key = closeKey({ channelId });
@@ -67,13 +85,16 @@ async function begin(context: EngineContext, payload: ClosePayload, challenge: C
 	await listening.done;
 	try {
 		const decided = await decide(context, payload);
-		if ("kind" in decided) return decided;
+		if ("kind" in decided) {
+			await reopen(context, channelId);
+			return decided;
+		}
 		const { cumulativeAmount, signature } = decided;
 		return await transactions.perform({
 			...closeCall(terms.escrow, channelId, cumulativeAmount, signature),
 			key,
 			purpose: { kind: "close", channelId, cumulativeAmount: String(cumulativeAmount) },
-			record: (entry) => publish(context, channelId, cumulativeAmount, entry),
+			record: (entry) => record(context, entry),
 		});
 	} catch (error) {
 		// A transaction under way keeps the channel closing; everything else gives it back.
@@ -131,28 +152,31 @@ async function decide(
 	return value;
 }
 
-/** On disk before the broadcast: the transaction, and that its voucher is public from now on (D7). */
-async function publish(
-	{ store, now }: EngineContext,
-	channelId: Hex,
-	cumulativeAmount: bigint,
-	entry: OutboxEntry,
-): Promise<void> {
-	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-		const step = applyEvent(channel, { type: "publishing", cumulativeAmount }, now());
-		if (!step.ok) throw new Error(`channel ${channelId} vanished while it was closed`);
-		return { value: undefined, writes: { channel: step.channel, outbox: [entry] } };
-	});
+async function record({ store }: EngineContext, entry: OutboxEntry): Promise<void> {
+	const { durable } = await store.transact({}, () => ({ value: undefined, writes: { outbox: [entry] } }));
 	await durable;
 }
 
-/** Takes vouchers again after a close that did not happen; `concluded` is its transaction's last word, if there was one. */
-async function reopen({ store, now }: EngineContext, channelId: Hex, concluded?: OutboxEntry): Promise<void> {
+/** The transaction of a close that did not happen, and whether somebody may have seen its voucher. */
+type FailedClose = Readonly<{ entry: OutboxEntry; outcome: FailedOutcome }>;
+
+/** Takes vouchers again after a close that did not happen. */
+async function reopen({ store, now }: EngineContext, channelId: Hex, failed?: FailedClose): Promise<void> {
 	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-		const outbox = concluded === undefined ? [] : [concluded];
+		const outbox = failed === undefined ? [] : [concludedEntry(failed.entry, failed.outcome)];
 		if (channel === undefined || channel.finalized) return { value: undefined, writes: { outbox } };
-		const step = applyEvent(channel, { type: "close-failed" }, now());
-		return { value: undefined, writes: { ...(step.ok && { channel: step.channel }), outbox } };
+		const events: LedgerEvent[] = [{ type: "close-failed" }];
+		if (failed !== undefined && failed.outcome !== "unsent") {
+			// D7: its voucher stood in a transaction.
+			const cumulativeAmount = BigInt(failed.entry.purpose.cumulativeAmount ?? "0");
+			events.push({ type: "publishing", cumulativeAmount });
+		}
+		let next = channel;
+		for (const event of events) {
+			const step = applyEvent(next, event, now());
+			if (step.ok) next = step.channel;
+		}
+		return { value: undefined, writes: { channel: next, outbox } };
 	});
 	await durable;
 }
@@ -166,12 +190,13 @@ export function closeConclusions(context: EngineContext): Conclusions {
 			if (closed === undefined) throw new ChainUnavailableError("the chain does not show the close yet");
 			await conclude({ ...entry, state: "confirmed" }, closed, receipt.transactionHash);
 		},
-		async failed(entry, state) {
+		async failed(entry, outcome) {
+			const { channelId } = entry.purpose;
 			// The chain has the last word: nobody but us can have closed it.
-			const closed = await closedOnChain(entry);
-			if (closed !== undefined) return conclude({ ...entry, state }, closed, entry.hash);
-			await reopen(context, entry.purpose.channelId as Hex, { ...entry, state });
-			log.warn({ channelId: entry.purpose.channelId, txHash: entry.hash, state }, "a close did not go through");
+			const closed = outcome === "unsent" ? undefined : await closedOnChain(entry);
+			if (closed !== undefined) return conclude(concludedEntry(entry, outcome), closed, entry.hash);
+			await reopen(context, channelId as Hex, { entry, outcome });
+			log.warn({ channelId, txHash: entry.hash, outcome }, "a close did not go through");
 		},
 	};
 

@@ -7,9 +7,9 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type VerifiedVoucher } from "../ledger.ts";
-import { challengeKey, consumeChallenge, fundingKey } from "../proofs.ts";
+import { challengeKey, consumeChallenge, foreignChallengeProblem, fundingKey } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
-import type { Conclusions } from "../transactions.ts";
+import { type Conclusions, concludedEntry } from "../transactions.ts";
 
 /** A channel that is about to open: who, with which first voucher, under which challenge. */
 export type Opening = Readonly<{
@@ -53,6 +53,10 @@ export async function credit(
 		(view): Turn<Problem | undefined> => {
 			const outbox = entry && [{ ...entry, state: "confirmed" as const }];
 			if (view.channel !== undefined) return { value: undefined, ...(outbox && { writes: { outbox } }) };
+			const bound = view.proof(challenge);
+			if (bound !== undefined && bound.usedBy !== channelId) {
+				return { value: foreignChallengeProblem(), ...(outbox && { writes: { outbox } }) };
+			}
 			if (view.proof(funding) !== undefined) {
 				return {
 					value: problem("session/channel-not-found", "This deposit was credited before.", {
@@ -115,19 +119,19 @@ export function openConclusions(context: EngineContext): Conclusions {
 			}));
 			await durable;
 		},
-		async failed(entry, state) {
+		async failed(entry, outcome) {
 			const { voucher, identity } = openingFromPurpose(context, entry.purpose);
 			const key = challengeKey({ id: voucher.challengeId });
 			const { durable } = await store.transact({ proofs: [key] }, (view) => ({
 				value: undefined,
 				writes: {
-					outbox: [{ ...entry, state }],
+					outbox: [concludedEntry(entry, outcome)],
 					// The challenge was not answered after all.
 					...(view.proof(key)?.usedBy === identity.channelId && { proofs: { [key]: null } }),
 				},
 			}));
 			await durable;
-			log.warn({ channelId: identity.channelId, txHash: entry.hash, state }, "an open did not go through");
+			log.warn({ channelId: identity.channelId, txHash: entry.hash, outcome }, "an open did not go through");
 		},
 	};
 }

@@ -116,7 +116,9 @@ async function fundByAuthorization(
 ): Promise<Refused | undefined> {
 	const { client, terms, transactions } = context;
 	const { channelId } = opening.identity;
-	const invalid = authorizationProblem(context, payload, opening);
+	// What is on its way already is waited for, however long its authorization is still valid.
+	const isUnderWay = transactions.isUnderWay(openKey({ channelId }));
+	const invalid = isUnderWay ? undefined : authorizationProblem(context, payload, opening);
 	if (invalid !== undefined) return refused(invalid);
 
 	const { authorization, signature } = payload;
