@@ -1,4 +1,4 @@
-import { createPublicClient, custom, type Hex, type PublicClient, zeroAddress } from "viem";
+import { createPublicClient, custom, type Hex, type PublicClient, toHex, zeroAddress } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { approveCall, closeCall, openCall, transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
 import {
@@ -111,6 +111,7 @@ describe("readEscrow (D17)", () => {
 			chainId: stage.chain.chainId,
 			closeGraceSeconds: 900,
 			permit2: "0x000000000022d473030f116ddee9f6b43ac78ba3",
+			domainSeparator: toHex(createVoucherDomain(stage.chain.chainId, stage.escrow).separator),
 		});
 	});
 
