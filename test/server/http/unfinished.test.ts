@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { expectPaid, expectRefusal } from "../../support/expect.ts";
+import {
+	createWorld,
+	type PaidServer,
+	type Payer,
+	PRICE,
+	type Routes,
+	standardRoutes,
+	type TestChannel,
+	transactionOf,
+	type World,
+} from "../../support/world.ts";
+
+let world: World;
+let server: PaidServer;
+let payer: Payer;
+let failing = false;
+
+const routes: Routes = async (app, kit) => {
+	await standardRoutes(app, kit);
+	const tiers = [PRICE, 10n * PRICE].map((price) => ({ price, intent: "charge" as const }));
+	app.get(
+		"/tiers",
+		{ config: { payment: tiers } },
+		kit.handler("/tiers", ({ payment }) => {
+			if (failing) throw new Error("not this time");
+			return { amount: String(payment?.amount) };
+		}),
+	);
+};
+
+beforeAll(async () => {
+	world = await createWorld();
+});
+afterAll(() => world.stop());
+beforeEach(async () => {
+	failing = false;
+	payer = await world.payer();
+	server = await world.serve({ routes });
+});
+
+const setGas = (coins: bigint) =>
+	world.chain.client.request({
+		method: "anvil_setBalance",
+		params: [server.payee, `0x${coins.toString(16)}`],
+	} as never);
+const GAS = 10n ** 19n;
+
+async function spentChannel(): Promise<TestChannel> {
+	const channel = await server.open(payer);
+	expectPaid(await server.pay("/session", await payer.voucher(await server.challenge("/session"), channel, PRICE)));
+	return channel;
+}
+
+const close = async (channel: TestChannel, amount = PRICE) =>
+	server.pay("/session", await payer.close(await server.challenge("/session"), channel, amount));
+
+describe("a close that no node took", () => {
+	it("can be asked for again under a fresh challenge: its voucher was never public (D7, D9)", async () => {
+		const channel = await spentChannel();
+		await setGas(10n);
+		expect((await close(channel)).status).toBe(503);
+		expect(await server.ledger(channel)).toMatchObject({ closingBy: null, publishedCumulative: null });
+		await setGas(GAS);
+		expectPaid(await close(channel));
+		expect(await world.onChain(channel)).toMatchObject({ finalized: true, settled: PRICE });
+	});
+});
+
+describe("a close whose broadcast nobody answered for", () => {
+	it("keeps the channel closing until its outcome is known, and then has it (I8)", async () => {
+		const channel = await spentChannel();
+		let sent = false;
+		server.rpc.fails = (method) => {
+			sent ||= method === "eth_sendRawTransaction";
+			return sent;
+		};
+		expect((await close(channel)).status).toBe(503);
+		server.rpc.fails = () => false;
+		const draft = await payer.voucher(await server.challenge("/session"), channel, 2n * PRICE);
+		expectRefusal(await server.pay("/session", draft), "session/channel-closing");
+		const answer = await close(channel);
+		expectPaid(answer);
+		expect((await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) })).status).toBe("success");
+		expect(await world.onChain(channel)).toMatchObject({ finalized: true, settled: PRICE });
+	});
+});
+
+describe("two closes at once", () => {
+	it("are one transaction and two receipts of it", async () => {
+		const channel = await spentChannel();
+		const before = await server.transactions();
+		const answers = await Promise.all([close(channel), close(channel, 2n * PRICE)]);
+		for (const answer of answers) expectPaid(answer);
+		expect(new Set(answers.map(transactionOf)).size).toBe(1);
+		expect(await server.transactions()).toBe(before + 1);
+	});
+});
+
+describe("a charge", () => {
+	it("whose refusal could not be looked into is followed on, and not broadcast again behind the payer's back (I4)", async () => {
+		await setGas(10n);
+		const draft = await payer.charge(await server.challenge("/charge"), server.payee, PRICE);
+		server.rpc.fails = (method) => method === "eth_getLogs" || method === "eth_call";
+		expect((await server.pay("/charge", draft)).status).toBe(503);
+		server.rpc.fails = () => false;
+		await setGas(GAS);
+		const answer = await server.pay("/charge", draft);
+		expectPaid(answer);
+		expect(await world.balance(server.payee)).toBe(PRICE);
+		await server.restart();
+		expectRefusal(await server.pay("/charge", draft), "invalid-challenge");
+		expect(await world.balance(server.payee)).toBe(PRICE);
+	});
+
+	it("that another store has delivered is not delivered by this one, which never recorded it (I4)", async () => {
+		const secrets = ["a secret that two servers have in common, by mistake"];
+		const one = await world.serve({ engine: { secrets } });
+		const two = await world.serve({ engine: { secrets }, account: one.account });
+		const draft = await payer.charge(await one.challenge("/charge"), one.payee, PRICE);
+		expectPaid(await one.pay("/charge", draft));
+		expectRefusal(await two.pay("/charge", draft), "verification-failed");
+		expect(two.calls()).toBe(0);
+	});
+
+	it("for the cheap tier, undelivered, does not fetch the dear one with the same Idempotency-Key (I6)", async () => {
+		const { challenges } = await server.send("/tiers");
+		const [cheap, dear] = challenges;
+		if (cheap === undefined || dear === undefined) throw new Error("two offers make two challenges");
+		failing = true;
+		const key = "one key";
+		expect((await server.pay("/tiers", await payer.charge(cheap, server.payee, PRICE), { key })).status).toBe(500);
+		failing = false;
+		const dearer = await server.pay("/tiers", await payer.charge(dear, server.payee, 10n * PRICE), { key });
+		expect(dearer.json).not.toEqual({ amount: String(10n * PRICE) });
+		expect(await world.balance(server.payee)).toBe(PRICE);
+	});
+});
