@@ -95,8 +95,9 @@ export class PayerChannel {
 	}
 
 	/**
-	 * The server says that the running request needs a voucher of `required`. True where answers were lost, which are
-	 * settled by it; more than that is not signed.
+	 * The server says that the running request needs a voucher of `required`. True where answers were lost; more than that
+	 * is not signed. From then on lost requests count as delivered until a receipt says how many were: a server that is
+	 * asked by many at a time would otherwise claim them from each, bit by bit.
 	 *
 	 * @throws OverchargeError, DepositExhaustedError
 	 */
@@ -105,7 +106,7 @@ export class PayerChannel {
 		const owed = known + this.#uncertain;
 		if (required > owed) throw new OverchargeError(this.channelId, required, owed);
 		if (required > this.deposit) throw new DepositExhaustedError(this.channelId, required, this.deposit);
-		if (required > known) this.#settle(this.consumed + required - known);
+		if (required > known) this.#settle(this.consumed + this.#uncertain);
 		return this.#raise(required);
 	}
 

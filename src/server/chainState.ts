@@ -52,15 +52,13 @@ export class ChainStateReader {
 	}
 
 	/** What the escrow says of a channel now, `undefined` when it has none. */
-	async read(
-		channelId: Hex,
-	): Promise<(ChainState & { payer: Address; payee: Address; token: Address; authorizedSigner: Address }) | undefined> {
+	async read(channelId: Hex): Promise<ChainState | undefined> {
 		const { client, escrow } = this.#options;
 		try {
 			const onChain = await readChannel(client, escrow, channelId);
 			if (onChain === undefined) return undefined;
-			const { settled, ...rest } = onChain;
-			return { ...rest, settledOnChain: settled };
+			const { deposit, settled: settledOnChain, closeRequestedAt, finalized } = onChain;
+			return { deposit, settledOnChain, closeRequestedAt, finalized };
 		} catch (cause) {
 			throw new ChainUnavailableError("the chain did not answer", { cause });
 		}
@@ -69,10 +67,8 @@ export class ChainStateReader {
 	async #refresh(channelId: Hex): Promise<void> {
 		const { store, now, onEffects } = this.#options;
 		const askedAt = now();
-		const onChain = await this.read(channelId);
-		if (onChain === undefined) throw new ChainUnavailableError(`the chain no longer knows channel ${channelId}`);
-		const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
-		const chain = { deposit, settledOnChain, closeRequestedAt, finalized };
+		const chain = await this.read(channelId);
+		if (chain === undefined) throw new ChainUnavailableError(`the chain no longer knows channel ${channelId}`);
 		const { value } = await store.transact({ channel: channelId }, ({ channel }) => {
 			// A read that was asked before the newest one answered is old news.
 			if (channel === undefined || channel.chainReadAt > askedAt) return { value: undefined };

@@ -21,8 +21,7 @@ import { closeConclusions, closeKey, resumeClose } from "./session/close.ts";
 import { openConclusions, openKey } from "./session/credit.ts";
 import { Drains } from "./session/drain.ts";
 import { admitSession } from "./session/session.ts";
-import type { ChannelStore } from "./store/store.ts";
-import { type Conclusions, Transactions } from "./transactions.ts";
+import { type Conclusions, recordEntry, Transactions } from "./transactions.ts";
 
 /** How often unfinished transactions are looked at again and expired records are deleted. */
 const HOUSEKEEPING_MS = 15_000;
@@ -212,20 +211,11 @@ function sender(
 		client,
 		account,
 		chainId,
-		outbox: outboxOf(store),
+		outbox: { put: (entry) => recordEntry(store, entry) },
 		timeoutMs: limits.transactionTimeoutMs,
 		...(now && { now }),
 		...(receiptPollMs !== undefined && { pollMs: receiptPollMs }),
 	});
-}
-
-function outboxOf(store: ChannelStore) {
-	return {
-		async put(entry: OutboxEntry): Promise<void> {
-			const { durable } = await store.transact({}, () => ({ value: undefined, writes: { outbox: [entry] } }));
-			await durable;
-		},
-	};
 }
 
 /** The token's EIP-712 domain, checked against the separator that the token itself uses. */

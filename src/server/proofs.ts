@@ -26,15 +26,21 @@ export function expiryOf(challenge: Pick<Challenge, "expires">, now: number): nu
 	return (parseTimestamp(challenge.expires ?? "") ?? now) + EXPIRY_MARGIN_MS;
 }
 
-/** The record that gives a challenge to `usedBy` and nobody else. */
+/** The record that gives a challenge to `usedBy` and nobody else, until `expiresAt` in Unix milliseconds. */
 export function consumeChallenge(
-	challenge: Pick<Challenge, "id" | "expires">,
+	id: string,
+	expiresAt: number,
 	usedBy: string,
-	store: Pick<ChannelStore, "owner">,
-	now: number,
+	{ owner }: Pick<ChannelStore, "owner">,
 ): Record<string, ProofRecord> {
-	const key = challengeKey(challenge);
-	return { [key]: { key, state: "used", owner: store.owner, usedBy, expiresAt: expiryOf(challenge, now) } };
+	const key = challengeKey({ id });
+	return { [key]: { key, state: "used", owner, usedBy, expiresAt } };
+}
+
+/** Two channels raced for one challenge and this one lost. */
+export class ChallengeTakenError extends Error {
+	override readonly name = "ChallengeTakenError";
+	readonly code = "CHALLENGE_TAKEN";
 }
 
 export function foreignChallengeProblem(): Problem {

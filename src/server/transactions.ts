@@ -4,6 +4,7 @@ import type { OutboxEntry, TransactionPurpose } from "../escrow/outbox.ts";
 import { TransactionNotSentError, TransactionRevertedError, type TransactionSender } from "../escrow/sender.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
+import type { ChannelStore } from "./store/store.ts";
 
 /**
  * What a kind of transaction means for the ledger. Everything is decided from the recorded purpose alone, so that a
@@ -31,6 +32,12 @@ export type TransactionRequest = Call &
 		/** Durably writes the entry and what must be on disk with it, before the broadcast. */
 		record(entry: OutboxEntry): Promise<void>;
 	}>;
+
+/** Writes an entry alone, durably. */
+export async function recordEntry(store: ChannelStore, entry: OutboxEntry): Promise<void> {
+	const { durable } = await store.transact({}, () => ({ value: undefined, writes: { outbox: [entry] } }));
+	await durable;
+}
 
 /** Carries transactions from intent to conclusion, across restarts. */
 export class Transactions {

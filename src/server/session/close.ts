@@ -7,9 +7,9 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, closingVoucher, type Effect, type LedgerEvent } from "../ledger.ts";
-import { challengeKey, consumeChallenge, foreignChallengeProblem } from "../proofs.ts";
+import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
-import { type Conclusions, concludedEntry, type FailedOutcome } from "../transactions.ts";
+import { type Conclusions, concludedEntry, type FailedOutcome, recordEntry } from "../transactions.ts";
 import { withoutTheGone } from "./current.ts";
 import type { SessionOrder } from "./order.ts";
 import { sessionReceipt } from "./receipt.ts";
@@ -94,7 +94,7 @@ async function begin(
 			...closeCall(terms.escrow, channelId, cumulativeAmount, signature),
 			key,
 			purpose: { kind: "close", channelId, cumulativeAmount: String(cumulativeAmount) },
-			record: (entry) => record(context, entry),
+			record: (entry) => recordEntry(context.store, entry),
 		});
 	} catch (error) {
 		// A transaction under way keeps the channel closing; everything else gives it back.
@@ -121,7 +121,7 @@ async function stopSelling(
 		const voucher = { cumulativeAmount, challengeId: challenge.id };
 		const step = applyEvent(current, { type: "close-begun", owner: store.owner, voucher }, at);
 		if (!step.ok) return { value: { refusal: refused(step.problem) } };
-		const proofs = bound === undefined ? consumeChallenge(challenge, channelId, store, at) : {};
+		const proofs = bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channelId, store) : {};
 		return { value: { effects: step.effects }, writes: { channel: step.channel, proofs } };
 	});
 	if ("refusal" in value) return value.refusal;
@@ -150,11 +150,6 @@ async function decide(
 	);
 	await durable;
 	return value;
-}
-
-async function record({ store }: EngineContext, entry: OutboxEntry): Promise<void> {
-	const { durable } = await store.transact({}, () => ({ value: undefined, writes: { outbox: [entry] } }));
-	await durable;
 }
 
 /** The transaction of a close that did not happen, and whether somebody may have seen its voucher. */
@@ -201,10 +196,8 @@ export function closeConclusions(context: EngineContext): Conclusions {
 	};
 
 	async function closedOnChain({ purpose }: OutboxEntry): Promise<ChainState | undefined> {
-		const onChain = await chainState.read(purpose.channelId as Hex);
-		if (onChain === undefined || !onChain.finalized) return undefined;
-		const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
-		return { deposit, settledOnChain, closeRequestedAt, finalized };
+		const chain = await chainState.read(purpose.channelId as Hex);
+		return chain?.finalized ? chain : undefined;
 	}
 
 	async function conclude(entry: OutboxEntry, chain: ChainState, closeTxHash: Hex): Promise<void> {

@@ -9,7 +9,7 @@ import type { EngineContext } from "../context.ts";
 import { applyEvent, type VerifiedVoucher } from "../ledger.ts";
 import { challengeKey, consumeChallenge, foreignChallengeProblem, fundingKey } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
-import { type Conclusions, concludedEntry } from "../transactions.ts";
+import { type Conclusions, concludedEntry, recordEntry } from "../transactions.ts";
 
 /** A channel that is about to open: who, with which first voucher, under which challenge. */
 export type Opening = Readonly<{
@@ -42,9 +42,8 @@ export async function credit(
 		});
 	}
 	const askedAt = now();
-	const onChain = await chainState.read(channelId);
-	if (onChain === undefined) throw new ChainUnavailableError(`the chain does not show channel ${channelId} yet`);
-	const { deposit, settledOnChain, closeRequestedAt, finalized } = onChain;
+	const chain = await chainState.read(channelId);
+	if (chain === undefined) throw new ChainUnavailableError(`the chain does not show channel ${channelId} yet`);
 
 	const funding = fundingKey(terms.chainId, receipt.transactionHash, event.logIndex);
 	const challenge = challengeKey({ id: voucher.challengeId });
@@ -65,17 +64,15 @@ export async function credit(
 					}),
 				};
 			}
-			const chain = { deposit, settledOnChain, closeRequestedAt, finalized };
 			const step = applyEvent(undefined, { type: "opened", identity, chain, voucher, minimum }, askedAt);
 			if (!step.ok) return { value: step.problem, ...(outbox && { writes: { outbox } }) };
-			const consumed = consumeChallenge({ id: voucher.challengeId }, channelId, store, askedAt)[challenge];
 			return {
 				value: undefined,
 				writes: {
 					channel: step.channel,
 					proofs: {
 						[funding]: { key: funding, state: "used", owner: store.owner, usedBy: channelId, expiresAt: null },
-						...(consumed && { [challenge]: { ...consumed, expiresAt: opening.challengeExpiresAt } }),
+						...consumeChallenge(voucher.challengeId, opening.challengeExpiresAt, channelId, store),
 					},
 					...(outbox && { outbox }),
 					audit: [
@@ -83,7 +80,7 @@ export async function credit(
 							at: askedAt,
 							kind: "opened",
 							channelId,
-							values: { deposit: String(deposit), txHash: receipt.transactionHash, payer: identity.payer },
+							values: { deposit: String(chain.deposit), txHash: receipt.transactionHash, payer: identity.payer },
 						},
 					],
 				},
@@ -92,7 +89,7 @@ export async function credit(
 	);
 	await durable;
 	if (value === undefined)
-		log.info({ channelId, deposit: String(deposit), txHash: receipt.transactionHash }, "channel opened");
+		log.info({ channelId, deposit: String(chain.deposit), txHash: receipt.transactionHash }, "channel opened");
 	return value;
 }
 
@@ -113,11 +110,7 @@ export function openConclusions(context: EngineContext): Conclusions {
 				{ channelId: entry.purpose.channelId, txHash: entry.hash, reason: refusal.detail },
 				"an opened channel can't be used",
 			);
-			const { durable } = await store.transact({}, () => ({
-				value: undefined,
-				writes: { outbox: [{ ...entry, state: "confirmed" }] },
-			}));
-			await durable;
+			await recordEntry(store, { ...entry, state: "confirmed" });
 		},
 		async failed(entry, outcome) {
 			const { voucher, identity } = openingFromPurpose(context, entry.purpose);

@@ -8,7 +8,8 @@ import { authorizationDigest, computeChannelId, openAuthorizationNonce, voucherS
 import { type Admission, type Refused, refused } from "../admission.ts";
 import type { ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
-import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import { ChallengeTakenError, challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import type { Turn } from "../store/store.ts";
 import { credit, type Opening, openingPurpose, openKey } from "./credit.ts";
 import { type SessionOrder, unsupportedProblem } from "./order.ts";
 import { revertedProblem } from "./reverted.ts";
@@ -149,21 +150,15 @@ async function fundByAuthorization(
 }
 
 /** On disk before the broadcast: the transaction, and that this channel has taken the challenge. */
-async function record({ store, now }: EngineContext, opening: Opening, entry: OutboxEntry): Promise<void> {
-	const challenge = { id: opening.voucher.challengeId };
-	const key = challengeKey(challenge);
-	const { channelId } = opening.identity;
-	const { durable } = await store.transact({ proofs: [key] }, (view) => {
-		if (view.proof(key) !== undefined && view.proof(key)?.usedBy !== channelId) throw new ChallengeTakenError();
-		const consumed = consumeChallenge(challenge, channelId, store, now());
-		const proof = consumed[key];
-		return {
-			value: undefined,
-			writes: {
-				outbox: [entry],
-				proofs: proof === undefined ? {} : { [key]: { ...proof, expiresAt: opening.challengeExpiresAt } },
-			},
-		};
+async function record({ store }: EngineContext, opening: Opening, entry: OutboxEntry): Promise<void> {
+	const { identity, voucher, challengeExpiresAt } = opening;
+	const key = challengeKey({ id: voucher.challengeId });
+	const { channelId } = identity;
+	const { durable } = await store.transact({ proofs: [key] }, (view): Turn<void> => {
+		const bound = view.proof(key);
+		if (bound !== undefined && bound.usedBy !== channelId) throw new ChallengeTakenError();
+		const proofs = consumeChallenge(voucher.challengeId, challengeExpiresAt, channelId, store);
+		return { value: undefined, writes: { outbox: [entry], proofs } };
 	});
 	await durable;
 }
@@ -243,10 +238,4 @@ async function fundByHash(context: EngineContext, { hash }: HashOpen, opening: O
 function payerOf(source: string | undefined, chainId: number): Address | undefined {
 	const parsed = source === undefined ? undefined : parseSource(source);
 	return parsed?.chainId === chainId ? parsed.address : undefined;
-}
-
-/** Two channels raced for one challenge and this one lost. */
-export class ChallengeTakenError extends Error {
-	override readonly name = "ChallengeTakenError";
-	readonly code = "CHALLENGE_TAKEN";
 }

@@ -2,7 +2,7 @@ import type { Hex } from "viem";
 import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
 import { type ProblemName, problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
-import { foreignChallengeProblem } from "../proofs.ts";
+import { ChallengeTakenError, foreignChallengeProblem } from "../proofs.ts";
 
 /** Seconds after which a client may ask again for a transaction's outcome. */
 const PENDING_RETRY_SECONDS = 5;
@@ -39,6 +39,6 @@ export function revertedProblem(error: unknown, channelId: Hex): Refused {
 			PENDING_RETRY_SECONDS,
 		);
 	}
-	if (error instanceof Error && error.name === "ChallengeTakenError") return refused(foreignChallengeProblem());
+	if (error instanceof ChallengeTakenError) return refused(foreignChallengeProblem());
 	throw error;
 }

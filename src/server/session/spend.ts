@@ -71,7 +71,8 @@ function spendTurn(
 	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;
-	const binding = bound === undefined ? consumeChallenge(challenge, channel.channelId, store, at) : {};
+	const binding =
+		bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channel.channelId, store) : {};
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
 	if (management === "always") return { value: { kind: "accepted", channel }, writes: advanced };
 
