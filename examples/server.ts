@@ -17,6 +17,7 @@ const engine = await PaymentEngine.start({
 	account: privateKeyToAccount(env.PAYEE_KEY as Hex), // receives the money, pays the gas
 	secrets: [env.SECRET], // at least 32 bytes
 	store: await LevelStore.open({ folder: "./channels" }),
+	limits: { minSponsoredDeposit: 10_000n }, // below this, opening a channel is not worth its gas
 });
 
 const app = Fastify();

@@ -46,6 +46,6 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 async function storeFolder({ data }: DemoOptions): Promise<string> {
 	if (data === undefined) return mkdtemp(join(tmpdir(), "sluice-demo-"));
 	const folder = resolve(data);
-	await mkdir(folder, { recursive: true });
+	await mkdir(folder, { recursive: true, mode: 0o700 });
 	return folder;
 }
