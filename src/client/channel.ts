@@ -66,15 +66,20 @@ export class PayerChannel {
 
 	/**
 	 * The cumulative amount whose voucher pays one more request at `price`. Credit that was signed and not consumed is
-	 * used first, so a server that fails does not raise what it could capture.
+	 * used first, so a server that fails does not raise what it could capture. Where the server wants vouchers to rise by
+	 * `minVoucherDelta` at least, that much is paid ahead, up to the deposit.
 	 *
 	 * @throws DepositExhaustedError when the deposit does not reach
 	 */
-	begin(price: bigint): bigint {
+	begin(price: bigint, minVoucherDelta = 0n): bigint {
 		const needed = this.consumed + this.#inFlight + price;
 		if (needed > this.deposit) throw new DepositExhaustedError(this.channelId, needed, this.deposit);
 		this.#inFlight += price;
-		return this.#raise(needed);
+		if (needed <= this.signed) return this.signed;
+		// D4: the first voucher and one for the whole deposit may rise by less.
+		const stepped = this.signed === 0n ? needed : this.signed + minVoucherDelta;
+		const step = stepped < this.deposit ? stepped : this.deposit;
+		return this.#raise(step > needed ? step : needed);
 	}
 
 	/** The request was delivered and is paid for. */

@@ -90,6 +90,8 @@ export function assertAllowed(policy: Policy, host: string, request: SessionRequ
 	if (!policy.chainIds.includes(methodDetails.chainId))
 		refuse("chain", `chain ${methodDetails.chainId} is not allowed`);
 	if (!policy.tokens.includes(currency)) refuse("token", `token ${currency} may not be spent`);
+	const step = "minVoucherDelta" in methodDetails ? (methodDetails.minVoucherDelta ?? 0n) : 0n;
+	if (step > policy.maxPrice) refuse("price", `a voucher step of ${step} is over the limit of ${policy.maxPrice}`);
 	if (price > policy.maxPrice) refuse("price", `a price of ${price} is over the limit of ${policy.maxPrice}`);
 	if ("escrowContract" in methodDetails && !policy.escrows.includes(methodDetails.escrowContract)) {
 		refuse("escrow", `escrow ${methodDetails.escrowContract} is not trusted`);

@@ -193,7 +193,7 @@ async function tryToPay(
 ): Promise<Tried> {
 	// HEAD is about the channel and costs nothing (D11).
 	const price = request.method === "HEAD" ? 0n : terms.amount;
-	const amount = channel.begin(price);
+	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta);
 	let booked: "delivered" | "failed" | "lost" = "failed";
 	let receipt: SessionReceipt | undefined;
 	try {

@@ -54,6 +54,21 @@ describe("the amount of the next voucher", () => {
 		expect(channel.begin(15n)).toBe(35n);
 	});
 
+	test("rises by minVoucherDelta where the server wants that, and what it pays ahead is used up first (D4)", () => {
+		const channel = open();
+		const asked: bigint[] = [];
+		for (let request = 0; request < 6; request++) {
+			asked.push(channel.begin(100n, 250n));
+			channel.delivered(100n);
+		}
+		expect(asked).toEqual([100n, 350n, 350n, 600n, 600n, 600n]);
+		for (let request = 0; request < 3; request++) {
+			channel.begin(100n, 250n);
+			channel.delivered(100n);
+		}
+		expect(channel.begin(100n, 250n)).toBe(1_000n);
+	});
+
 	test("goes up to the deposit; beyond it nothing is signed and nothing counts as running", () => {
 		const channel = open(100n);
 		expect(channel.begin(100n)).toBe(100n);

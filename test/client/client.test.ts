@@ -36,6 +36,22 @@ async function agentFor(
 	};
 }
 
+it("pays ahead in steps of minVoucherDelta, and closes with what was delivered (D4)", async () => {
+	const server = await world.serve({ engine: { minVoucherDelta: 250n } });
+	const client = await agentFor(server, { maxPrice: 250n });
+	for (let request = 0; request < 5; request++) expect((await client.get()).status).toBe(200);
+	const [closed] = await client.agent.close();
+	expect(closed?.receipt.spent).toBe(500n);
+	expect(await world.balance(server.payee)).toBe(500n);
+});
+
+it("refuses a step of minVoucherDelta above its highest price: that much it would pay ahead (I11)", async () => {
+	const server = await world.serve({ engine: { minVoucherDelta: 251n } });
+	const client = await agentFor(server, { maxPrice: 250n });
+	await expect(client.get()).rejects.toMatchObject({ rule: "price" });
+	expect(client.spy.signed).toEqual([]);
+});
+
 /** The ledger of the one channel a client has. */
 async function amounts(server: PaidServer, { channels }: Awaited<ReturnType<typeof agentFor>>["agent"]) {
 	const [channel, second] = channels;
