@@ -3,9 +3,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
 	createWorld,
-	PRICE,
 	type PaidServer,
 	type Payer,
+	PRICE,
 	type Routes,
 	type TestChannel,
 	type World,
