@@ -7,67 +7,13 @@
  */
 import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
-import { available, type ChainState, type Channel, type ChannelIdentity, reserved } from "./channel.ts";
+import { available, type ChainState, type Channel, reserved } from "./channel.ts";
+import type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
+
+export type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
 
 /** How many challenges a channel remembers having advanced with. An older one only loses the right to reuse stale vouchers. */
 const REMEMBERED_CHALLENGES = 16;
-
-/** A voucher whose signature was verified. */
-export type VerifiedVoucher = Readonly<{ cumulativeAmount: bigint; signature: Hex; challengeId: string }>;
-
-/** A promise to one running request: the right to capture up to `amount` once. */
-export type Reservation = Readonly<{ owner: string; generation: number; amount: bigint }>;
-
-export type LedgerEvent =
-	/** The chain shows the channel as funded and its first voucher is good. Only for an unknown channel. */
-	| Readonly<{
-			type: "opened";
-			identity: ChannelIdentity;
-			chain: ChainState;
-			voucher: VerifiedVoucher;
-			minimum: bigint;
-	  }>
-	/** A voucher arrived. Stale and equal ones change nothing and are no problem. */
-	| Readonly<{ type: "voucher"; voucher: VerifiedVoucher; minVoucherDelta: bigint }>
-	/** A request wants `amount` held for it; `voucher` is the one it came with. */
-	| Readonly<{
-			type: "reserve";
-			amount: bigint;
-			owner: string;
-			voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId">;
-			minVoucherDelta: bigint;
-	  }>
-	/** The request was served and cost `used`; the rest of its reservation is free again. */
-	| Readonly<{ type: "capture"; reservation: Reservation; used: bigint }>
-	/** The request failed or was aborted: it costs nothing (I7). */
-	| Readonly<{ type: "release"; reservation: Reservation }>
-	/** These processes are gone, and with them what they had promised: nothing of it was captured. */
-	| Readonly<{ type: "recovered"; gone: readonly string[] }>
-	/** The chain was read, or an event of the escrow arrived. */
-	| Readonly<{ type: "chain-observed"; chain: ChainState; closeTxHash?: Hex }>
-	/** The client asked to close: no new vouchers and reservations from here on (D6). */
-	| Readonly<{ type: "close-begun"; owner: string; voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId"> }>
-	/** A restart found a close of ours on its way to the chain. */
-	| Readonly<{ type: "close-resumed"; owner: string }>
-	/** The drain is over: what is still open is abandoned, and this voucher is the last. */
-	| Readonly<{ type: "close-decided"; cumulativeAmount: bigint; signature: Hex }>
-	/** A transaction with this voucher is about to be broadcast: from now on anyone may know its signature (D7). */
-	| Readonly<{ type: "publishing"; cumulativeAmount: bigint }>
-	/** The close did not happen; the channel takes vouchers again. */
-	| Readonly<{ type: "close-failed" }>;
-
-/** What the shell around the ledger has to do after the new state is stored. */
-export type Effect =
-	/** Nothing is running on a closing channel: the close can go on. */
-	| "drained"
-	/** The payer asked the chain to close: what is owed has to be settled within the grace period (I9). */
-	| "close-requested"
-	/** The channel is finalized on chain. */
-	| "closed";
-
-export type Transition =
-	| Readonly<{ ok: true; channel: Channel; effects: readonly Effect[] }>
-	| Readonly<{ ok: false; problem: Problem }>;
 
 /** The chain shows less than it showed before: a reorganization or a lying RPC. Nothing is sold on such a channel (I10). */
 export class ChainRegressionError extends Error {

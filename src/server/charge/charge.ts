@@ -18,7 +18,7 @@ import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { challengeKey, expiryOf } from "../proofs.ts";
 import type { ScreenedCharge } from "../screen.ts";
-import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
+import type { IdempotencyRecord, ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
 
 const PENDING_RETRY_SECONDS = 5;
 
@@ -198,7 +198,8 @@ function lateProblem({ limits, now }: EngineContext, { expired, payload }: Charg
 }
 
 /** On disk before the broadcast: the transaction, that this payer has taken the challenge, and for which key it pays. */
-async function record({ store, limits, now }: EngineContext, order: ChargeOrder, entry: OutboxEntry): Promise<void> {
+async function record(context: EngineContext, order: ChargeOrder, entry: OutboxEntry): Promise<void> {
+	const { store } = context;
 	const { scope, payload, challenge } = order;
 	const key = challengeKey(challenge);
 	const { durable } = await store.transact({ proofs: [key], ...(scope && { idempotency: scope.key }) }, (view) => {
@@ -211,13 +212,7 @@ async function record({ store, limits, now }: EngineContext, order: ChargeOrder,
 		const taken =
 			idempotency?.state === "done" || (idempotency?.paidBy !== undefined && idempotency.paidBy !== order.paidBy);
 		if (taken) throw new KeyInUseError();
-		const running = scope && {
-			...scope,
-			state: "running" as const,
-			owner: store.owner,
-			paidBy: key,
-			expiresAt: now() + limits.idempotencyTtlMs,
-		};
+		const running = scope && runningRecord(context, scope, key);
 		return {
 			value: undefined,
 			writes: {
@@ -230,9 +225,18 @@ async function record({ store, limits, now }: EngineContext, order: ChargeOrder,
 	await durable;
 }
 
+/** The key's request is on its way, paid for by the proof `paidBy`. */
+function runningRecord(
+	{ store, limits, now }: EngineContext,
+	scope: IdempotencyScope,
+	paidBy: string,
+): IdempotencyRecord {
+	return { ...scope, state: "running", owner: store.owner, paidBy, expiresAt: now() + limits.idempotencyTtlMs };
+}
+
 /** Takes the paid proof for this request alone, and lets it be delivered. */
 async function claim(context: EngineContext, order: ChargeOrder): Promise<Admission> {
-	const { store, limits, now } = context;
+	const { store } = context;
 	const { paidBy: key, scope } = order;
 	const { value, durable } = await store.transact(keysOf(order), (view): Turn<Claim> => {
 		const refusal = judge(context, order, view);
@@ -242,13 +246,7 @@ async function claim(context: EngineContext, order: ChargeOrder): Promise<Admiss
 			return { value: refused(problem("verification-failed", "The transfer did not arrive.")) };
 		}
 		const txHash = proof.reference as Hex;
-		const running = scope && {
-			...scope,
-			state: "running" as const,
-			owner: store.owner,
-			paidBy: key,
-			expiresAt: now() + limits.idempotencyTtlMs,
-		};
+		const running = scope && runningRecord(context, scope, key);
 		return {
 			value: { kind: "claimed", txHash },
 			writes: {
