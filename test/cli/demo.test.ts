@@ -1,0 +1,104 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LevelStore } from "../../src/server/index.ts";
+
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+
+/** Runs `sluice` as a shell does. */
+async function sluice(
+	args: readonly string[],
+	env: NodeJS.ProcessEnv = {},
+): Promise<Readonly<{ code: number; stdout: string; stderr: string }>> {
+	try {
+		const run = promisify(execFile)(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], {
+			env: { ...process.env, ...env },
+		});
+		return { code: 0, ...(await run) };
+	} catch (error) {
+		const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+		return { code, stdout, stderr };
+	}
+}
+
+const lastLine = (text: string) => JSON.parse(text.trimEnd().split("\n").at(-1) ?? "") as Record<string, unknown>;
+
+describe("sluice demo", () => {
+	let folder: string;
+	beforeAll(async () => {
+		folder = await mkdtemp(join(tmpdir(), "sluice-cli-"));
+	});
+	afterAll(() => rm(folder, { recursive: true, force: true }));
+
+	it("runs a session whose ledger and chain agree, and keeps its store on request", async () => {
+		const store = join(folder, "store");
+		const { code, stdout } = await sluice(["demo", "--json", "--requests", "120", "--data", store, "--keep"]);
+		const outcome = lastLine(stdout);
+		expect(code).toBe(0);
+		expect(outcome).toMatchObject({
+			scenario: "session",
+			requests: 120,
+			ok: 120,
+			failed: 0,
+			price: "100",
+			deposit: "24000",
+			acceptedCumulative: "12000",
+			spent: "12000",
+			settledOnChain: "12000",
+			payeeReceived: "12000",
+			payerRefunded: "12000",
+			sessionTransactions: 2,
+			storePath: store,
+		});
+		expect(outcome.secondsPaid).toEqual(expect.any(Number));
+		expect(outcome.requestsPerSecond).toEqual(expect.any(Number));
+		expect(outcome.checks).toSatisfy(
+			(checks: { pass: boolean }[]) => checks.length > 0 && checks.every(({ pass }) => pass),
+		);
+		const kept = await LevelStore.open({ folder: store });
+		const ledger = await kept.channel(outcome.channelId as `0x${string}`);
+		await kept.close();
+		expect(ledger).toMatchObject({ spent: 12_000n, finalized: true });
+	});
+
+	it("runs a charge that is good once", async () => {
+		const { code, stdout } = await sluice(["demo", "charge", "--json"]);
+		expect(code).toBe(0);
+		expect(lastLine(stdout)).toMatchObject({
+			scenario: "charge",
+			ok: 1,
+			failed: 0,
+			payeeReceived: "100",
+			sessionTransactions: 1,
+		});
+	});
+
+	it("shows a table to people, and removes what it made", async () => {
+		const temporary = await mkdtemp(join(folder, "tmp-"));
+		const { code, stdout } = await sluice(["demo", "--requests", "5"], { TMPDIR: temporary });
+		expect(code).toBe(0);
+		expect(stdout).toMatch(/^spent +500$/m);
+		expect(stdout).toMatch(/^two transactions in all +2 +2 +ok$/m);
+		expect(await readdir(temporary)).toEqual([]);
+	});
+
+	it.each([[["demo", "nope"]], [["demo", "--requests", "0"]], [["nope"]], [["demo", "--nope"]]])(
+		"refuses %j with exit code 2 and says what there is",
+		async (args) => {
+			const { code, stderr } = await sluice(args);
+			expect(code).toBe(2);
+			expect(stderr).toMatch(/session, charge|whole number|--help/);
+		},
+	);
+
+	it("has help", async () => {
+		for (const args of [["--help"], ["demo", "--help"]]) {
+			const { code, stdout } = await sluice(args);
+			expect(code).toBe(0);
+			expect(stdout).toContain("Usage: sluice");
+		}
+	});
+});
