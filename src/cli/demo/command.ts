@@ -20,6 +20,7 @@ export function demoCommand(): Command {
 		);
 	return command
 		.exitOverride()
+		.showHelpAfterError("(add --help for usage)")
 		.action(async (scenario: DemoOptions["scenario"], options: Omit<DemoOptions, "scenario">) => {
 			const passed = await runDemo({ scenario, ...options });
 			process.exitCode = passed ? 0 : 1;
