@@ -1,3 +1,4 @@
+import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
 import { isExpired, type Problem, problemType, type SessionReceipt, type SessionRequest } from "../protocol/index.ts";
 import { computeChannelId, ZERO_ADDRESS } from "../voucher/index.ts";
 import { isManagementAnswer, offersOf, receiptFor, refusalOf, takesAuthorization } from "./answer.ts";
@@ -111,9 +112,23 @@ async function openCredential(
 	if (channel.fundingHash === undefined) {
 		// A transaction can be mined at any time after.
 		channel.fundableUntil = Number.POSITIVE_INFINITY;
-		channel.fundingHash = await signer.fund(channelId, parameters, deposit);
+		await fund(signer, channel);
 	}
+	if (channel.fundingHash === undefined) throw new Error(`channel ${channelId} was not funded`);
 	return signer.openByTransaction(challenge, channelId, parameters, channel.fundingHash, amount);
+}
+
+/** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
+async function fund(signer: SessionParts["signer"], channel: PayerChannel): Promise<void> {
+	try {
+		await signer.fund(channel.channelId, channel.parameters, channel.deposit, (hash) => {
+			channel.fundingHash = hash;
+		});
+	} catch (error) {
+		if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError)
+			channel.fundingHash = undefined;
+		throw error;
+	}
 }
 
 async function payVoucher(

@@ -101,8 +101,16 @@ export class CredentialSigner {
 		});
 	}
 
-	/** Sends `approve` and `open` from the payer's account; resolves to the hash of the one that opened the channel. */
-	fund(channelId: Hex, parameters: ChannelParameters, deposit: bigint): Promise<Hex> {
+	/**
+	 * Sends `approve` and `open` from the payer's account; resolves when the channel is open. `onSent` is told the hash of
+	 * `open` as soon as it may be on its way, whatever becomes of the wait.
+	 */
+	fund(
+		channelId: Hex,
+		parameters: ChannelParameters,
+		deposit: bigint,
+		onSent: (hash: Hex) => void = () => undefined,
+	): Promise<void> {
 		const { chainId, escrow, token } = parameters;
 		const funding = this.#funding.then(async () => {
 			const sender = await this.#sender(chainId);
@@ -112,8 +120,8 @@ export class CredentialSigner {
 				...openCall(escrow, { ...parameters, deposit }),
 				purpose: { kind: "open", channelId },
 			});
+			onSent(open.hash);
 			await sender.wait(open);
-			return open.hash;
 		});
 		this.#funding = funding.catch(() => undefined);
 		return funding;

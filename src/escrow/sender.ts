@@ -111,9 +111,10 @@ export class TransactionSender {
 		this.#timeoutMs = timeoutMs;
 	}
 
-	/** Leaves nonces below `nonce` to the transactions that have them: those of an earlier run, found in the outbox. */
-	reserveNonces(nonce: number): void {
-		this.#nextNonce = Math.max(this.#nextNonce, nonce);
+	/** Leaves its nonce to a transaction of an earlier run, found in the outbox, if it is this account's. */
+	reserveNonce({ from, chainId, nonce }: OutboxEntry): void {
+		if (from !== this.address.toLowerCase() || chainId !== this.#chainId) return;
+		this.#nextNonce = Math.max(this.#nextNonce, nonce + 1);
 	}
 
 	get address(): Address {
@@ -166,9 +167,12 @@ export class TransactionSender {
 	}
 
 	async #signAndBroadcast(request: SendRequest, gas: bigint): Promise<OutboxEntry> {
+		let passed: OutboxEntry | undefined;
 		for (let attempt = 1; ; attempt++) {
 			const entry = await this.#sign(request, gas);
 			await (request.record ?? ((one: OutboxEntry) => this.#outbox.put(one)))(entry);
+			// Only now: until its successor stands in its place, somebody has to follow the first one.
+			if (passed !== undefined) await this.#outbox.put({ ...passed, state: "dropped" });
 			this.#nextNonce = entry.nonce + 1;
 			const refusal = await this.#broadcast(entry.raw);
 			if (refusal === undefined) return entry;
@@ -178,7 +182,7 @@ export class TransactionSender {
 			if (refusal !== "nonce-taken" || attempt === NONCE_ATTEMPTS) {
 				throw new TransactionNotSentError(`the node refused transaction ${entry.hash}: ${refusal}`, entry);
 			}
-			await this.#outbox.put({ ...entry, state: "dropped" });
+			passed = entry;
 			this.#nextNonce = 0;
 		}
 	}

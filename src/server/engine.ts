@@ -159,10 +159,26 @@ export class PaymentEngine {
 	async #resume(): Promise<void> {
 		const { store, transactions, log } = this.#context;
 		const pending: OutboxEntry[] = [];
-		for await (const entry of store.outbox({ state: "pending" })) pending.push(entry);
+		for await (const entry of store.outbox({ state: "pending" })) {
+			if (entry.chainId === this.terms.chainId) pending.push(entry);
+			else
+				log.error(
+					{ txHash: entry.hash, chainId: entry.chainId },
+					"a transaction of another chain is pending in this store",
+				);
+		}
 		for (const { key, reason } of store.quarantined())
 			log.error({ key, reason }, "a stored record is damaged; restore it from a backup");
-		for (const entry of pending) if (entry.purpose.kind === "close") await resumeClose(this.#context, entry);
+		for (const entry of pending) {
+			if (entry.purpose.kind !== "close") continue;
+			// A damaged channel is out of use as it is; the others go on.
+			await resumeClose(this.#context, entry).catch((error: unknown) => {
+				log.error(
+					{ channelId: entry.purpose.channelId, reason: describeError(error) },
+					"a close can't be taken up again",
+				);
+			});
+		}
 		// A stuck transaction is followed in the background; only what it is about waits for it.
 		const resumed = transactions.resume(pending);
 		await Promise.race([resumed, setTimeout(START_WAIT_MS, undefined, { ref: false })]);

@@ -2,13 +2,15 @@ import { createHash } from "node:crypto";
 import { PassThrough, type Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import fastifyPlugin from "fastify-plugin";
-import { IDEMPOTENCY_KEY, PAYMENT_RECEIPT, receiptToJson } from "../protocol/index.ts";
+import { IDEMPOTENCY_KEY, PAYMENT_RECEIPT, problem, receiptToJson } from "../protocol/index.ts";
 import type { Admission, Admitted, PaidRequest, Payment, Refused } from "./admission.ts";
 import type { PaymentEngine } from "./engine.ts";
 import {
+	assertSendableHead,
 	clearHeaders,
 	hasBegun,
 	isStream,
+	type Payload,
 	replay,
 	setReceipt,
 	setRefusal,
@@ -33,8 +35,8 @@ declare module "fastify" {
 type PaidState = {
 	readonly offers: readonly Offer[];
 	readonly screened: Screened;
-	readonly bodyHash: ReturnType<typeof createHash>;
-	bodyLength: number;
+	/** Of the body, as far as it was read; final when it has ended. */
+	body?: { hash: ReturnType<typeof createHash>; length: number; ended: boolean };
 	admitted?: Admitted;
 	/** An answer went through `onSend`. */
 	answered?: boolean;
@@ -98,7 +100,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			const offers = offersOf(`${method} ${url}`, config.payment);
 			const screened = engine.screen({ offers, ...headersOf(request) });
 			if (screened.kind === "refused") return refuse(reply, engine, offers, screened);
-			const state: PaidState = { offers, screened, bodyHash: createHash("sha256"), bodyLength: 0 };
+			const state: PaidState = { offers, screened };
 			request[STATE] = state;
 			// About the channel itself: the route's handler, body and validation have no part in it (D11).
 			return isManagement(request.method, screened) ? admit(request, reply, state) : undefined;
@@ -106,8 +108,10 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 
 		app.addHook("preParsing", async (request: PaidFastifyRequest, _reply, body) => {
 			const state = request[STATE];
-			if (state === undefined || headersOf(request).idempotencyKey === undefined) return body;
-			return hashing(body, state);
+			const isRead = request.method !== "GET" && request.method !== "HEAD";
+			if (state === undefined || !isRead || headersOf(request).idempotencyKey === undefined) return body;
+			state.body = { hash: createHash("sha256"), length: 0, ended: false };
+			return hashing(body, state.body);
 		});
 
 		app.addHook("preHandler", async (request: PaidFastifyRequest, reply) => {
@@ -124,6 +128,10 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 		});
 
 		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
+			if (state.body?.ended === false && hasBody(request)) {
+				const detail = "An Idempotency-Key needs a body that was read to its end before the handler; send none here.";
+				return refuse(reply, engine, state.offers, { kind: "refused", problem: problem("bad-request", detail) });
+			}
 			const admission = await engine.admit(paidRequest(request, state), state.screened);
 			if (admission.kind !== "admitted") return answer(reply, engine, state.offers, admission);
 			if (reply.raw.destroyed || reply.raw.closed) {
@@ -153,23 +161,17 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			}
 			state.answered = true;
 			const { admitted, offers } = state;
-			const settled = settlePayload(reply, sent);
-			const isGone = request.raw.socket?.destroyed === true;
-			if (settled === undefined || isGone || reply.statusCode >= 400) {
+			const payload = await judge(reply, sent, request.raw.socket?.destroyed === true).catch(async (error: unknown) => {
 				await release(admitted);
-				return settled === undefined ? sent : settled.payload;
+				throw error;
+			});
+			if (payload === WITHDRAWN) {
+				await release(admitted);
+				return isStream(sent) ? sent.destroy() : "";
 			}
-			const { payload } = settled;
-			if (isStream(payload)) {
-				const begun = await hasBegun(payload, reply.raw).catch(async (error: unknown) => {
-					await release(admitted);
-					throw error;
-				});
-				if (!begun) {
-					payload.destroy();
-					await release(admitted);
-					return payload;
-				}
+			if (reply.statusCode >= 400) {
+				await release(admitted);
+				return payload;
 			}
 			const captured = await admitted
 				.capture((receipt) => storedResponse(reply, payload, receipt, engine.limits.maxReplayBytes))
@@ -200,6 +202,20 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 	{ name: "sluice", fastify: "5.x" },
 );
 
+/** The client left before there was anything to send. */
+const WITHDRAWN = Symbol("sluice.withdrawn");
+
+/** The payload as it is going to be sent, once it is certain that it can be. @throws what keeps it from being sent */
+async function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Promise<Payload | typeof WITHDRAWN> {
+	if (isGone) return WITHDRAWN;
+	const payload = settlePayload(reply, sent);
+	if (reply.statusCode >= 400) return payload;
+	assertSendableHead(reply);
+	if (!isStream(payload) || (await hasBegun(payload, reply.raw))) return payload;
+	payload.destroy();
+	return WITHDRAWN;
+}
+
 /** Errors, our own answers and free routes. */
 function isEarned(request: PaidFastifyRequest, reply: FastifyReply): boolean {
 	return request.routeOptions.config.payment === undefined || request[OWN_ANSWER] === true || reply.statusCode >= 400;
@@ -216,17 +232,24 @@ function headersOf({ headers, raw }: FastifyRequest): Pick<PaidRequest, "authori
 	return { authorization, idempotencyKey: Array.isArray(key) ? key.join(",") : key };
 }
 
-function paidRequest(request: FastifyRequest, { offers, bodyHash, bodyLength }: PaidState): PaidRequest {
-	const bodyDigest = bodyLength === 0 ? "" : bodyHash.digest("base64url");
+function hasBody({ headers }: FastifyRequest): boolean {
+	return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+}
+
+function paidRequest(request: FastifyRequest, { offers, body }: PaidState): PaidRequest {
+	const bodyDigest = body?.ended && body.length > 0 ? body.hash.digest("base64url") : "";
 	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest, offers };
 }
 
 /** The body, hashed as it passes. */
-function hashing(body: Readable & { receivedEncodedLength?: number }, state: PaidState): Readable {
+function hashing(body: Readable & { receivedEncodedLength?: number }, seen: NonNullable<PaidState["body"]>): Readable {
 	const through = new PassThrough();
 	body.on("data", (chunk: Buffer) => {
-		state.bodyHash.update(chunk);
-		state.bodyLength += chunk.length;
+		seen.hash.update(chunk);
+		seen.length += chunk.length;
+	});
+	body.on("end", () => {
+		seen.ended = true;
 	});
 	body.on("error", (error) => through.destroy(error));
 	// Fastify compares it with Content-Length where a hook before this one has unpacked the body.

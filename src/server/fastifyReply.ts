@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { ServerResponse } from "node:http";
+import { type ServerResponse, validateHeaderName, validateHeaderValue } from "node:http";
 import { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
 import {
@@ -53,28 +53,64 @@ function privateCache(reply: FastifyReply): string {
 /** What Fastify is going to send, its status and headers settled. */
 export type Payload = string | Uint8Array | Readable | null | undefined;
 
-/**
- * The payload as `onSend` can judge it: of a `Response`, which Fastify unpacks only later, status and headers are taken
- * over now; of a web stream a Node stream is made. `undefined` when Fastify will refuse to send it.
- */
-export function settlePayload(reply: FastifyReply, payload: unknown): Readonly<{ payload: Payload }> | undefined {
-	if (payload instanceof Response) {
-		reply.code(payload.status);
-		for (const [name, value] of payload.headers) reply.header(name, value);
-		return { payload: payload.body === null ? "" : webStream(payload.body) };
-	}
-	if (payload instanceof ReadableStream) return { payload: webStream(payload) };
-	if (payload === undefined || payload === null || typeof payload === "string" || payload instanceof Uint8Array)
-		return { payload };
-	return isStream(payload) ? { payload } : undefined;
+/** Fastify would not, or might not, send this: its fate is not known before it is paid for. */
+export class UnsendableError extends TypeError {
+	override readonly name = "UnsendableError";
+	readonly code = "UNSENDABLE";
 }
 
-function webStream(stream: ReadableStream): Readable {
-	return Readable.fromWeb(stream as Parameters<typeof Readable.fromWeb>[0]);
+/**
+ * The payload as `onSend` can judge it: of a `Response`, which Fastify unpacks only later, status and headers are taken
+ * over now; of whatever Fastify would read as a stream a Node stream is made. Told apart as Fastify does it, by shape.
+ *
+ * @throws UnsendableError for everything else
+ */
+export function settlePayload(reply: FastifyReply, payload: unknown): Payload {
+	if (payload === undefined || payload === null || typeof payload === "string" || payload instanceof Uint8Array)
+		return payload;
+	if (Object.prototype.toString.call(payload) === "[object Response]") {
+		const { status, headers, body } = payload as Response;
+		reply.code(status);
+		for (const [name, value] of headers) reply.header(name, value);
+		return body === null ? "" : fromReader(body);
+	}
+	if (hasMethod(payload, "getReader")) return fromReader(payload as unknown as ReadableStream);
+	if (payload instanceof Readable) return payload;
+	if (hasMethod(payload, "pipe")) return new Readable().wrap(payload as unknown as NodeJS.ReadableStream);
+	throw new UnsendableError(`a handler returned ${Object.prototype.toString.call(payload)}, which can't be sent`);
+}
+
+function hasMethod<Name extends string>(value: object, name: Name): value is Record<Name, () => unknown> {
+	return name in value && typeof (value as Record<Name, unknown>)[name] === "function";
+}
+
+function fromReader(stream: Pick<ReadableStream<Uint8Array>, "getReader">): Readable {
+	return Readable.from(read(stream), { objectMode: false });
+}
+
+async function* read(stream: Pick<ReadableStream<Uint8Array>, "getReader">): AsyncGenerator<Uint8Array> {
+	const reader = stream.getReader();
+	try {
+		for (;;) {
+			const { done, value } = await reader.read();
+			if (done) return;
+			yield value;
+		}
+	} finally {
+		await reader.cancel?.();
+	}
 }
 
 export function isStream(payload: unknown): payload is Readable {
-	return typeof payload === "object" && payload !== null && "pipe" in payload && "destroy" in payload;
+	return payload instanceof Readable;
+}
+
+/** @throws what Node would throw when the head is written: after the payment was taken */
+export function assertSendableHead(reply: FastifyReply): void {
+	for (const [name, value] of Object.entries(reply.getHeaders())) {
+		validateHeaderName(name);
+		for (const one of Array.isArray(value) ? value : [value]) validateHeaderValue(name, String(one));
+	}
 }
 
 /**
@@ -87,17 +123,24 @@ export async function hasBegun(stream: Readable, client: ServerResponse): Promis
 	stream.on("error", () => undefined);
 	if (stream.errored) throw stream.errored;
 	if (stream.readableLength > 0 || stream.readableEnded) return true;
+	if (stream.destroyed) throw new UnsendableError("the stream was closed before it began");
 	if (client.closed) return false;
-	const ended = new AbortController();
-	const { signal } = ended;
+	const over = new AbortController();
+	const { signal } = over;
 	try {
 		// `readable` also comes at the end; `once` rejects when the stream fails first.
-		const begun = once(stream, "readable", { signal }).then(() => true);
-		const left = once(client, "close", { signal }).then(() => false);
-		left.catch(() => undefined);
-		return await Promise.race([begun, left]);
+		const outcomes = [
+			once(stream, "readable", { signal }).then(() => true),
+			once(client, "close", { signal }).then(() => false),
+			once(stream, "close", { signal }).then(() => {
+				if (stream.errored) throw stream.errored;
+				throw new UnsendableError("the stream was closed before it began");
+			}),
+		];
+		for (const outcome of outcomes) outcome.catch(() => undefined);
+		return await Promise.race(outcomes);
 	} finally {
-		ended.abort();
+		over.abort();
 	}
 }
 

@@ -84,21 +84,23 @@ export class Transactions {
 
 	/** Takes up what an earlier run, or a request that gave up waiting, left unfinished. */
 	async resume(pending: Iterable<OutboxEntry>): Promise<void> {
+		const later: OutboxEntry[] = [];
 		for (const entry of pending) {
-			this.#sender.reserveNonces(entry.nonce + 1);
+			this.#sender.reserveNonce(entry);
 			const key = this.#keyOf(entry.purpose);
-			if (!this.isUnderWay(key)) this.#unfinished.set(key, entry);
+			if (this.isUnderWay(key)) later.push(entry);
+			else this.#unfinished.set(key, entry);
 		}
 		await Promise.all(
-			[...this.#unfinished.keys()].map((key) =>
-				this.join(key)?.catch((error: unknown) => {
-					this.#log.warn(
-						{ transaction: key.split(":")[0], reason: describeError(error) },
-						"a transaction is not done yet",
-					);
-				}),
-			),
+			[...this.#unfinished.keys()].map((key) => this.join(key)?.catch((error) => this.#notDone(key, error))),
 		);
+		// A crash between two attempts leaves both: one after the other.
+		if (later.length > 0) await this.resume(later.filter(({ purpose }) => !this.isUnderWay(this.#keyOf(purpose))));
+	}
+
+	#notDone(key: string, error: unknown): void {
+		const [transaction] = key.split(":");
+		this.#log.warn({ transaction, reason: describeError(error) }, "a transaction is not done yet");
 	}
 
 	#run(key: string, start: () => Promise<TransactionReceipt>): Promise<TransactionReceipt> {

@@ -204,8 +204,8 @@ describe("TransactionSender.broadcast", () => {
 		});
 		expect(written.map(({ nonce, state }) => [nonce, state])).toEqual([
 			[0, "pending"],
-			[0, "dropped"],
 			[1, "pending"],
+			[0, "dropped"],
 		]);
 		expect(entry.nonce).toBe(1);
 		expect((await sender.wait(entry)).status).toBe("success");
@@ -268,6 +268,27 @@ describe("TransactionSender.broadcast", () => {
 		expect(await received(), "what was paid").toBe(5n);
 		expect(await nonceOf("latest")).toBe(1);
 		expect(written.map(({ state }) => state)).toEqual(["pending"]);
+	});
+
+	it("leaves its nonce to a transaction of an earlier run, if it is this account's on this chain", async () => {
+		const { sender } = makeSender();
+		const nonce = await nonceOf("latest");
+		const earlier = await makeSender().sender.broadcast(payment(1n));
+		await sender.wait(earlier);
+		sender.reserveNonce({ ...earlier, from: `0x${"77".repeat(20)}`, nonce: nonce + 50 });
+		sender.reserveNonce({ ...earlier, chainId: 1, nonce: nonce + 60 });
+		expect((await sender.broadcast(payment(2n))).nonce).toBe(nonce + 1);
+		sender.reserveNonce({ ...earlier, nonce: nonce + 4 });
+		let given = -1;
+		const unsent = sender.broadcast({
+			...payment(3n),
+			record: async (one) => {
+				given = one.nonce;
+				throw new Error("not sent: it would wait for the nonces before it");
+			},
+		});
+		await expect(unsent).rejects.toThrow("not sent");
+		expect(given).toBe(nonce + 5);
 	});
 
 	it("goes on with a transaction whose broadcast nobody answered: it may be on its way", async () => {

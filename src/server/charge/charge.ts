@@ -1,5 +1,6 @@
 import type { Hex } from "viem";
 import { type Call, transferWithAuthorizationCall } from "../../escrow/calls.ts";
+import { findAuthorizedTransfer } from "../../escrow/events.ts";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
 import {
@@ -13,7 +14,7 @@ import {
 	problem,
 } from "../../protocol/index.ts";
 import { authorizationDigest, chargeNonce } from "../../voucher/index.ts";
-import { type Admission, type Admitted, type PaidRequest, refused } from "../admission.ts";
+import { type Admission, type Admitted, type PaidRequest, type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { challengeKey, expiryOf } from "../proofs.ts";
@@ -121,11 +122,7 @@ async function look(context: EngineContext, order: ChargeOrder): Promise<Admissi
 	return value;
 }
 
-function judge(
-	{ store, transactions }: EngineContext,
-	order: ChargeOrder,
-	view: TurnView,
-): Exclude<Admission, Admitted> | undefined {
+function judge({ store }: EngineContext, order: ChargeOrder, view: TurnView): Exclude<Admission, Admitted> | undefined {
 	const { scope, payload, paidBy } = order;
 	const { idempotency } = view;
 	const proof = view.proof(paidBy);
@@ -134,12 +131,19 @@ function judge(
 	const isDone = idempotency?.state === "done" || idempotency?.fingerprint !== scope?.fingerprint;
 	const earlier = isDone ? earlierAnswer(idempotency, scope, store) : undefined;
 	if (earlier !== undefined) return earlier;
-	if (proof === undefined || proof.state === "paid") return undefined;
-	// Paid by a run that ended before it delivered, or on its way to the chain now.
-	if (proof.state === "held" && (store.isGone(proof.owner) || transactions.isUnderWay(chargeKey(paidBy))))
-		return undefined;
-	if (proof.state === "held" && idempotency !== undefined) return refused(runningProblem(), 1);
-	return refused(usedProblem());
+	switch (proof?.state) {
+		// Not paid yet, or not known to be: `pay` finds out.
+		case undefined:
+		case "held":
+		case "paid":
+			return undefined;
+		case "serving":
+			// Paid, and its request ended with the process that served it.
+			if (store.isGone(proof.owner)) return undefined;
+			return refused(idempotency === undefined ? usedProblem() : runningProblem(), 1);
+		case "used":
+			return refused(usedProblem());
+	}
 }
 
 /** Moves the money, unless an earlier request has; resolves when that is on disk. */
@@ -152,7 +156,9 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 			await underWay;
 			return undefined;
 		}
-		if ((await readProof(context, order.paidBy)) !== undefined) return undefined;
+		const proof = await readProof(context, order.paidBy);
+		if (proof?.state === "held") return await settleOrphan(context, order);
+		if (proof !== undefined) return undefined;
 		// The earlier payment for this key failed a moment ago: the retry will make its own.
 		if (order.paidBy !== challengeKey(order.challenge)) return refused(runningProblem(), 1);
 		const late = lateProblem(context, order);
@@ -180,6 +186,24 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 		}
 		throw error;
 	}
+}
+
+/**
+ * Held, and no transaction under way: its record was lost. The chain says whether it paid; if not, the same authorization
+ * may be tried again, since the token takes it once.
+ */
+async function settleOrphan(context: EngineContext, order: ChargeOrder): Promise<Refused | undefined> {
+	const { store, client, terms } = context;
+	const { paidBy: key } = order;
+	const isOwn = key === challengeKey(order.challenge);
+	const txHash = isOwn ? await findAuthorizedTransfer(client, terms.currency, order.payload) : undefined;
+	const { durable } = await store.transact({ proofs: [key] }, (view): Turn<void> => {
+		if (view.proof(key)?.state !== "held") return { value: undefined };
+		const proof = txHash === undefined ? null : proofOf(order, "paid", store.owner, txHash, null);
+		return { value: undefined, writes: { proofs: { [key]: proof } } };
+	});
+	await durable;
+	return txHash === undefined ? refused(runningProblem(), 1) : undefined;
 }
 
 async function readProof({ store }: EngineContext, key: string): Promise<ProofRecord | undefined> {
@@ -242,7 +266,7 @@ async function claim(context: EngineContext, order: ChargeOrder): Promise<Admiss
 		const refusal = judge(context, order, view);
 		if (refusal !== undefined) return { value: refusal };
 		const proof = view.proof(key);
-		if (proof?.reference === undefined) {
+		if (proof?.reference === undefined || proof.state === "held") {
 			return { value: refused(problem("verification-failed", "The transfer did not arrive.")) };
 		}
 		const txHash = proof.reference as Hex;
@@ -250,7 +274,7 @@ async function claim(context: EngineContext, order: ChargeOrder): Promise<Admiss
 		return {
 			value: { kind: "claimed", txHash },
 			writes: {
-				proofs: { [key]: proofOf(order, "held", store.owner, txHash, null) },
+				proofs: { [key]: proofOf(order, "serving", store.owner, txHash, null) },
 				...(running && { idempotency: running }),
 			},
 		};

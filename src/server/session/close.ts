@@ -178,7 +178,7 @@ async function reopen({ store, now }: EngineContext, channelId: Hex, failed?: Fa
 
 /** What becomes of the ledger when a close was mined, or failed. */
 export function closeConclusions(context: EngineContext): Conclusions {
-	const { store, chainState, now, log } = context;
+	const { store, client, chainState, now, log } = context;
 	return {
 		async succeeded(entry, receipt) {
 			const closed = await closedOnChain(entry);
@@ -187,9 +187,14 @@ export function closeConclusions(context: EngineContext): Conclusions {
 		},
 		async failed(entry, outcome) {
 			const { channelId } = entry.purpose;
-			// The chain has the last word: nobody but us can have closed it.
+			// The chain has the last word.
 			const closed = outcome === "unsent" ? undefined : await closedOnChain(entry);
-			if (closed !== undefined) return conclude(concludedEntry(entry, outcome), closed, entry.hash);
+			if (closed !== undefined) {
+				// Ours after all, behind a node that lagged; or the payer has withdrawn.
+				const receipt = await client.getTransactionReceipt({ hash: entry.hash }).catch(() => undefined);
+				const closeTxHash = receipt?.status === "success" ? entry.hash : undefined;
+				return conclude(concludedEntry(entry, outcome), closed, closeTxHash);
+			}
 			await reopen(context, channelId as Hex, { entry, outcome });
 			log.warn({ channelId, txHash: entry.hash, outcome }, "a close did not go through");
 		},
@@ -200,12 +205,12 @@ export function closeConclusions(context: EngineContext): Conclusions {
 		return chain?.finalized ? chain : undefined;
 	}
 
-	async function conclude(entry: OutboxEntry, chain: ChainState, closeTxHash: Hex): Promise<void> {
+	async function conclude(entry: OutboxEntry, chain: ChainState, closeTxHash: Hex | undefined): Promise<void> {
 		const channelId = entry.purpose.channelId as Hex;
 		const at = now();
-		const values = { settled: String(chain.settledOnChain), txHash: closeTxHash };
+		const values = { settled: String(chain.settledOnChain), txHash: closeTxHash ?? "unknown" };
 		const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-			const step = applyEvent(channel, { type: "chain-observed", chain, closeTxHash }, at);
+			const step = applyEvent(channel, { type: "chain-observed", chain, ...(closeTxHash && { closeTxHash }) }, at);
 			const audit = [{ at, kind: "closed", channelId, values }];
 			return { value: undefined, writes: { ...(step.ok && { channel: step.channel }), outbox: [entry], audit } };
 		});

@@ -95,7 +95,7 @@ export function decodeChannel(key: string, text: string): Channel {
 
 const proofShape: z.ZodType<ProofRecord> = z.strictObject({
 	key: z.string(),
-	state: z.enum(["held", "paid", "used"]),
+	state: z.enum(["held", "paid", "serving", "used"]),
 	owner: z.string(),
 	usedBy: z.string(),
 	reference: z.string().exactOptional(),

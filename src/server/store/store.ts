@@ -4,12 +4,12 @@ import type { Channel } from "../channel.ts";
 
 /**
  * Something that may be used once: a credential, a challenge, a funding transaction, an authorization's nonce (I4).
- * Absent means never used. `held` is a use that has begun: it ends as `used`, or its record is deleted. A `held` record
- * whose `owner` is gone counts as whatever its scope says happens after a crash.
+ * Absent means never used. `held` is a use that has begun: it ends as `used`, or its record is deleted. What money moves
+ * for is `held` until the money has moved, then `paid`, then `serving` while a request is served for it, then `used`.
  */
 export type ProofRecord = Readonly<{
 	key: string;
-	state: "held" | "paid" | "used";
+	state: "held" | "paid" | "serving" | "used";
 	/** The process that holds it (`ChannelStore.owner`). */
 	owner: string;
 	/** Who used it: a channel id, a payer. */

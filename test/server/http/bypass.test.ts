@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
 	createWorld,
+	encode,
 	type PaidServer,
 	type Payer,
 	PRICE,
@@ -107,6 +108,33 @@ describe("a paid route is paid for (I10)", () => {
 		await expect(asked).rejects.toThrow();
 		await expect.poll(() => server.amounts(channel)).toMatchObject({ spent: 0n, reserved: 0n });
 		await expect.poll(() => destroyed).toBe(true);
+	});
+
+	it("and a body that is still coming when the handler's turn is does no harm", async () => {
+		const server = await world.serve({
+			routes: (app, { handler }) => {
+				app.addContentTypeParser("application/x-stream", (_request, body, done) => done(null, body));
+				app.post("/upload", paid, handler("/upload"));
+			},
+		});
+		const credential = await payer.open(await server.challenge("/upload", "POST"), payer.channel(server.payee), {
+			deposit: 1_000n,
+			amount: PRICE,
+		});
+		const slow = async function* () {
+			yield Buffer.from("first, ");
+			await new Promise((resolve) => setTimeout(resolve, 100));
+			yield Buffer.from("and later the rest");
+		};
+		const response = await fetch(`${server.url}/upload`, {
+			method: "POST",
+			headers: { authorization: encode(credential), "idempotency-key": "k", "content-type": "application/x-stream" },
+			body: Readable.toWeb(Readable.from(slow())) as ReadableStream,
+			duplex: "half",
+		} as RequestInit);
+		expect(response.status).toBe(400);
+		expect(server.calls()).toBe(0);
+		expect((await server.send("/upload", { method: "POST" })).status).toBe(402);
 	});
 
 	it("at one price by voucher: a second session offer is refused when the route is declared", async () => {

@@ -1,4 +1,4 @@
-import { Readable } from "node:stream";
+import { Readable, Stream } from "node:stream";
 import type { FastifyReply } from "fastify";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
@@ -36,6 +36,25 @@ class FailingStream extends Readable {
 		this.push(this.#first);
 		setTimeout(() => this.destroy(new Error("the source broke")), 200);
 	}
+}
+
+/** A Response of another realm or package: Fastify sends it all the same, and so must it be paid. */
+const foreignResponse = (status: number) => ({
+	[Symbol.toStringTag]: "Response",
+	status,
+	headers: new Headers({ "x-from": "elsewhere" }),
+	body: new Blob(["foreign"]).stream(),
+	bodyUsed: false,
+});
+
+/** A stream of the oldest kind: it pipes, and that is all. */
+function oldStream(text: string): Stream {
+	const stream = new Stream();
+	setTimeout(() => {
+		stream.emit("data", Buffer.from(text));
+		stream.emit("end");
+	}, 10);
+	return stream;
 }
 
 const hijacked = (_: unknown, reply: FastifyReply) => {
@@ -77,6 +96,14 @@ const routes: Routes = async (app, kit) => {
 	get("/stream-fails-first", () => new FailingStream(null));
 	// Nothing could be captured before its first byte.
 	get("/hijack", hijacked);
+	get("/stream-closed", () => new Readable({ read: () => undefined }).destroy());
+	get("/stream-closes", () => {
+		const stream = new Readable({ read: () => undefined });
+		setTimeout(() => stream.destroy(), 20);
+		return stream;
+	});
+	get("/bad-header", (_, reply) => reply.header("x-name", "caf\u4e16").send("never"));
+	get("/foreign-response-500", () => foreignResponse(500));
 	app.post("/validated", { ...paid, schema: bodySchema }, handler("/validated"));
 	app.setErrorHandler((error, _request, reply) => {
 		const { statusCode = 500, message } = error as { statusCode?: number; message: string };
@@ -89,6 +116,9 @@ const routes: Routes = async (app, kit) => {
 	get("/response", () => new Response("fetched", { headers: { "cache-control": "public, max-age=60" } }));
 	get("/204", (_, reply) => reply.code(204).send());
 	get("/empty", () => undefined);
+	get("/foreign-response", () => foreignResponse(200));
+	get("/foreign-reader", () => ({ getReader: () => new Blob(["foreign"]).stream().getReader() }));
+	get("/old-stream", () => oldStream("foreign"));
 	get("/redirect", (_, reply) => reply.redirect("/elsewhere"));
 	get("/stream-fails-late", () => new FailingStream("half"));
 	for (const [name, value] of Object.entries(CACHING))
@@ -137,6 +167,10 @@ describe("an answer that fails costs nothing and has no receipt (I7)", () => {
 		["/response-404", 404],
 		["/stream-fails-first", 500],
 		["/hijack", 500],
+		["/stream-closed", 500],
+		["/stream-closes", 500],
+		["/bad-header", 500],
+		["/foreign-response-500", 500],
 	])("%s: %i", async (path, status) => {
 		const answer = await server.pay(path, await credential());
 		expect(answer.status).toBe(status);
@@ -202,6 +236,11 @@ describe("an answer that succeeds is charged before it leaves, and private", () 
 		expect(answer).toMatchObject({ status, text });
 		expect(answer.receipt).toMatchObject({ spent: PRICE });
 		expect(await server.amounts(channel)).toMatchObject({ spent: PRICE, reserved: 0n });
+	});
+
+	it.each(["/foreign-response", "/foreign-reader", "/old-stream"])("%s is charged, whosever it is", async (path) => {
+		const answer = await server.pay(path, await credential());
+		expect(answer).toMatchObject({ status: 200, text: "foreign", receipt: { spent: PRICE } });
 	});
 
 	it("a redirect is charged: where it leads is what was paid for", async () => {

@@ -114,6 +114,27 @@ describe("a charge", () => {
 		expect(await world.balance(server.payee)).toBe(PRICE);
 	});
 
+	it("whose first attempt was passed over, and whose second could not be made, is never delivered unpaid (I4)", async () => {
+		const draft = await payer.charge(await server.challenge("/charge"), server.payee, PRICE);
+		let refused = false;
+		server.rpc.lies = (method) => {
+			if (method !== "eth_sendRawTransaction") return undefined;
+			refused = true;
+			return { result: undefined, error: { code: -32_000, message: "nonce too low" } };
+		};
+		server.rpc.fails = (method) => refused && method === "eth_getTransactionCount";
+		expect((await server.pay("/charge", draft)).status).toBe(503);
+		expect(refused).toBe(true);
+		server.rpc.lies = () => undefined;
+		server.rpc.fails = () => false;
+		await server.restart();
+		const answer = await server.pay("/charge", draft);
+		expectPaid(answer);
+		expect(await world.balance(server.payee)).toBe(PRICE);
+		expect((await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) })).status).toBe("success");
+		expect(server.calls("/charge")).toBe(1);
+	});
+
 	it("that another store has delivered is not delivered by this one, which never recorded it (I4)", async () => {
 		const secrets = ["a secret that two servers have in common, by mistake"];
 		const one = await world.serve({ engine: { secrets } });
