@@ -1,7 +1,16 @@
+import { createPublicClient, http } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { PaymentClientOptions, PaymentPolicy } from "../../src/client/index.ts";
 import { AUTHORIZATION, IDEMPOTENCY_KEY, parseCredential } from "../../src/protocol/index.ts";
-import { createWorld, type PaidServer, type Payer, type Routes, standardRoutes, type World } from "../support/world.ts";
+import {
+	createWorld,
+	type PaidServer,
+	type Payer,
+	type Routes,
+	RpcProxy,
+	standardRoutes,
+	type World,
+} from "../support/world.ts";
 import { clientFor, codeOf, QUICK, type Spy, spyOn } from "./support.ts";
 
 let world: World;
@@ -189,6 +198,30 @@ describe("one channel", () => {
 		expect(spy.transactions.map(({ to }) => to)).toEqual([world.token, world.escrow]);
 		expect(spy.deposits()).toEqual([]);
 		expect(await amounts(server, agent)).toMatchObject({ spent: 300n });
+	});
+
+	it("is opened once, also where the payer's node fails while its transaction is on its way (I11)", async () => {
+		const server = await world.serve({ engine: { feePayer: false } });
+		const payer = await world.payer({ gas: true });
+		const rpc = await RpcProxy.start(world.chain.url);
+		let opens = 0;
+		rpc.fails = (method) => {
+			if (method === "eth_sendRawTransaction") opens++;
+			return method === "eth_getTransactionReceipt" && opens === 2;
+		};
+		const client = createPublicClient({
+			transport: http(rpc.url, { retryCount: 0 }),
+			pollingInterval: 20,
+			cacheTime: 0,
+		});
+		const { agent, spy, get } = await agentFor(server, {}, { client }, payer);
+		await expect(get()).rejects.toThrow();
+		rpc.fails = () => false;
+		expect((await get()).status).toBe(200);
+		expect(spy.transactions).toHaveLength(2);
+		expect(agent.channels).toHaveLength(1);
+		expect(agent.forgotten).toHaveLength(0);
+		await rpc.stop();
 	});
 
 	it("is found again by its transaction where the answer to its opening was lost", async () => {

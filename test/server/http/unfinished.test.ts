@@ -1,3 +1,4 @@
+import { Level } from "level";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
@@ -84,6 +85,27 @@ describe("a close whose broadcast nobody answered for", () => {
 		expectPaid(answer);
 		expect((await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) })).status).toBe("success");
 		expect(await world.onChain(channel)).toMatchObject({ finalized: true, settled: PRICE });
+	});
+});
+
+describe("a channel whose record is damaged while its close is under way", () => {
+	it("is out of use, and keeps no other from being served after a restart (I10)", async () => {
+		const damaged = await spentChannel();
+		const sound = await spentChannel();
+		server.rpc.fails = (method) => method === "eth_sendRawTransaction" || method === "eth_getTransactionReceipt";
+		expect((await close(damaged)).status).toBe(503);
+		await server.stop();
+		const disk = new Level<string, string>(server.folder);
+		await disk.put(`c:${damaged.channelId}`, "rubbish");
+		await disk.close();
+		server.rpc.fails = () => false;
+		await server.restart();
+		const draft = await payer.voucher(await server.challenge("/session"), damaged, 2n * PRICE);
+		expect((await server.pay("/session", draft)).status).toBe(503);
+		expectPaid(
+			await server.pay("/session", await payer.voucher(await server.challenge("/session"), sound, 2n * PRICE)),
+		);
+		expect(server.logs.some(({ message }) => message.includes("can't be taken up again"))).toBe(true);
 	});
 });
 
