@@ -16,7 +16,6 @@ import {
 	type ChannelParameters,
 	chargeNonce,
 	createVoucherDomain,
-	domainSeparator,
 	openAuthorizationNonce,
 	signAuthorization,
 	signVoucher,
@@ -27,12 +26,6 @@ import { PolicyRefusedError } from "./policy.ts";
 
 /** The longest that an authorization of money stays good, in seconds. A challenge can only ask for less. */
 export const AUTHORIZATION_SECONDS = 300;
-
-/** The token does not sign with the domain it states, or is no ERC-3009 token. */
-export class TokenUnusableError extends Error {
-	override readonly name = "TokenUnusableError";
-	readonly code = "TOKEN_UNUSABLE";
-}
 
 export type SignerOptions = Readonly<{ account: LocalAccount; client: PublicClient; now: () => number }>;
 
@@ -182,7 +175,7 @@ export class CredentialSigner {
 
 	/** Read from the payer's own node, never taken from the server that wants the money. */
 	#tokenDomain(token: Address, chainId: number): Promise<TokenDomain> {
-		return remembered(this.#tokenDomains, `${chainId}:${token}`, () => readDomain(this.#client, token, chainId));
+		return remembered(this.#tokenDomains, `${chainId}:${token}`, () => readTokenDomain(this.#client, token, chainId));
 	}
 
 	#sender(chainId: number): Promise<TransactionSender> {
@@ -210,17 +203,6 @@ function remembered<Key, Value>(known: Map<Key, Promise<Value>>, key: Key, read:
 	known.set(key, reading);
 	reading.catch(() => known.delete(key));
 	return reading;
-}
-
-async function readDomain(client: PublicClient, token: Address, chainId: number): Promise<TokenDomain> {
-	const { name, version, separator } = await readTokenDomain(client, token).catch((cause: unknown) => {
-		throw new TokenUnusableError(`token ${token} does not answer as an ERC-3009 token`, { cause });
-	});
-	const domain = { name, version, chainId, verifyingContract: token };
-	const expected = Array.from(domainSeparator(domain), (byte) => byte.toString(16).padStart(2, "0")).join("");
-	if (`0x${expected}` !== separator.toLowerCase())
-		throw new TokenUnusableError(`token ${token} does not sign with the domain it states`);
-	return domain;
 }
 
 function credential(challenge: Challenge, payload: SessionPayload, source?: string): string {

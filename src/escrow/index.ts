@@ -23,6 +23,7 @@ export {
 	readChannel,
 	readEscrow,
 	readTokenDomain,
+	TokenUnusableError,
 } from "./reads.ts";
 export { revertReason } from "./reverts.ts";
 export {

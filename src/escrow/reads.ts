@@ -6,8 +6,10 @@ import {
 	isAddressEqual,
 	RpcError,
 	TimeoutError,
+	toHex,
 	zeroAddress,
 } from "viem";
+import { domainSeparator, type TokenDomain } from "../voucher/index.ts";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
 
@@ -109,15 +111,30 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 	return { chainId, closeGraceSeconds: Number(grace), permit2: lower(permit2), domainSeparator };
 }
 
-/** EIP-712 domain of an ERC-3009 token as the token itself tells it. */
-export async function readTokenDomain(client: PublicClient, token: Address) {
+/** The token is no ERC-3009 token, or does not sign with the domain that it states. */
+export class TokenUnusableError extends Error {
+	override readonly name = "TokenUnusableError";
+	readonly code = "TOKEN_UNUSABLE";
+}
+
+/**
+ * The EIP-712 domain of an ERC-3009 token, read from the token and checked against the separator that it uses.
+ *
+ * @throws TokenUnusableError
+ */
+export async function readTokenDomain(client: PublicClient, token: Address, chainId: number): Promise<TokenDomain> {
 	const contract = { address: token, abi: erc3009Abi } as const;
 	const [name, version, separator] = await Promise.all([
 		client.readContract({ ...contract, functionName: "name" }),
 		client.readContract({ ...contract, functionName: "version" }),
 		client.readContract({ ...contract, functionName: "DOMAIN_SEPARATOR" }),
-	]);
-	return { name, version, separator };
+	]).catch((cause: unknown) => {
+		if (!(cause instanceof ContractFunctionExecutionError) || isNodeFault(cause)) throw cause;
+		throw new TokenUnusableError(`the token at ${token} is not an ERC-3009 token with name() and version()`, { cause });
+	});
+	const domain = { name, version, chainId, verifyingContract: token };
+	if (toHex(domainSeparator(domain)) === separator) return domain;
+	throw new TokenUnusableError(`the token at ${token} does not sign with the usual EIP-712 domain`);
 }
 
 /** A holder's balance in base units. */

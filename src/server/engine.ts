@@ -2,10 +2,10 @@ import { randomBytes } from "node:crypto";
 import { setTimeout } from "node:timers/promises";
 import { type Address, type PublicClient, toHex } from "viem";
 import type { OutboxEntry } from "../escrow/outbox.ts";
-import { EscrowUnusableError, readEscrow, readTokenDomain } from "../escrow/reads.ts";
+import { EscrowUnusableError, readEscrow, readTokenDomain, TokenUnusableError } from "../escrow/reads.ts";
 import { TransactionSender } from "../escrow/sender.ts";
 import { type Challenge, problem } from "../protocol/index.ts";
-import { createVoucherDomain, createVoucherVerifier, domainSeparator, type TokenDomain } from "../voucher/index.ts";
+import { createVoucherDomain, createVoucherVerifier, type TokenDomain } from "../voucher/index.ts";
 import { type Admission, type PaidRequest, type Refused, refused } from "./admission.ts";
 import { ChainStateReader } from "./chainState.ts";
 import { ChallengeBook } from "./challenges.ts";
@@ -234,15 +234,11 @@ function sender(
 	});
 }
 
-/** The token's EIP-712 domain, checked against the separator that the token itself uses. */
 async function tokenDomain(client: PublicClient, { currency, chainId }: Terms): Promise<TokenDomain> {
-	const { name, version, separator } = await readTokenDomain(client, currency).catch((cause: unknown) => {
-		throw new EngineOptionsError(
-			`option currency: the token at ${currency} is not an ERC-3009 token with name() and version()`,
-			{ cause },
-		);
-	});
-	const domain = { name, version, chainId, verifyingContract: currency };
-	if (toHex(domainSeparator(domain)) === separator) return domain;
-	throw new EngineOptionsError(`option currency: the token at ${currency} does not sign with the usual EIP-712 domain`);
+	try {
+		return await readTokenDomain(client, currency, chainId);
+	} catch (cause) {
+		if (!(cause instanceof TokenUnusableError)) throw cause;
+		throw new EngineOptionsError(`option currency: ${cause.message}`, { cause });
+	}
 }

@@ -10,13 +10,7 @@ import {
 	readEscrow,
 	readTokenDomain,
 } from "../../src/escrow/reads.ts";
-import {
-	computeChannelId,
-	createVoucherDomain,
-	domainSeparator,
-	signAuthorization,
-	signVoucher,
-} from "../../src/voucher/index.ts";
+import { computeChannelId, createVoucherDomain, signAuthorization, signVoucher } from "../../src/voucher/index.ts";
 import { createStage, FUNDS, rpc, type Stage, sendAs, setBalance } from "./support.ts";
 
 const UNKNOWN: Hex = `0x${"99".repeat(32)}`;
@@ -155,13 +149,19 @@ describe("readEscrow (D17)", () => {
 
 describe("token reads", () => {
 	it("reads the domain that the token signs with", async () => {
-		const { name, version, separator } = await readTokenDomain(client, stage.token);
-		const domain = { name, version, chainId: stage.chain.chainId, verifyingContract: stage.token };
-		expect(Buffer.from(domainSeparator(domain)).toString("hex")).toBe(separator.slice(2));
+		const { token, chain } = stage;
+		expect(await readTokenDomain(client, token, chain.chainId)).toEqual({
+			name: "USD Coin",
+			version: "2",
+			chainId: chain.chainId,
+			verifyingContract: token,
+		});
 	});
 
-	it("fails on what is no ERC-3009 token", async () => {
-		await expect(readTokenDomain(client, stage.escrow)).rejects.toThrow();
+	it("refuses what is no ERC-3009 token, or signs with another domain than it states", async () => {
+		const { token, escrow, chain } = stage;
+		await expect(readTokenDomain(client, escrow, chain.chainId)).rejects.toMatchObject({ code: "TOKEN_UNUSABLE" });
+		await expect(readTokenDomain(client, token, 8_453)).rejects.toThrow(/does not sign with the usual EIP-712 domain/);
 	});
 
 	it("reads balances and whether an authorization was used", async () => {
@@ -172,8 +172,7 @@ describe("token reads", () => {
 		const nonce: Hex = `0x${"44".repeat(32)}`;
 		expect(await readAuthorizationState(client, token, from, nonce)).toBe(false);
 
-		const { name, version } = await readTokenDomain(client, token);
-		const domain = { name, version, chainId: chain.chainId, verifyingContract: token };
+		const domain = await readTokenDomain(client, token, chain.chainId);
 		const authorization = { from, to, value: 7n, validAfter: 0n, validBefore: 2n ** 40n, nonce };
 		const signature = await signAuthorization("transfer", payer, domain, authorization);
 		const relayer = chain.account(6);

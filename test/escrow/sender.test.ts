@@ -311,7 +311,7 @@ describe("TransactionSender.wait", () => {
 	it("tells a mined revert apart, with the hash (Transaction Outcome Checks)", async () => {
 		const { sender } = makeSender();
 		const { client: chainClient, chainId } = stage.chain;
-		const { name, version } = await readTokenDomain(chainClient, stage.token);
+		const { name, version } = await readTokenDomain(chainClient, stage.token, chainId);
 		const { timestamp } = await client.getBlock();
 		const authorization = {
 			from: account.address,

@@ -74,7 +74,7 @@ export async function createWorld(): Promise<World> {
 	const deployer = chain.account(0);
 	const { client, chainId } = chain;
 	const { token, escrow } = await deploy(chain);
-	const { name, version } = await readTokenDomain(client, token);
+	const { name, version } = await readTokenDomain(client, token, chainId);
 	const tokenDomain = { name, version, chainId, verifyingContract: token };
 	const servers: PaidServer[] = [];
 	const proxies: RpcProxy[] = [];
