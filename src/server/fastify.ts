@@ -167,7 +167,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			});
 			if (payload === WITHDRAWN) {
 				await release(admitted);
-				return isStream(sent) ? sent.destroy() : "";
+				return "";
 			}
 			if (reply.statusCode >= 400) {
 				await release(admitted);
@@ -207,12 +207,14 @@ const WITHDRAWN = Symbol("sluice.withdrawn");
 
 /** The payload as it is going to be sent, once it is certain that it can be. @throws what keeps it from being sent */
 async function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Promise<Payload | typeof WITHDRAWN> {
-	if (isGone) return WITHDRAWN;
 	const payload = settlePayload(reply, sent);
-	if (reply.statusCode >= 400) return payload;
-	assertSendableHead(reply);
-	if (!isStream(payload) || (await hasBegun(payload, reply.raw))) return payload;
-	payload.destroy();
+	if (!isGone) {
+		if (reply.statusCode >= 400) return payload;
+		assertSendableHead(reply);
+		if (!isStream(payload) || (await hasBegun(payload, reply.raw))) return payload;
+	}
+	// Nobody reads it: whoever feeds it may stop.
+	if (isStream(payload)) payload.destroy();
 	return WITHDRAWN;
 }
 

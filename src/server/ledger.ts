@@ -93,7 +93,7 @@ function opened(
 	if (unusable) return refuse(unusable);
 	if (chain.deposit - chain.settledOnChain < minimum) {
 		return refuse(
-			problem("session/insufficient-balance", "The deposit does not cover the price of one unit.", {
+			problem("session/insufficient-balance", "The deposit is below the least that a channel is opened with here.", {
 				channelId: identity.channelId,
 				deposit: chain.deposit,
 				required: minimum,

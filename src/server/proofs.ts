@@ -6,9 +6,16 @@ import type { ChannelStore, ProofRecord } from "./store/store.ts";
 /** How long a proof outlives its challenge's expiry: clocks differ a little. */
 const EXPIRY_MARGIN_MS = 60_000;
 
+const CHALLENGE_KEY = "challenge:";
+
 /** Who may use a challenge: the first channel or payer that did (D9). */
 export function challengeKey({ id }: Pick<Challenge, "id">): string {
-	return `challenge:${id}`;
+	return `${CHALLENGE_KEY}${id}`;
+}
+
+/** The challenge that a `challengeKey` stands for. */
+export function challengeIdOf(key: string): string {
+	return key.slice(CHALLENGE_KEY.length);
 }
 
 /** A credential, byte for byte, as sent after the scheme's name (D7). Only its hash is kept. */

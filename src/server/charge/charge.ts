@@ -17,9 +17,10 @@ import { authorizationDigest, chargeNonce } from "../../voucher/index.ts";
 import { type Admission, type Admitted, type PaidRequest, type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
-import { challengeKey, expiryOf } from "../proofs.ts";
+import { challengeIdOf, challengeKey, expiryOf } from "../proofs.ts";
 import type { ScreenedCharge } from "../screen.ts";
 import type { IdempotencyRecord, ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
+import { isValidNow } from "../validity.ts";
 
 const PENDING_RETRY_SECONDS = 5;
 
@@ -190,13 +191,15 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 
 /**
  * Held, and no transaction under way: its record was lost. The chain says whether it paid; if not, the same authorization
- * may be tried again, since the token takes it once.
+ * may be tried again, since the token takes it once. An earlier one of the same key may still be mined: that is waited for.
  */
 async function settleOrphan(context: EngineContext, order: ChargeOrder): Promise<Refused | undefined> {
 	const { store, client, terms } = context;
-	const { paidBy: key } = order;
-	const isOwn = key === challengeKey(order.challenge);
-	const txHash = isOwn ? await findAuthorizedTransfer(client, terms.currency, order.payload) : undefined;
+	const { paidBy: key, payload, challenge } = order;
+	const isOwn = key === challengeKey(challenge);
+	const nonce = chargeNonce(challengeIdOf(key), terms.realm);
+	const txHash = await findAuthorizedTransfer(client, terms.currency, { ...payload, nonce });
+	if (txHash === undefined && !isOwn) return refused(runningProblem(), PENDING_RETRY_SECONDS);
 	const { durable } = await store.transact({ proofs: [key] }, (view): Turn<void> => {
 		if (view.proof(key)?.state !== "held") return { value: undefined };
 		const proof = txHash === undefined ? null : proofOf(order, "paid", store.owner, txHash, null);
@@ -212,11 +215,10 @@ async function readProof({ store }: EngineContext, key: string): Promise<ProofRe
 }
 
 /** Money is moved only for a challenge and an authorization that are good now. What was paid in time is delivered later, too. */
-function lateProblem({ limits, now }: EngineContext, { expired, payload }: ChargeOrder): Problem | undefined {
+function lateProblem(context: EngineContext, { expired, payload }: ChargeOrder): Problem | undefined {
 	if (expired) return problem("invalid-challenge", "The challenge has expired; answer a fresh one.");
+	if (isValidNow(payload, context)) return undefined;
 	const { validAfter, validBefore } = payload;
-	const nowSeconds = BigInt(Math.floor(now() / 1_000));
-	if (validAfter < nowSeconds && validBefore > nowSeconds + BigInt(limits.authorizationMarginSeconds)) return undefined;
 	const detail = "The authorization is not valid now, or not for long enough.";
 	return problem("verification-failed", detail, { validAfter, validBefore });
 }

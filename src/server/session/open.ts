@@ -8,8 +8,10 @@ import { authorizationDigest, computeChannelId, openAuthorizationNonce, voucherS
 import { type Admission, type Refused, refused } from "../admission.ts";
 import type { ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import { applyEvent } from "../ledger.ts";
 import { ChallengeTakenError, challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
+import { isValidNow } from "../validity.ts";
 import { credit, type Opening, openingPurpose, openKey } from "./credit.ts";
 import { type SessionOrder, unsupportedProblem } from "./order.ts";
 import { revertedProblem } from "./reverted.ts";
@@ -165,43 +167,27 @@ async function record({ store }: EngineContext, opening: Opening, entry: OutboxE
 
 /** What is wrong with an ERC-3009 deposit, checked before any gas is spent on it. */
 function authorizationProblem(
-	{ terms, limits, verifier, tokenDomain, now }: EngineContext,
-	{ authorization, signature, cumulativeAmount, channelId }: AuthorizationOpen,
-	{ identity, salt, minimum }: Opening,
+	context: EngineContext,
+	{ authorization, signature, channelId }: AuthorizationOpen,
+	{ identity, salt, voucher, minimum }: Opening,
 ): Problem | undefined {
+	const { terms, limits, verifier, tokenDomain, now } = context;
 	const { from, to, value, validAfter, validBefore, nonce } = authorization;
-	const nowSeconds = BigInt(Math.floor(now() / 1_000));
-	const least = minimum > limits.minSponsoredDeposit ? minimum : limits.minSponsoredDeposit;
-	const expectedNonce = openAuthorizationNonce({
-		from,
-		payee: terms.recipient,
-		token: terms.currency,
-		salt,
-		authorizedSigner: identity.authorizedSigner,
-	});
-	if (to !== terms.escrow)
+	const { payee, token, authorizedSigner } = identity;
+	if (to !== terms.escrow) {
 		return problem("bad-request", "authorization.to must be the escrow.", { to, expected: terms.escrow });
-	if (nonce !== expectedNonce)
+	}
+	if (nonce !== openAuthorizationNonce({ from, payee, token, salt, authorizedSigner })) {
 		return problem("bad-request", "authorization.nonce does not follow from the channel's parameters.", { nonce });
-	if (value < least) {
-		return problem("session/insufficient-balance", "The deposit is below the least this server opens a channel for.", {
-			channelId,
-			deposit: value,
-			required: least,
-		});
 	}
-	if (cumulativeAmount > value) {
-		return problem("session/amount-exceeds-deposit", "The initial voucher exceeds the deposit.", {
-			channelId,
-			cumulativeAmount,
-			deposit: value,
-		});
-	}
-	if (validAfter >= nowSeconds || validBefore <= nowSeconds + BigInt(limits.authorizationMarginSeconds)) {
-		return problem("payment-expired", "The authorization is not valid now, or not for long enough.", {
-			validAfter,
-			validBefore,
-		});
+	// The ledger is asked what it would say of the channel if it were open already.
+	const chain = { deposit: value, settledOnChain: 0n, closeRequestedAt: 0, finalized: false };
+	const least = minimum > limits.minSponsoredDeposit ? minimum : limits.minSponsoredDeposit;
+	const foreseen = applyEvent(undefined, { type: "opened", identity, chain, voucher, minimum: least }, now());
+	if (!foreseen.ok) return foreseen.problem;
+	if (!isValidNow(authorization, context)) {
+		const detail = "The authorization is not valid now, or not for long enough.";
+		return problem("payment-expired", detail, { validAfter, validBefore });
 	}
 	const digest = authorizationDigest("receive", tokenDomain, authorization);
 	return signatureProblem(verifier.verifyDigest(from, digest, signature), channelId);

@@ -1,12 +1,16 @@
 import { Level } from "level";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { transferWithAuthorizationCall } from "../../../src/escrow/calls.ts";
+import { parseChargePayload } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
 	createWorld,
+	type Draft,
 	type PaidServer,
 	type Payer,
 	PRICE,
 	type Routes,
+	sendFrom,
 	standardRoutes,
 	type TestChannel,
 	transactionOf,
@@ -155,6 +159,48 @@ describe("a charge", () => {
 		expect(await world.balance(server.payee)).toBe(PRICE);
 		expect((await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) })).status).toBe("success");
 		expect(server.calls("/charge")).toBe(1);
+	});
+
+	describe("whose transaction's record was lost while it was on its way", () => {
+		/** What a damaged outbox leaves: the challenge is held for the payer, and nobody follows anything. */
+		const lose = async (draft: Draft) => {
+			const key = `challenge:${draft.challenge.id}`;
+			const proof = {
+				key,
+				state: "held",
+				owner: "gone",
+				usedBy: payer.address,
+				reference: `0x${"00".repeat(32)}`,
+				expiresAt: null,
+			} as const;
+			const { durable } = await server.store.transact({ proofs: [key] }, () => ({
+				value: undefined,
+				writes: { proofs: { [key]: proof } },
+			}));
+			await durable;
+		};
+
+		it("is paid by the retry when the chain does not know it: the token takes an authorization once (I4)", async () => {
+			const draft = await payer.charge(await server.challenge("/charge"), server.payee, PRICE);
+			await lose(draft);
+			expect((await server.pay("/charge", draft)).status).toBe(409);
+			expectPaid(await server.pay("/charge", draft));
+			expect(await world.balance(server.payee)).toBe(PRICE);
+		});
+
+		it("is delivered when the chain knows it, and not paid again (I4)", async () => {
+			const draft = await payer.charge(await server.challenge("/charge"), server.payee, PRICE);
+			await lose(draft);
+			const authorization = parseChargePayload(draft.payload);
+			if (authorization.type !== "authorization") throw new Error("the draft is a charge by authorization");
+			const call = transferWithAuthorizationCall(world.token, authorization);
+			const hash = await sendFrom(world.chain, world.chain.account(5), call);
+			const answer = await server.pay("/charge", draft);
+			expectPaid(answer);
+			expect(transactionOf(answer)).toBe(hash);
+			expect(await world.balance(server.payee)).toBe(PRICE);
+			expectRefusal(await server.pay("/charge", draft), "invalid-challenge");
+		});
 	});
 
 	it("that another store has delivered is not delivered by this one, which never recorded it (I4)", async () => {
