@@ -1,13 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { canonicalJson, decodeJson, encodeBase64url, encodeJson, toWire } from "../../src/protocol/index.ts";
-import { codeOf, thrownBy } from "./support.ts";
+import { codeOf, memberName, thrownBy } from "./support.ts";
 
 test("an object survives canonical encoding, whatever the order of its members", () => {
-	const key = fc.string().filter((name) => name !== "__proto__");
 	const value = fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.constant(null));
 	fc.assert(
-		fc.property(fc.array(fc.tuple(key, value)), (members) => {
+		fc.property(fc.array(fc.tuple(memberName, value)), (members) => {
 			const object = Object.fromEntries(members);
 			const reversed = Object.fromEntries(Object.entries(object).reverse());
 			expect(decodeJson(encodeJson(object))).toEqual(object);

@@ -46,8 +46,11 @@ export const anyText = fc.string({ unit: "grapheme" });
 /** Well-formed text that a header can carry. */
 export const headerText = anyText.map((text) => text.replace(/\p{Cc}/gu, ""));
 
+/** The name of a member that a decoder takes: `__proto__` is refused. */
+export const memberName = fc.string().filter((name) => name !== "__proto__");
+
 const base64urlObject = fc
-	.dictionary(fc.string(), fc.oneof(fc.string(), fc.integer(), fc.boolean()), { maxKeys: 4 })
+	.dictionary(memberName, fc.oneof(fc.string(), fc.integer(), fc.boolean()), { maxKeys: 4 })
 	.map((object) => Buffer.from(JSON.stringify(object)).toString("base64url"));
 
 /** Challenges that can be written in a header and read back. */
