@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IBatchSettlement} from "./IBatchSettlement.sol";
+import {IEscrowErrors} from "./IEscrowErrors.sol";
+import {IEscrowEvents} from "./IEscrowEvents.sol";
+import {IRelayedProfile} from "./IRelayedProfile.sol";
+
 /**
  * @title Escrow for unidirectional payment channels
  * @notice A payer deposits an ERC-20 token for one payee and then signs vouchers off chain, each for the total owed so
@@ -18,7 +23,7 @@ pragma solidity 0.8.37;
  * Channels: a record is never deleted and a finalized channel stays finalized, so a `channelId`, and with it every old
  * voucher, can never come to life again. A new channel between the same two parties takes a new `salt`.
  */
-interface IPaymentChannelEscrow {
+interface IPaymentChannelEscrow is IEscrowEvents, IEscrowErrors, IRelayedProfile, IBatchSettlement {
     /**
      * @notice What the escrow knows of a channel (draft section "Channel State").
      * @param payer Who deposited, and gets the rest back.
@@ -41,157 +46,6 @@ interface IPaymentChannelEscrow {
         bool finalized;
     }
 
-    // Every event has the same three indexed fields in the same places, so that one filter follows a channel, a payer
-    // or a payee through all of them.
-
-    /**
-     * @notice A channel was opened and its deposit has arrived.
-     * @param salt The value that makes this channel different from others between the same parties.
-     * @param deposit The first deposit, in base units.
-     */
-    event ChannelOpened(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        address token,
-        address authorizedSigner,
-        bytes32 salt,
-        uint128 deposit
-    );
-
-    /**
-     * @notice Funds were added to a channel.
-     * @param funder Whose tokens they were; not necessarily the payer's.
-     * @param amount What was added, in base units.
-     * @param deposit The channel's deposit afterwards, in base units.
-     */
-    event ToppedUp(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        address funder,
-        uint128 amount,
-        uint128 deposit
-    );
-
-    /**
-     * @notice The payee redeemed a voucher; the channel stays open.
-     * @param settled Everything paid to the payee so far, in base units: the voucher's cumulative amount.
-     * @param delta What this settlement paid, in base units.
-     */
-    event Settled(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        uint128 settled,
-        uint128 delta
-    );
-
-    /**
-     * @notice The payer asked to close. The payee should redeem its newest voucher before `withdrawableAt`.
-     * @param closeRequestedAt When the grace period began, in Unix seconds.
-     * @param withdrawableAt The first second in which the payer may withdraw.
-     */
-    event CloseRequested(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        uint64 closeRequestedAt,
-        uint256 withdrawableAt
-    );
-
-    /// @notice The payer's own top-up cancelled its pending close request.
-    event CloseRequestCancelled(bytes32 indexed channelId, address indexed payer, address indexed payee);
-
-    /**
-     * @notice The payee closed the channel; it is finalized.
-     * @param settled Everything ever paid to the payee, in base units.
-     * @param delta What this close paid to the payee, in base units; may be zero.
-     * @param refund What this close paid back to the payer, in base units; may be zero.
-     */
-    event ChannelClosed(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        uint128 settled,
-        uint128 delta,
-        uint128 refund
-    );
-
-    /**
-     * @notice The payer took the rest back after the grace period; the channel is finalized.
-     * @param settled Everything ever paid to the payee, in base units.
-     * @param refund What was paid back to the payer, in base units; may be zero.
-     */
-    event Withdrawn(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        uint128 settled,
-        uint128 refund
-    );
-
-    // Errors of the draft, section "Contract Errors".
-
-    /// @notice There is, or once was, a channel with these parameters. Choose another salt.
-    error ChannelAlreadyExists(bytes32 channelId);
-
-    /// @notice No channel was ever opened under this id.
-    error ChannelNotFound(bytes32 channelId);
-
-    /// @notice The channel is closed, for ever.
-    error ChannelFinalized(bytes32 channelId);
-
-    /// @notice Only the channel's payee may do this.
-    error NotPayee(bytes32 channelId, address caller);
-
-    /// @notice Only the channel's payer may do this.
-    error NotPayer(bytes32 channelId, address caller);
-
-    /// @notice The voucher is for no more than what was already settled.
-    error AmountNotIncreasing(bytes32 channelId, uint128 cumulativeAmount, uint128 settled);
-
-    /// @notice The voucher is for more than the channel holds.
-    error AmountExceedsDeposit(bytes32 channelId, uint128 cumulativeAmount, uint128 deposit);
-
-    /// @notice The voucher was not signed by `signer`, was signed for other values, or its signature is malleable (high s).
-    error InvalidSignature(bytes32 channelId, address signer);
-
-    /// @notice The EIP-3009 nonce is not the one derived from the channel's parameters.
-    error NonceMismatch(bytes32 expected, bytes32 supplied);
-
-    /// @notice The payee's authorization was already used.
-    error NonceAlreadyUsed(bytes32 channelId, uint256 nonce);
-
-    /// @notice The payee's authorization was valid until `deadline`, in Unix seconds.
-    error AuthorizationExpired(uint256 deadline);
-
-    /// @notice The payer may not withdraw before `readyAt`, in Unix seconds; zero means no close was requested.
-    error CloseNotReady(bytes32 channelId, uint256 readyAt);
-
-    /// @notice A deposit must not be zero.
-    error ZeroDeposit();
-
-    /// @notice The channel's deposit would not fit in 128 bits.
-    error DepositOverflow(uint128 deposit, uint128 additionalDeposit);
-
-    // Errors the draft has no name for.
-
-    /// @notice The zero address cannot pay.
-    error InvalidPayer(address payer);
-
-    /// @notice The zero address cannot be paid.
-    error InvalidPayee(address payee);
-
-    /// @notice There is no contract at the token's address.
-    error InvalidToken(address token);
-
-    /// @notice The token moved another amount than the one asked for; balances are the escrow's, in base units.
-    error DepositNotExact(address token, uint256 expectedBalance, uint256 actualBalance);
-
-    /// @notice The constructor was given a grace period below the draft's minimum; both in seconds.
-    error GracePeriodTooShort(uint64 closeGracePeriod, uint64 minimum);
-
     /**
      * @notice Opens a channel with the caller as its payer. Needs an allowance of `deposit` for this contract.
      * Draft section "open".
@@ -212,39 +66,6 @@ interface IPaymentChannelEscrow {
         uint128 deposit,
         bytes32 salt,
         address authorizedSigner
-    ) external returns (bytes32 channelId);
-
-    /**
-     * @notice Opens a channel with `from` as its payer, on the strength of its EIP-3009 authorization. Anyone may
-     * submit it. Draft sections "openWithAuthorization" and "Front-Running Protection".
-     *
-     * The authorization itself says nothing of the channel, so its nonce does: it must be
-     * `keccak256(abi.encode(from, payee, token, salt, authorizedSigner))`.
-     * @param payee Who will be paid.
-     * @param token An ERC-20 token with `receiveWithAuthorization(..., bytes signature)`, as USDC 2.2 has it.
-     * @param deposit What to deposit, in base units; not zero. The authorization's `value`.
-     * @param salt As in {open}.
-     * @param authorizedSigner As in {open}.
-     * @param from Who pays and signed the authorization.
-     * @param validAfter The authorization is good after this Unix second.
-     * @param validBefore The authorization is good before this Unix second.
-     * @param nonce The derived nonce the payer signed.
-     * @param signature The payer's signature of the token's `ReceiveWithAuthorization`, with this contract as `to`.
-     * @return channelId The channel's id, see {computeChannelId}.
-     *
-     * Reverts with {NonceMismatch}, {InvalidPayer}, the errors of {open}, or the token's own error.
-     */
-    function openWithAuthorization(
-        address payee,
-        address token,
-        uint128 deposit,
-        bytes32 salt,
-        address authorizedSigner,
-        address from,
-        uint256 validAfter,
-        uint256 validBefore,
-        bytes32 nonce,
-        bytes calldata signature
     ) external returns (bytes32 channelId);
 
     /**
@@ -341,4 +162,10 @@ interface IPaymentChannelEscrow {
      */
     // solhint-disable-next-line func-name-mixedcase
     function DOMAIN_SEPARATOR() external view returns (bytes32);
+
+    /**
+     * @notice The selectors of the draft's optional functions that work here: all of {IRelayedProfile}, less those that
+     * need Permit2 where there is no contract at {PERMIT2}.
+     */
+    function optionalFunctions() external view returns (bytes4[] memory selectors);
 }

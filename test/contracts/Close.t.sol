@@ -2,7 +2,8 @@
 pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
+import {IEscrowErrors} from "../../contracts/IEscrowErrors.sol";
+import {IEscrowEvents} from "../../contracts/IEscrowEvents.sol";
 import {BlocklistToken} from "../../contracts/test/BlocklistToken.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
 
@@ -12,7 +13,7 @@ contract CloseTest is EscrowTest {
         settle(channelId, 100);
 
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.ChannelClosed(channelId, payer, payee, 250, 150, DEPOSIT - 250);
+        emit IEscrowEvents.ChannelClosed(channelId, payer, payee, 250, 150, DEPOSIT - 250);
         close(channelId, 250);
 
         assertBalances(0, 250, "after close");
@@ -34,7 +35,7 @@ contract CloseTest is EscrowTest {
         settle(channelId, 100);
 
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.ChannelClosed(channelId, payer, payee, 100, 0, DEPOSIT - 100);
+        emit IEscrowEvents.ChannelClosed(channelId, payer, payee, 100, 0, DEPOSIT - 100);
         vm.prank(payee);
         escrow.close(channelId, 99, NO_SIGNATURE);
 
@@ -80,20 +81,20 @@ contract CloseTest is EscrowTest {
     function test_CloseAboveTheDepositIsRefused() public {
         bytes32 channelId = openChannel();
         vm.expectRevert(
-            abi.encodeWithSelector(IPaymentChannelEscrow.AmountExceedsDeposit.selector, channelId, DEPOSIT + 1, DEPOSIT)
+            abi.encodeWithSelector(IEscrowErrors.AmountExceedsDeposit.selector, channelId, DEPOSIT + 1, DEPOSIT)
         );
         close(channelId, DEPOSIT + 1);
     }
 
     function test_CloseByAnyoneButThePayeeIsRefused() public {
         bytes32 channelId = openChannel();
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayee.selector, channelId, payer));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayee.selector, channelId, payer));
         vm.prank(payer);
         escrow.close(channelId, 0, NO_SIGNATURE);
     }
 
     function test_CloseOfAnUnknownChannelIsRefused() public {
-        expectRevert(IPaymentChannelEscrow.ChannelNotFound.selector, SALT);
+        expectRevert(IEscrowErrors.ChannelNotFound.selector, SALT);
         vm.prank(payee);
         escrow.close(SALT, 0, NO_SIGNATURE);
     }
@@ -101,7 +102,7 @@ contract CloseTest is EscrowTest {
     function test_I12_CloseOfAFinalizedChannelIsRefused() public {
         bytes32 channelId = openChannel();
         close(channelId, 10);
-        expectRevert(IPaymentChannelEscrow.ChannelFinalized.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelFinalized.selector, channelId);
         close(channelId, 11);
     }
 

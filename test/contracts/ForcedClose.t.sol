@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
+import {IEscrowErrors} from "../../contracts/IEscrowErrors.sol";
+import {IEscrowEvents} from "../../contracts/IEscrowEvents.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
 import {Vm} from "./support/Vm.sol";
 
@@ -14,14 +15,14 @@ contract ForcedCloseTest is EscrowTest {
     }
 
     function expectNotReady(uint256 readyAt) private {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.CloseNotReady.selector, channelId, readyAt));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.CloseNotReady.selector, channelId, readyAt));
     }
 
     // requestClose
 
     function test_RequestCloseStartsTheClock() public {
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.CloseRequested(channelId, payer, payee, uint64(NOW), NOW + GRACE);
+        emit IEscrowEvents.CloseRequested(channelId, payer, payee, uint64(NOW), NOW + GRACE);
         requestClose(channelId);
         vm.assertEq(channelOf(channelId).closeRequestedAt, NOW, "closeRequestedAt");
         vm.assertFalse(channelOf(channelId).finalized, "still open");
@@ -50,19 +51,19 @@ contract ForcedCloseTest is EscrowTest {
     }
 
     function test_RequestCloseByThePayeeIsRefused() public {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayer.selector, channelId, payee));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayer.selector, channelId, payee));
         vm.prank(payee);
         escrow.requestClose(channelId);
     }
 
     function test_RequestCloseOfAnUnknownChannelIsRefused() public {
-        expectRevert(IPaymentChannelEscrow.ChannelNotFound.selector, SALT);
+        expectRevert(IEscrowErrors.ChannelNotFound.selector, SALT);
         requestClose(SALT);
     }
 
     function test_I12_RequestCloseOfAFinalizedChannelIsRefused() public {
         close(channelId, 10);
-        expectRevert(IPaymentChannelEscrow.ChannelFinalized.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelFinalized.selector, channelId);
         requestClose(channelId);
     }
 
@@ -79,7 +80,7 @@ contract ForcedCloseTest is EscrowTest {
         requestClose(channelId);
         vm.warp(NOW + GRACE);
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.Withdrawn(channelId, payer, payee, 0, DEPOSIT);
+        emit IEscrowEvents.Withdrawn(channelId, payer, payee, 0, DEPOSIT);
         withdraw(channelId);
         assertBalances(0, 0, "after withdraw");
         vm.assertTrue(channelOf(channelId).finalized, "finalized");
@@ -98,7 +99,7 @@ contract ForcedCloseTest is EscrowTest {
         settle(channelId, 250);
         vm.warp(NOW + GRACE);
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.Withdrawn(channelId, payer, payee, 250, DEPOSIT - 250);
+        emit IEscrowEvents.Withdrawn(channelId, payer, payee, 250, DEPOSIT - 250);
         withdraw(channelId);
         assertBalances(0, 250, "after withdraw");
     }
@@ -120,13 +121,13 @@ contract ForcedCloseTest is EscrowTest {
     function test_WithdrawByThePayeeIsRefused() public {
         requestClose(channelId);
         vm.warp(NOW + GRACE);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayer.selector, channelId, payee));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayer.selector, channelId, payee));
         vm.prank(payee);
         escrow.withdraw(channelId);
     }
 
     function test_WithdrawFromAnUnknownChannelIsRefused() public {
-        expectRevert(IPaymentChannelEscrow.ChannelNotFound.selector, SALT);
+        expectRevert(IEscrowErrors.ChannelNotFound.selector, SALT);
         withdraw(SALT);
     }
 
@@ -134,7 +135,7 @@ contract ForcedCloseTest is EscrowTest {
         requestClose(channelId);
         vm.warp(NOW + GRACE);
         withdraw(channelId);
-        expectRevert(IPaymentChannelEscrow.ChannelFinalized.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelFinalized.selector, channelId);
         withdraw(channelId);
     }
 
@@ -142,7 +143,7 @@ contract ForcedCloseTest is EscrowTest {
         requestClose(channelId);
         close(channelId, 10);
         vm.warp(NOW + GRACE);
-        expectRevert(IPaymentChannelEscrow.ChannelFinalized.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelFinalized.selector, channelId);
         withdraw(channelId);
     }
 }

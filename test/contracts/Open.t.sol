@@ -2,6 +2,8 @@
 pragma solidity 0.8.37;
 
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+import {IEscrowErrors} from "../../contracts/IEscrowErrors.sol";
+import {IEscrowEvents} from "../../contracts/IEscrowEvents.sol";
 import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
 import {InexactToken} from "../../contracts/test/InexactToken.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
@@ -29,7 +31,7 @@ contract OpenTest is EscrowTest {
     function test_OpenAnnouncesEverythingAWatcherNeeds() public {
         bytes32 channelId = escrow.computeChannelId(payer, payee, address(token), SALT, signer);
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.ChannelOpened(channelId, payer, payee, address(token), signer, SALT, DEPOSIT);
+        emit IEscrowEvents.ChannelOpened(channelId, payer, payee, address(token), signer, SALT, DEPOSIT);
         openChannel(DEPOSIT, SALT, signer);
     }
 
@@ -51,14 +53,14 @@ contract OpenTest is EscrowTest {
 
     function test_OpenWithUsedParametersIsRefused() public {
         bytes32 channelId = openChannel();
-        expectRevert(IPaymentChannelEscrow.ChannelAlreadyExists.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelAlreadyExists.selector, channelId);
         openChannel();
     }
 
     function test_I12_OpenAfterCloseIsRefusedSoOldVouchersStayDead() public {
         bytes32 channelId = openChannel();
         close(channelId, 10);
-        expectRevert(IPaymentChannelEscrow.ChannelAlreadyExists.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelAlreadyExists.selector, channelId);
         openChannel();
     }
 
@@ -67,23 +69,23 @@ contract OpenTest is EscrowTest {
         requestClose(channelId);
         vm.warp(NOW + GRACE);
         withdraw(channelId);
-        expectRevert(IPaymentChannelEscrow.ChannelAlreadyExists.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelAlreadyExists.selector, channelId);
         openChannel();
     }
 
     function test_OpenOfNothingIsRefused() public {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.ZeroDeposit.selector));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.ZeroDeposit.selector));
         openChannel(0, SALT, address(0));
     }
 
     function test_OpenForNobodyIsRefused() public {
         payee = address(0);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.InvalidPayee.selector, address(0)));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.InvalidPayee.selector, address(0)));
         openChannel();
     }
 
     function test_OpenInATokenThatIsNoContractIsRefused() public {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.InvalidToken.selector, stranger));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.InvalidToken.selector, stranger));
         vm.prank(payer);
         escrow.open(payee, stranger, DEPOSIT, SALT, address(0));
     }
@@ -118,7 +120,7 @@ contract OpenTest is EscrowTest {
         token.mint(address(escrow), 100); // others' money, which must not count as this deposit
         vm.expectRevert(
             abi.encodeWithSelector(
-                IPaymentChannelEscrow.DepositNotExact.selector,
+                IEscrowErrors.DepositNotExact.selector,
                 address(token),
                 100 + DEPOSIT,
                 uint256(int256(uint256(100 + DEPOSIT)) + skew)
@@ -128,9 +130,7 @@ contract OpenTest is EscrowTest {
     }
 
     function test_ConstructorRefusesAGracePeriodUnderTenMinutes() public {
-        vm.expectRevert(
-            abi.encodeWithSelector(IPaymentChannelEscrow.GracePeriodTooShort.selector, 10 minutes - 1, 10 minutes)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.GracePeriodTooShort.selector, 10 minutes - 1, 10 minutes));
         deployEscrow(10 minutes - 1);
 
         vm.assertEq(deployEscrow(10 minutes).CLOSE_GRACE_PERIOD(), 10 minutes, "ten is enough");

@@ -3,7 +3,8 @@ pragma solidity 0.8.37;
 
 import {ERC3009} from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
-import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
+import {IEscrowErrors} from "../../contracts/IEscrowErrors.sol";
+import {IEscrowEvents} from "../../contracts/IEscrowEvents.sol";
 import {InexactToken} from "../../contracts/test/InexactToken.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
 
@@ -51,13 +52,13 @@ contract OpenWithAuthorizationTest is EscrowTest {
     }
 
     function expectNonceMismatch(bytes32 expected) private {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NonceMismatch.selector, expected, nonce));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NonceMismatch.selector, expected, nonce));
     }
 
     function test_AnyoneMayOpenForThePayerWhoSigned() public {
         bytes32 expectedId = escrow.computeChannelId(payer, payee, address(token), SALT, signer);
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.ChannelOpened(expectedId, payer, payee, address(token), signer, SALT, DEPOSIT);
+        emit IEscrowEvents.ChannelOpened(expectedId, payer, payee, address(token), signer, SALT, DEPOSIT);
 
         bytes32 channelId = submit(payee, DEPOSIT, SALT, signer);
 
@@ -109,7 +110,7 @@ contract OpenWithAuthorizationTest is EscrowTest {
 
     function test_I4_AnAuthorizationOpensOnce() public {
         bytes32 channelId = submit(payee, DEPOSIT, SALT, signer);
-        expectRevert(IPaymentChannelEscrow.ChannelAlreadyExists.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelAlreadyExists.selector, channelId);
         submit(payee, DEPOSIT, SALT, signer);
     }
 
@@ -121,12 +122,12 @@ contract OpenWithAuthorizationTest is EscrowTest {
 
     function test_OpenInTheNameOfTheZeroAddressIsRefusedBeforeTheTokenIsAsked() public {
         bytes32 zeroNonce = openNonce(address(0), payee, SALT, signer);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.InvalidPayer.selector, address(0)));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.InvalidPayer.selector, address(0)));
         submit(payee, DEPOSIT, SALT, signer, address(0), zeroNonce);
     }
 
     function test_AuthorizedDepositOfNothingIsRefused() public {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.ZeroDeposit.selector));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.ZeroDeposit.selector));
         submit(payee, 0, SALT, signer);
     }
 
@@ -135,7 +136,7 @@ contract OpenWithAuthorizationTest is EscrowTest {
         nonce = openNonce(payer, payee, SALT, signer);
         signature = signReceive(PAYER_KEY, DEPOSIT, FOR_EVER, nonce);
         vm.expectRevert(
-            abi.encodeWithSelector(IPaymentChannelEscrow.DepositNotExact.selector, address(token), DEPOSIT, DEPOSIT - 1)
+            abi.encodeWithSelector(IEscrowErrors.DepositNotExact.selector, address(token), DEPOSIT, DEPOSIT - 1)
         );
         submit(payee, DEPOSIT, SALT, signer);
     }

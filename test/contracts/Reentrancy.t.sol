@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
+import {IRelayedProfile} from "../../contracts/IRelayedProfile.sol";
 import {ReentrantToken} from "../../contracts/test/ReentrantToken.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
 
@@ -24,7 +25,7 @@ contract ReentrancyTest is EscrowTest {
         address money = address(token);
         calls[0] = abi.encodeCall(IPaymentChannelEscrow.open, (payee, money, 1, SALT, address(0)));
         calls[1] = abi.encodeCall(
-            IPaymentChannelEscrow.openWithAuthorization,
+            IRelayedProfile.openWithAuthorization,
             (payee, money, 1, SALT, address(0), payer, 0, 1, bytes32(0), NO_SIGNATURE)
         );
         calls[2] = abi.encodeCall(IPaymentChannelEscrow.topUp, (channelId, 1));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
+import {IEscrowErrors} from "../../contracts/IEscrowErrors.sol";
+import {IEscrowEvents} from "../../contracts/IEscrowEvents.sol";
 import {BlocklistToken} from "../../contracts/test/BlocklistToken.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
 
@@ -12,7 +13,7 @@ contract SettleTest is EscrowTest {
         assertBalances(DEPOSIT - 100, 100, "first voucher");
 
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.Settled(channelId, payer, payee, 250, 150);
+        emit IEscrowEvents.Settled(channelId, payer, payee, 250, 150);
         settle(channelId, 250);
 
         assertBalances(DEPOSIT - 250, 250, "second voucher");
@@ -25,7 +26,7 @@ contract SettleTest is EscrowTest {
         bytes32 channelId = openChannel();
         openChannel(DEPOSIT, keccak256("another channel in the same pool"), address(0));
         vm.expectRevert(
-            abi.encodeWithSelector(IPaymentChannelEscrow.AmountExceedsDeposit.selector, channelId, DEPOSIT + 1, DEPOSIT)
+            abi.encodeWithSelector(IEscrowErrors.AmountExceedsDeposit.selector, channelId, DEPOSIT + 1, DEPOSIT)
         );
         settle(channelId, DEPOSIT + 1);
 
@@ -36,42 +37,40 @@ contract SettleTest is EscrowTest {
     function test_I2_SettleOfTheSameVoucherAgainIsRefused() public {
         bytes32 channelId = openChannel();
         settle(channelId, 100);
-        vm.expectRevert(
-            abi.encodeWithSelector(IPaymentChannelEscrow.AmountNotIncreasing.selector, channelId, 100, 100)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.AmountNotIncreasing.selector, channelId, 100, 100));
         settle(channelId, 100);
     }
 
     function test_I2_SettleOfAnOlderVoucherIsRefused() public {
         bytes32 channelId = openChannel();
         settle(channelId, 100);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.AmountNotIncreasing.selector, channelId, 99, 100));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.AmountNotIncreasing.selector, channelId, 99, 100));
         settle(channelId, 99);
     }
 
     function test_SettleOfNothingIsRefused() public {
         bytes32 channelId = openChannel();
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.AmountNotIncreasing.selector, channelId, 0, 0));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.AmountNotIncreasing.selector, channelId, 0, 0));
         settle(channelId, 0);
     }
 
     function test_SettleByAnyoneButThePayeeIsRefused() public {
         bytes32 channelId = openChannel();
         bytes memory signature = signVoucher(PAYER_KEY, channelId, 100);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayee.selector, channelId, payer));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayee.selector, channelId, payer));
         vm.prank(payer);
         escrow.settle(channelId, 100, signature);
     }
 
     function test_SettleOfAnUnknownChannelIsRefused() public {
-        expectRevert(IPaymentChannelEscrow.ChannelNotFound.selector, SALT);
+        expectRevert(IEscrowErrors.ChannelNotFound.selector, SALT);
         settle(SALT, 1);
     }
 
     function test_I12_SettleOfAFinalizedChannelIsRefused() public {
         bytes32 channelId = openChannel();
         close(channelId, 10);
-        expectRevert(IPaymentChannelEscrow.ChannelFinalized.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelFinalized.selector, channelId);
         settle(channelId, 11);
     }
 
@@ -114,7 +113,7 @@ contract SettleTest is EscrowTest {
         vm.assertEq(channelOf(second).payee, address(0xCAFE), "second payee");
 
         bytes memory signature = signVoucher(PAYER_KEY, first, 100);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayee.selector, first, payee));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayee.selector, first, payee));
         vm.prank(payee);
         escrow.settle(first, 100, signature);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {IPaymentChannelEscrow} from "../../contracts/IPaymentChannelEscrow.sol";
+import {IEscrowErrors} from "../../contracts/IEscrowErrors.sol";
+import {IEscrowEvents} from "../../contracts/IEscrowEvents.sol";
 import {InexactToken} from "../../contracts/test/InexactToken.sol";
 import {EscrowTest} from "./support/EscrowTest.sol";
 import {Vm} from "./support/Vm.sol";
@@ -12,7 +13,7 @@ contract TopUpTest is EscrowTest {
         settle(channelId, 10);
 
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.ToppedUp(channelId, payer, payee, payer, 7, DEPOSIT + 7);
+        emit IEscrowEvents.ToppedUp(channelId, payer, payee, payer, 7, DEPOSIT + 7);
         topUp(channelId, 7);
 
         vm.assertEq(channelOf(channelId).deposit, DEPOSIT + 7, "deposit");
@@ -32,12 +33,12 @@ contract TopUpTest is EscrowTest {
         requestClose(channelId);
 
         vm.expectEmit(address(escrow));
-        emit IPaymentChannelEscrow.CloseRequestCancelled(channelId, payer, payee);
+        emit IEscrowEvents.CloseRequestCancelled(channelId, payer, payee);
         topUp(channelId, 1);
 
         vm.assertEq(channelOf(channelId).closeRequestedAt, 0, "no request");
         vm.warp(NOW + GRACE);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.CloseNotReady.selector, channelId, 0));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.CloseNotReady.selector, channelId, 0));
         withdraw(channelId);
     }
 
@@ -47,46 +48,46 @@ contract TopUpTest is EscrowTest {
         topUp(channelId, 1);
         Vm.Log[] memory logs = vm.getRecordedLogs();
         for (uint256 i = 0; i < logs.length; i++) {
-            vm.assertTrue(logs[i].topics[0] != IPaymentChannelEscrow.CloseRequestCancelled.selector, "cancelled");
+            vm.assertTrue(logs[i].topics[0] != IEscrowEvents.CloseRequestCancelled.selector, "cancelled");
         }
     }
 
     function test_TopUpByAnyoneElseIsRefused() public {
         bytes32 channelId = openChannel();
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayer.selector, channelId, payee));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayer.selector, channelId, payee));
         vm.prank(payee);
         escrow.topUp(channelId, 1);
     }
 
     function test_TopUpByTheDelegatedSignerIsRefused() public {
         bytes32 channelId = openChannel(DEPOSIT, SALT, signer);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.NotPayer.selector, channelId, signer));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.NotPayer.selector, channelId, signer));
         vm.prank(signer);
         escrow.topUp(channelId, 1);
     }
 
     function test_TopUpOfAnUnknownChannelIsRefused() public {
-        expectRevert(IPaymentChannelEscrow.ChannelNotFound.selector, SALT);
+        expectRevert(IEscrowErrors.ChannelNotFound.selector, SALT);
         topUp(SALT, 1);
     }
 
     function test_I12_TopUpOfAFinalizedChannelIsRefused() public {
         bytes32 channelId = openChannel();
         close(channelId, 10);
-        expectRevert(IPaymentChannelEscrow.ChannelFinalized.selector, channelId);
+        expectRevert(IEscrowErrors.ChannelFinalized.selector, channelId);
         topUp(channelId, 1);
     }
 
     function test_TopUpOfNothingIsRefused() public {
         bytes32 channelId = openChannel();
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.ZeroDeposit.selector));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.ZeroDeposit.selector));
         topUp(channelId, 0);
     }
 
     function test_I1_TopUpBeyond128BitsIsRefused() public {
         uint128 almostAll = type(uint128).max - 5;
         bytes32 channelId = openChannel(almostAll, SALT, address(0));
-        vm.expectRevert(abi.encodeWithSelector(IPaymentChannelEscrow.DepositOverflow.selector, almostAll, 6));
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.DepositOverflow.selector, almostAll, 6));
         topUp(channelId, 6);
 
         topUp(channelId, 5);
@@ -101,12 +102,7 @@ contract TopUpTest is EscrowTest {
         vm.etch(address(fair), address(greedy).code); // a token that starts to take a fee
 
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IPaymentChannelEscrow.DepositNotExact.selector,
-                address(token),
-                DEPOSIT + 100,
-                DEPOSIT + 99
-            )
+            abi.encodeWithSelector(IEscrowErrors.DepositNotExact.selector, address(token), DEPOSIT + 100, DEPOSIT + 99)
         );
         topUp(channelId, 100);
     }

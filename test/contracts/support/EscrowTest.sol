@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IEscrowErrors} from "../../../contracts/IEscrowErrors.sol";
 import {IPaymentChannelEscrow} from "../../../contracts/IPaymentChannelEscrow.sol";
 import {TestUSDC} from "../../../contracts/test/TestUSDC.sol";
 import {Vm} from "./Vm.sol";
@@ -172,9 +173,7 @@ abstract contract EscrowTest {
     }
 
     function expectInvalidSignature(bytes32 channelId, address expectedSigner) internal {
-        vm.expectRevert(
-            abi.encodeWithSelector(IPaymentChannelEscrow.InvalidSignature.selector, channelId, expectedSigner)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.InvalidSignature.selector, channelId, expectedSigner));
     }
 
     function channelOf(bytes32 channelId) internal view returns (IPaymentChannelEscrow.Channel memory) {
