@@ -1,4 +1,4 @@
-// Writes the TypeScript that carries the contracts' ABIs and creation code, from what `hardhat build` left behind.
+// Writes the TypeScript that carries the contracts' ABIs and code, from what `hardhat build` left behind.
 // With `--check` it writes nothing and fails if a file is not what it would have written.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 
@@ -23,13 +23,25 @@ const ERC3009_PARTS = [
 	"AuthorizationUsed(address,bytes32)",
 ];
 
-const escrow = readArtifact("contracts/PaymentChannelEscrow.sol/PaymentChannelEscrow.json");
-const testUsdc = readArtifact("contracts/test/TestUSDC.sol/TestUSDC.json");
+const escrow = readBuild("contracts/PaymentChannelEscrow.sol/PaymentChannelEscrow.json");
+const testUsdc = readBuild("contracts/test/TestUSDC.sol/TestUSDC.json");
 
 const files = {
 	"src/escrow/generated/escrow.ts": [
 		abiConst("paymentChannelEscrowAbi", escrow.abi, "The escrow's functions, events and errors."),
 		bytecodeConst("paymentChannelEscrowBytecode", escrow.bytecode, "The escrow's creation code, without arguments."),
+	],
+	"src/escrow/generated/escrowRuntime.ts": [
+		bytecodeConst(
+			"paymentChannelEscrowRuntime",
+			escrow.deployedBytecode,
+			"The escrow's code as it lies on chain, with zeros where its immutables go.",
+		),
+		immutablesConst(
+			"paymentChannelEscrowImmutables",
+			immutablePlaces(escrow),
+			"Where each immutable lies in that code: offsets in bytes, 32 bytes each.",
+		),
 	],
 	"src/escrow/generated/erc3009.ts": [
 		abiConst(
@@ -59,7 +71,7 @@ for (const [path, parts] of Object.entries(files)) {
 	}
 }
 
-function readArtifact(path) {
+function readBuild(path) {
 	const text = readIfThere(new URL(`artifacts/${path}`, ROOT));
 	if (text === undefined) throw new Error(`artifacts/${path} is missing. Run \`${COMMAND}\`.`);
 	return JSON.parse(text);
@@ -88,6 +100,26 @@ function signatureOf({ name, inputs = [] }) {
 	return `${name}(${inputs.map((input) => input.type).join(",")})`;
 }
 
+/** The immutables by name: the artifact knows only the numbers of their declarations, which change with every edit. */
+function immutablePlaces({ immutableReferences, buildInfoId }) {
+	const { output } = readBuild(`build-info/${buildInfoId}.output.json`);
+	const names = new Map();
+	const visit = (node) => {
+		if (typeof node !== "object" || node === null) return;
+		if (node.nodeType === "VariableDeclaration" && node.mutability === "immutable")
+			names.set(String(node.id), node.name);
+		for (const child of Object.values(node)) visit(child);
+	};
+	for (const { ast } of Object.values(output.sources)) visit(ast);
+	const places = Object.entries(immutableReferences).map(([id, references]) => {
+		if (!names.has(id)) throw new Error(`No declaration of immutable ${id} in the build.`);
+		if (references.some(({ length }) => length !== 32)) throw new Error(`Immutable ${id} is not a word.`);
+		return [names.get(id), references.map(({ start }) => start).sort((a, b) => a - b)];
+	});
+	if (new Set(places.map(([name]) => name)).size !== places.length) throw new Error("Two immutables of one name.");
+	return places.sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
 /** One line for each part of the ABI, so that a change shows as one line. */
 function abiConst(name, abi, about) {
 	const lines = abi.map(
@@ -98,4 +130,9 @@ function abiConst(name, abi, about) {
 
 function bytecodeConst(name, bytecode, about) {
 	return `/** ${about} */\nexport const ${name}: \`0x\${string}\` =\n\t${JSON.stringify(bytecode)};\n`;
+}
+
+function immutablesConst(name, places, about) {
+	const lines = places.map(([immutable, starts]) => `\t${immutable}: ${JSON.stringify(starts)},`);
+	return `/** ${about} */\nexport const ${name}: Readonly<Record<string, readonly number[]>> = {\n${lines.join("\n")}\n};\n`;
 }

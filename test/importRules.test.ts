@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 
-type Room = "voucher" | "protocol" | "escrow" | "server" | "client" | "cli";
+type Room = "voucher" | "protocol" | "escrow" | "server" | "client" | "cli" | "deploy";
 
 const BROWSER_ROOMS: readonly Room[] = ["voucher", "protocol", "escrow", "client"];
 const NODE_ONLY = ["node:fs", "node:crypto", "fastify", "fastify-plugin", "level", "secp256k1", "commander"];
@@ -27,6 +27,9 @@ const allowed: readonly [Room, Room][] = [
 	["client", "voucher"],
 	["cli", "server"],
 	["cli", "client"],
+	["cli", "deploy"],
+	["deploy", "escrow"],
+	["deploy", "voucher"],
 ];
 const forbidden: readonly [Room, Room][] = [
 	["server", "client"],
@@ -47,6 +50,15 @@ const forbidden: readonly [Room, Room][] = [
 	["protocol", "server"],
 	["protocol", "client"],
 	["protocol", "cli"],
+	["voucher", "deploy"],
+	["protocol", "deploy"],
+	["escrow", "deploy"],
+	["server", "deploy"],
+	["client", "deploy"],
+	["deploy", "protocol"],
+	["deploy", "server"],
+	["deploy", "client"],
+	["deploy", "cli"],
 ];
 
 /** The ways to import, each of which must be seen. */
@@ -65,7 +77,7 @@ let folder = "";
 
 /** Adds a file for biome to read, before it does. */
 function file(room: Room, name: string, content: string): string {
-	const path = `src/${room}/${name.replaceAll(/[^A-Za-z0-9/]+/g, "-")}.ts`;
+	const path = `${room === "deploy" ? room : `src/${room}`}/${name.replaceAll(/[^A-Za-z0-9/]+/g, "-")}.ts`;
 	files.set(path, content);
 	return path;
 }
@@ -144,6 +156,17 @@ describe.each(BROWSER_ROOMS)("%s, which also runs in a browser,", (room) => {
 	test("may import its own files and what runs anywhere", () => {
 		expect([isRefused(sibling), isRefused(inner), isRefused(library)]).toEqual([false, false, false]);
 	});
+});
+
+describe("the record of deployments", () => {
+	const from = "../../deploy/deployments.json";
+	const its = file("escrow", "record", forms.import?.(from) ?? "");
+	test("is read by escrow", () => expect(isRefused(its)).toBe(false));
+
+	const others = (["voucher", "protocol", "server", "client"] as const).map((room) =>
+		file(room, "record", forms.import?.(from) ?? ""),
+	);
+	test("is read by escrow alone", () => expect(others.map(isRefused)).toEqual(others.map(() => true)));
 });
 
 describe("the server", () => {

@@ -1,12 +1,14 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
 import { demoCommand } from "./demo/command.ts";
+import { deployCommand } from "./deploy/command.ts";
 
 const program = new Command("sluice")
 	.description("Payment-channel sessions for paid HTTP: one escrow deposit, thousands of paid requests, one close.")
 	.showHelpAfterError("(add --help for usage)")
 	.exitOverride()
-	.addCommand(demoCommand());
+	.addCommand(demoCommand())
+	.addCommand(deployCommand());
 
 try {
 	await program.parseAsync();

@@ -1,5 +1,6 @@
 import type { Address } from "viem";
 import { z } from "zod";
+import { deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
 import type { ChargeRequest, SessionRequest } from "../protocol/index.ts";
 
 const address = z
@@ -14,8 +15,13 @@ const policySchema = z
 		chainIds: z.array(z.number().int().positive()).min(1),
 		/** Tokens that may be spent. */
 		tokens: z.array(address).min(1),
-		/** Escrow contracts that may hold a deposit; none: no channels. */
-		escrows: z.array(address).default([]),
+		/**
+		 * Escrow contracts that may hold a deposit; an empty list: no channels. Default: on each chain the one that
+		 * `deployments` records for it.
+		 */
+		escrows: z.array(address).optional(),
+		/** Where escrows are, as `sluice deploy` wrote it. Default: what this release records. */
+		deployments: deploymentsSchema.optional(),
 		/** Hosts (`name` or `name:port`) that may be paid. */
 		hosts: z.array(z.string().min(1)).min(1).optional(),
 		/** Addresses that may be paid. */
@@ -93,11 +99,22 @@ export function assertAllowed(policy: Policy, host: string, request: SessionRequ
 	const step = "minVoucherDelta" in methodDetails ? (methodDetails.minVoucherDelta ?? 0n) : 0n;
 	if (step > policy.maxPrice) refuse("price", `a voucher step of ${step} is over the limit of ${policy.maxPrice}`);
 	if (price > policy.maxPrice) refuse("price", `a price of ${price} is over the limit of ${policy.maxPrice}`);
-	if ("escrowContract" in methodDetails && !policy.escrows.includes(methodDetails.escrowContract)) {
-		refuse("escrow", `escrow ${methodDetails.escrowContract} is not trusted`);
+	if ("escrowContract" in methodDetails) {
+		const refusal = escrowRefusal(policy, methodDetails.chainId, methodDetails.escrowContract);
+		if (refusal !== undefined) refuse("escrow", refusal);
 	}
 	if ("splits" in methodDetails && methodDetails.splits !== undefined)
 		refuse("splits", "payments split among several recipients are not allowed");
+}
+
+/** Why an escrow may not hold a deposit; `undefined` where it may. */
+function escrowRefusal({ escrows, deployments }: Policy, chainId: number, escrow: Address): string | undefined {
+	if (escrows !== undefined) return escrows.includes(escrow) ? undefined : `escrow ${escrow} is not trusted`;
+	const recorded = findDeployment(chainId, deployments)?.escrow;
+	if (recorded === escrow) return undefined;
+	return recorded === undefined
+		? `escrow ${escrow} is not trusted: none is recorded for chain ${chainId}; name it in escrows, or give its record as deployments`
+		: `escrow ${escrow} is not trusted: the one recorded for chain ${chainId} is ${recorded}`;
 }
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;

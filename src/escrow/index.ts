@@ -9,6 +9,14 @@ export {
 	type SignedAuthorization,
 	transferWithAuthorizationCall,
 } from "./calls.ts";
+export {
+	type Deployment,
+	type Deployments,
+	DeploymentsError,
+	type DeploymentsInput,
+	findDeployment,
+	parseDeployments,
+} from "./deployments.ts";
 export { type ChannelOpenedEvent, findChannelOpened, hasTransfer } from "./events.ts";
 export { erc3009Abi } from "./generated/erc3009.ts";
 export { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "./generated/escrow.ts";

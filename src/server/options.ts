@@ -1,5 +1,6 @@
-import type { LocalAccount, PublicClient } from "viem";
+import type { Address, LocalAccount, PublicClient } from "viem";
 import { z } from "zod";
+import { type Deployments, type DeploymentsInput, deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
 import type { ChallengeSecret } from "../protocol/index.ts";
 import type { EngineLog, Limits } from "./context.ts";
 import type { ChannelStore } from "./store/store.ts";
@@ -11,9 +12,12 @@ export type EngineOptions = Readonly<{
 	/** A client of the chain the escrow is on. */
 	client: PublicClient;
 	chainId: number;
-	/** The `PaymentChannelEscrow` and the ERC-20 token that are used. */
-	escrow: string;
+	/** The ERC-20 token that is used. */
 	currency: string;
+	/** The `PaymentChannelEscrow` that is used. Default: the one that `deployments` records for the chain. */
+	escrow?: string;
+	/** Where escrows are, as `sluice deploy` wrote it. Default: what this release records. */
+	deployments?: DeploymentsInput;
 	/** The payee: receives the money, signs and pays for `open`, `close` and charges. */
 	account: LocalAccount;
 	/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
@@ -72,7 +76,8 @@ const optionsSchema = z.object({
 	// `|` separates the fields that a challenge's id covers.
 	realm: z.string().regex(/^[\x20-\x7b\x7d\x7e]+$/, "must be printable ASCII without |, and not empty"),
 	chainId: positive,
-	escrow: addressSchema,
+	escrow: addressSchema.optional(),
+	deployments: deploymentsSchema.optional(),
 	currency: addressSchema,
 	feePayer: z.boolean().default(true),
 	minVoucherDelta: z
@@ -83,12 +88,22 @@ const optionsSchema = z.object({
 });
 
 /** The checked options, with every default filled in. */
-export type Settings = z.output<typeof optionsSchema> & Readonly<{ limits: Limits }>;
+export type Settings = Omit<z.output<typeof optionsSchema>, "escrow" | "deployments"> &
+	Readonly<{ escrow: Address; limits: Limits }>;
 
 /** @throws EngineOptionsError naming the option */
 export function checkOptions(options: EngineOptions): Settings {
 	const limits = check(limitsSchema, { ...DEFAULT_LIMITS, ...options.limits }, "limits.");
-	return { ...check(optionsSchema, options, ""), limits };
+	const { escrow, deployments, ...settings } = check(optionsSchema, options, "");
+	return { ...settings, escrow: escrow ?? recordedEscrow(settings.chainId, deployments), limits };
+}
+
+function recordedEscrow(chainId: number, deployments: Deployments | undefined): Address {
+	const deployment = findDeployment(chainId, deployments);
+	if (deployment !== undefined) return deployment.escrow;
+	throw new EngineOptionsError(
+		`no escrow is recorded for chain ${chainId}: deploy one by \`sluice deploy --rpc …\` and give its record as option deployments, or give option escrow`,
+	);
 }
 
 function check<Schema extends z.ZodType>(schema: Schema, value: unknown, prefix: string): z.output<Schema> {

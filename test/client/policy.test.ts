@@ -77,6 +77,7 @@ describe("a policy", () => {
 		["tokens", { tokens: [] }],
 		["tokens", { tokens: ["usdc"] }],
 		["escrows", { escrows: ["0x12"] }],
+		["deployments", { deployments: { base: { escrow, permit2: payee, closeGracePeriodSeconds: 900 } } }],
 		["hosts", { hosts: [] }],
 		["payees", { payees: [] }],
 		["maxDeposit", { maxDeposit: 0n }],
@@ -126,10 +127,31 @@ describe("what the policy does not allow is refused (I11)", () => {
 		expect(ruleOf(host, request)).toBe(rule);
 	});
 
-	test("a policy without escrows allows no session, and charges all the same", () => {
-		const { escrows: _, ...chargesOnly } = policy;
+	test("a policy with no escrow allows no session, and charges all the same", () => {
+		const chargesOnly = { ...policy, escrows: [] };
 		expect(ruleOf(HOST, session(), chargesOnly)).toBe("escrow");
 		expect(ruleOf(HOST, charge(), chargesOnly)).toBeUndefined();
+	});
+
+	test("a policy that names no escrows allows the one that is recorded for the chain, on that chain only", () => {
+		const { escrows: _, ...rest } = policy;
+		const made = { permit2: payee, closeGracePeriodSeconds: 900 };
+		const recorded: PaymentPolicy = {
+			...rest,
+			chainIds: [8_453, 1],
+			deployments: { 8453: { ...made, escrow }, 1: { ...made, escrow: otherEscrow } },
+		};
+		expect(ruleOf(HOST, session(), recorded)).toBeUndefined();
+		expect(ruleOf(HOST, session({}, { escrowContract: otherEscrow }), recorded)).toBe("escrow");
+		expect(ruleOf(HOST, session({}, { chainId: 1 }), recorded)).toBe("escrow");
+		expect(ruleOf(HOST, session({}, { chainId: 1, escrowContract: otherEscrow }), recorded)).toBeUndefined();
+		expect(ruleOf(HOST, session(), { ...recorded, escrows: [] })).toBe("escrow");
+		expect(ruleOf(HOST, session(), { ...recorded, escrows: [otherEscrow] })).toBe("escrow");
+		expect(ruleOf(HOST, session(), { ...rest, deployments: {} })).toBe("escrow");
+		expect(ruleOf(HOST, charge(), { ...rest, deployments: {} })).toBeUndefined();
+		expect(() => assertAllowed(parsePolicy({ ...rest, deployments: {} }), HOST, session())).toThrow(
+			/none is recorded for chain 8453; name it in escrows/,
+		);
 	});
 
 	test("every rule holds by itself: a request is allowed exactly when no field of it breaks one", () => {

@@ -1,0 +1,251 @@
+import { relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Address, BaseError, createPublicClient, createWalletClient, http, type PublicClient } from "viem";
+import {
+	assertRecordable,
+	ChainMismatchError,
+	type DeploymentPlan,
+	deployEscrow,
+	EscrowArgumentsError,
+	FACTORY_ADDRESS,
+	planDeployment,
+	preflight,
+	recordDeployment,
+	verifyDeployment,
+} from "../../../deploy/index.ts";
+import { costReport, describeCost, type Report, table } from "./report.ts";
+import { originOf, redactor } from "./secrets.ts";
+import { readSigner, type Signer, SignerError } from "./signer.ts";
+
+/** What the command line says; numbers in seconds, addresses lowercase. */
+export type DeployCommandOptions = Readonly<{
+	rpc?: string;
+	chainId?: number;
+	dryRun?: boolean;
+	verify?: Address;
+	gracePeriod: number;
+	permit2?: Address;
+	allowMissingPermit2?: boolean;
+	deployFactory?: boolean;
+	privateKeyEnv?: string;
+	privateKeyFile?: string;
+	from?: Address;
+	record?: string;
+	force?: boolean;
+	timeout: number;
+	json?: boolean;
+}>;
+
+const EXIT = { done: 0, failed: 1, usage: 2, pending: 3 } as const;
+
+/** How long one call of the RPC may take, and how often it is tried again. */
+const RPC_TIMEOUT_MS = 20_000;
+const RPC_RETRIES = 2;
+
+/** Chains that live on one machine, for an hour: anvil's and Hardhat's, Ganache's. */
+const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
+
+const CHECKOUT = fileURLToPath(new URL("../../../", import.meta.url));
+
+/** What every step works with. */
+type Run = Readonly<{
+	options: DeployCommandOptions;
+	client: PublicClient;
+	plan: DeploymentPlan;
+	signer: Signer | undefined;
+	file: string;
+	/** For people, on stderr. */
+	say: (text: string) => void;
+	warnings: string[];
+}>;
+
+/** Runs the command and prints what came of it; resolves to the exit code. No secret gets past it. */
+export async function runDeployCommand(
+	options: DeployCommandOptions,
+	env: NodeJS.ProcessEnv = process.env,
+): Promise<number> {
+	const { rpc = "", json = false, verify } = options;
+	let redact = redactor(rpc);
+	const say = (text: string) => void process.stderr.write(`${redact(text)}\n`);
+	try {
+		const signer = verify === undefined ? await readSigner(options, env) : undefined;
+		if (signer !== undefined) redact = redactor(rpc, [signer.key]);
+		const { gracePeriod: closeGracePeriodSeconds, permit2 } = options;
+		const plan = planDeployment({ closeGracePeriodSeconds, ...(permit2 && { permit2 }) });
+		const client = createPublicClient({ transport: transportTo(rpc), cacheTime: 0 });
+		say(`asking ${originOf(rpc)}`);
+		const run: Run = { options, client, plan, signer, file: recordFile(options), say, warnings: [] };
+		const report = await step(run);
+		process.stdout.write(redact(json ? `${JSON.stringify(report)}\n` : table(report)));
+		return EXIT.done;
+	} catch (error) {
+		const { code, message } = described(error, rpc);
+		say(`sluice: ${message}`);
+		if (json) process.stdout.write(redact(`${JSON.stringify({ outcome: "failed", error: { code, message } })}\n`));
+		if (code === "DEPLOYMENT_PENDING") return EXIT.pending;
+		return error instanceof SignerError || error instanceof EscrowArgumentsError ? EXIT.usage : EXIT.failed;
+	}
+}
+
+function step(run: Run): Promise<Report> {
+	const { verify, dryRun } = run.options;
+	if (verify !== undefined) return verifyOnly(run, verify);
+	return dryRun ? rehearse(run) : deploy(run);
+}
+
+async function verifyOnly({ options, client, plan, warnings }: Run, address: Address): Promise<Report> {
+	await assertChain(client, options.chainId);
+	const { chainId, codeHash } = await verifyDeployment(client, address, plan);
+	const { factory: _, salt: __, ...report } = reportOf(plan, chainId, warnings);
+	return { outcome: "verified", ...report, escrow: address, codeHash };
+}
+
+async function rehearse(run: Run): Promise<Report> {
+	const { options, client, plan, signer, file, warnings } = run;
+	const deployer = options.from ?? signer?.account.address;
+	const found = await preflight({ ...checksOf(run), ...(deployer && { from: deployer }) });
+	await assertRecordable(file, found.chainId, deploymentOf(plan), options.force);
+	noteFindings(run, found.chainId, found.permit2Missing);
+	const report = reportOf(plan, found.chainId, warnings);
+	if (found.existing !== undefined) {
+		return {
+			outcome: "already-there",
+			...report,
+			codeHash: found.existing.codeHash,
+			record: shown(file),
+			recorded: false,
+		};
+	}
+	const { cost } = found;
+	const balance = deployer && (await client.getBalance({ address: deployer }));
+	if (balance !== undefined && balance < cost.max) {
+		note(run, `${deployer} has ${balance} wei and needs up to ${cost.max} wei; fund it before you deploy`);
+	}
+	return {
+		outcome: "dry-run",
+		...report,
+		...(deployer && { deployer: deployer.toLowerCase() }),
+		...(balance !== undefined && { balance: String(balance) }),
+		cost: costReport(cost),
+	};
+}
+
+async function deploy(run: Run): Promise<Report> {
+	const { options, plan, signer, file, say, warnings } = run;
+	if (signer === undefined) {
+		throw new SignerError(
+			"there is no key to deploy with; put it in the variable SLUICE_DEPLOYER_KEY, or give --private-key-env or --private-key-file (--dry-run needs none)",
+		);
+	}
+	const deployed = await deployEscrow({
+		...checksOf(run),
+		wallet: createWalletClient({ account: signer.account, transport: transportTo(options.rpc ?? "") }),
+		timeoutMs: options.timeout * 1_000,
+		progress: say,
+		before: async ({ chainId, permit2Missing, cost }) => {
+			await assertRecordable(file, chainId, deploymentOf(plan), options.force);
+			noteFindings(run, chainId, permit2Missing);
+			if (cost !== undefined) say(describeCost(cost));
+		},
+	});
+	const { outcome, chainId, codeHash, transactionHash, blockNumber, gasUsed, fee } = deployed;
+	const transaction = {
+		...(transactionHash && { transactionHash }),
+		...(blockNumber !== undefined && { blockNumber }),
+	};
+	const recorded = await recordDeployment(file, chainId, { ...deploymentOf(plan), ...transaction }, options.force);
+	return {
+		outcome,
+		...reportOf(plan, chainId, warnings),
+		...transaction,
+		...(gasUsed !== undefined && { gasUsed: String(gasUsed) }),
+		...(fee !== undefined && { fee: String(fee) }),
+		codeHash,
+		record: shown(file),
+		recorded,
+	};
+}
+
+function checksOf({ client, plan, options }: Run) {
+	const { chainId, allowMissingPermit2 = false, deployFactory = false } = options;
+	return {
+		client,
+		plan,
+		allowMissingPermit2,
+		installFactory: deployFactory,
+		...(chainId !== undefined && { chainId }),
+	};
+}
+
+async function assertChain(client: PublicClient, expected: number | undefined): Promise<void> {
+	if (expected === undefined) return;
+	const actual = await client.getChainId();
+	if (actual !== expected) throw new ChainMismatchError(expected, actual);
+}
+
+function noteFindings(run: Run, chainId: number, permit2Missing: boolean): void {
+	if (permit2Missing) {
+		note(
+			run,
+			`there is no Permit2 at ${run.plan.permit2}: the escrow's Permit2 functions work once it is deployed there`,
+		);
+	}
+	if (DEVELOPMENT_CHAINS.includes(chainId) && run.file === ownRecordFile() && !run.options.dryRun) {
+		note(run, `chain ${chainId} is a development chain: do not commit its entry in ${shown(run.file)}`);
+	}
+}
+
+function note({ say, warnings }: Run, text: string): void {
+	warnings.push(text);
+	say(`warning: ${text}`);
+}
+
+function reportOf(
+	{ escrow, permit2, closeGracePeriodSeconds, salt }: DeploymentPlan,
+	chainId: number,
+	warnings: string[],
+) {
+	return { chainId, escrow, permit2, closeGracePeriodSeconds, factory: FACTORY_ADDRESS, salt, warnings };
+}
+
+function deploymentOf({ escrow, permit2, closeGracePeriodSeconds }: DeploymentPlan) {
+	return { escrow, permit2, closeGracePeriodSeconds };
+}
+
+function transportTo(url: string) {
+	return http(url, { timeout: RPC_TIMEOUT_MS, retryCount: RPC_RETRIES });
+}
+
+/** The file that server and client of this checkout read. */
+function ownRecordFile(): string {
+	return resolve(CHECKOUT, "deploy/deployments.json");
+}
+
+function recordFile({ record }: DeployCommandOptions): string {
+	if (record !== undefined) return resolve(record);
+	const isInside = `${process.cwd()}${sep}`.startsWith(CHECKOUT);
+	return isInside ? ownRecordFile() : resolve("deployments.json");
+}
+
+function shown(file: string): string {
+	const path = relative(process.cwd(), file);
+	return path.startsWith("..") ? file : path;
+}
+
+/** An error in words that may be shown. viem's long messages hold the RPC's URL and the whole transaction. */
+function described(error: unknown, rpc: string): Readonly<{ code: string; message: string }> {
+	if (error instanceof BaseError) {
+		const { shortMessage, details } = error;
+		const said = details === "" || details === undefined || shortMessage.includes(details) ? "" : ` (${details})`;
+		return {
+			code: "RPC",
+			message: `the RPC at ${originOf(rpc)} failed: ${shortMessage}${said}; check --rpc and run the same command again (nothing is sent twice)`,
+		};
+	}
+	if (error instanceof Error && "code" in error) return { code: String(error.code), message: error.message };
+	const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
+	return {
+		code: "UNEXPECTED",
+		message: `unexpected, perhaps an odd answer of the RPC at ${originOf(rpc)}: ${reason}; check --rpc and run the same command again (nothing is sent twice)`,
+	};
+}

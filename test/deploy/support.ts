@@ -1,0 +1,56 @@
+import { createPublicClient, createWalletClient, type Hex, http, type LocalAccount, type PublicClient } from "viem";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { CANONICAL_PERMIT2, permit2DomainSeparator } from "../../deploy/index.ts";
+import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
+
+/** Waits of tests: the chains are on this machine. */
+export const QUICK = { timeoutMs: 20_000, pollMs: 20 } as const;
+
+/** A call of the development chain that viem's types do not know. */
+export function rpc(client: PublicClient, method: string, params: readonly unknown[] = []): Promise<unknown> {
+	return client.request({ method, params } as never);
+}
+
+/** Code that answers every call with Permit2's domain separator there: all that a deployment asks of Permit2. */
+export async function placePermit2(client: PublicClient, permit2 = CANONICAL_PERMIT2): Promise<void> {
+	const separator = permit2DomainSeparator(permit2, await client.getChainId());
+	// PUSH32 separator PUSH0 MSTORE PUSH1 32 PUSH0 RETURN
+	await rpc(client, "anvil_setCode", [permit2, `0x7f${separator.slice(2)}5f5260205ff3`]);
+}
+
+/** A development chain of another id, with the factory, and Permit2 unless it is not wanted. */
+export async function startDeployChain(
+	chainId: number,
+	{ permit2 = true, args = [] }: Readonly<{ permit2?: boolean; args?: readonly string[] }> = {},
+): Promise<LocalChain> {
+	const chain = await startChain({ args: ["--chain-id", String(chainId), ...args] });
+	if (permit2) await placePermit2(chain.client);
+	return chain;
+}
+
+/** A new account with one of the native coin. */
+export async function fundedAccount(client: PublicClient): Promise<Readonly<{ account: LocalAccount; key: Hex }>> {
+	const key = generatePrivateKey();
+	const account = privateKeyToAccount(key);
+	await rpc(client, "anvil_setBalance", [account.address, `0x${(10n ** 18n).toString(16)}`]);
+	return { account, key };
+}
+
+/** What `deployEscrow` sends with. */
+export function walletOf(url: string, account: LocalAccount) {
+	return createWalletClient({ account, transport: http(url) });
+}
+
+export function clientOf(url: string): PublicClient {
+	return createPublicClient({ transport: http(url), cacheTime: 0 });
+}
+
+/** How many transactions are in the blocks of a chain. */
+export async function transactionsOf(client: PublicClient): Promise<number> {
+	const last = await client.getBlockNumber();
+	let count = 0;
+	for (let blockNumber = 0n; blockNumber <= last; blockNumber++) {
+		count += await client.getBlockTransactionCount({ blockNumber });
+	}
+	return count;
+}
