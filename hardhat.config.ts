@@ -18,7 +18,7 @@ export default defineConfig({
 						// npm's own build of the compiler: nothing is downloaded.
 						path: require.resolve("solc/soljson.js"),
 						settings: {
-							optimizer: { enabled: true, runs: 200 },
+							optimizer: { enabled: true, runs: 1_000_000 },
 							evmVersion: "cancun",
 							viaIR: true,
 							metadata: { bytecodeHash: "none" },

@@ -31,9 +31,8 @@ interface IBatchSettlement {
      * @notice Redeems vouchers as {IPaymentChannelEscrow-settle} does, and pays the caller, who must be the payee, once
      * for each token.
      * @param vouchers The vouchers. Rows of one token next to each other are a little cheaper.
-     * @return redeemed How many rows were redeemed; the others were skipped.
      */
-    function settleMany(SignedVoucher[] calldata vouchers) external returns (uint256 redeemed);
+    function settleMany(SignedVoucher[] calldata vouchers) external;
 
     /**
      * @notice Closes channels as {IPaymentChannelEscrow-close} does: pays the caller, who must be the payee, once for
@@ -43,7 +42,6 @@ interface IBatchSettlement {
      * open; its voucher is redeemed all the same, and {IEscrowEvents-SettlementSkipped} carries
      * {IEscrowErrors-RefundRefused}.
      * @param vouchers The last vouchers; where the amount is not above what was settled, r and vs are not looked at.
-     * @return closed How many channels were closed.
      */
-    function closeMany(SignedVoucher[] calldata vouchers) external returns (uint256 closed);
+    function closeMany(SignedVoucher[] calldata vouchers) external;
 }

@@ -3,8 +3,10 @@ pragma solidity 0.8.37;
 
 /**
  * @title What the escrow tells those who watch it
- * @notice Every event about a channel has the same three indexed fields in the same places, so that one filter follows a
- * channel, a payer or a payee through all of them.
+ * @notice The first indexed field is always the channel, so that one filter follows a channel through its life. Where
+ * the payee acts or is paid, payer and payee are indexed too; what the payer does alone names the payer. A payee learns
+ * its channels from {ChannelOpened}, and finds them among all {CloseRequested} and {ToppedUp}: to name it there too would
+ * cost the payer a tenth of the call.
  */
 interface IEscrowEvents {
     /**
@@ -28,14 +30,7 @@ interface IEscrowEvents {
      * @param amount What was added, in base units.
      * @param deposit The channel's deposit afterwards, in base units.
      */
-    event ToppedUp(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        address funder,
-        uint128 amount,
-        uint128 deposit
-    );
+    event ToppedUp(bytes32 indexed channelId, address funder, uint128 amount, uint128 deposit);
 
     /**
      * @notice The payee redeemed a voucher; the channel stays open.
@@ -58,13 +53,12 @@ interface IEscrowEvents {
     event CloseRequested(
         bytes32 indexed channelId,
         address indexed payer,
-        address indexed payee,
         uint64 closeRequestedAt,
         uint256 withdrawableAt
     );
 
     /// @notice The payer's own top-up cancelled its pending close request.
-    event CloseRequestCancelled(bytes32 indexed channelId, address indexed payer, address indexed payee);
+    event CloseRequestCancelled(bytes32 indexed channelId, address indexed payer);
 
     /**
      * @notice The payee closed the channel; it is finalized.
@@ -86,13 +80,7 @@ interface IEscrowEvents {
      * @param settled Everything ever paid to the payee, in base units.
      * @param refund What was paid back to the payer, in base units; may be zero.
      */
-    event Withdrawn(
-        bytes32 indexed channelId,
-        address indexed payer,
-        address indexed payee,
-        uint128 settled,
-        uint128 refund
-    );
+    event Withdrawn(bytes32 indexed channelId, address indexed payer, uint128 settled, uint128 refund);
 
     /**
      * @notice A row of a batch was left out, or redeemed and not closed; the rows around it were not touched by that.

@@ -164,8 +164,8 @@ interface IPaymentChannelEscrow is IEscrowEvents, IEscrowErrors, IRelayedProfile
     function DOMAIN_SEPARATOR() external view returns (bytes32);
 
     /**
-     * @notice The selectors of the draft's optional functions that work here: all of {IRelayedProfile}, less those that
-     * need Permit2 where there is no contract at {PERMIT2}.
+     * @notice Which functions of the draft's optional profile exist and work here, by selector: all of
+     * {IRelayedProfile}, less those that need Permit2 where there is no contract at {PERMIT2}.
      */
-    function optionalFunctions() external view returns (bytes4[] memory selectors);
+    function profileFunctions() external view returns (bytes4[] memory selectors);
 }

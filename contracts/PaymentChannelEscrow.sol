@@ -24,7 +24,7 @@ contract PaymentChannelEscrow is Funding, BatchSettlement, ForcedClose {
     constructor(uint64 closeGracePeriodSeconds, address permit2) Tokens(permit2) ForcedClose(closeGracePeriodSeconds) {}
 
     /// @inheritdoc IPaymentChannelEscrow
-    function optionalFunctions() external view returns (bytes4[] memory selectors) {
+    function profileFunctions() external view returns (bytes4[] memory selectors) {
         bool hasPermit2 = PERMIT2.code.length != 0;
         selectors = new bytes4[](hasPermit2 ? 6 : 4);
         selectors[0] = this.openWithAuthorization.selector;

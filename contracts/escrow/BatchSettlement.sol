@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Funds, Terms} from "./ChannelWords.sol";
 import {Settlement} from "./Settlement.sol";
 import {IBatchSettlement} from "../IBatchSettlement.sol";
 
@@ -11,31 +12,43 @@ import {IBatchSettlement} from "../IBatchSettlement.sol";
  * interaction.
  */
 abstract contract BatchSettlement is Settlement {
-    /// @dev What the batch owes the payee: `amounts[k]` on the route `routeIds[k]`, for every k below `count`.
+    /**
+     * @dev What a batch owes the payee: `amounts[k]` on route `routeIds[k]`, for every k below `count`. The route of the
+     * latest row is kept at hand, and its sum is put back when another comes.
+     */
     struct Payouts {
         uint256 count;
         uint256[] routeIds;
         uint256[] amounts;
+        uint256 current; // the k of the latest row
+        uint256 routeId; // its route; zero, which is no route, before the first row
+        uint256 amount; // its sum
+        address token; // its token
     }
 
     /// @inheritdoc IBatchSettlement
-    function settleMany(SignedVoucher[] calldata vouchers) external nonReentrant returns (uint256 redeemed) {
+    function settleMany(SignedVoucher[] calldata vouchers) external nonReentrant {
         Payouts memory payouts = _newPayouts(vouchers.length);
         for (uint256 i = 0; i < vouchers.length; ++i) {
             SignedVoucher calldata voucher = vouchers[i];
-            ChannelRecord storage channel = _channels[voucher.channelId];
+            bytes32 channelId = voucher.channelId;
+            uint128 amount = voucher.cumulativeAmount;
+            ChannelRecord storage channel = _channels[channelId];
+            Terms terms = channel.terms;
+            Funds funds = channel.funds;
 
             // Checks
-            bytes memory refusal = _refusalUnlessRedeemable(voucher, channel);
-            if (refusal.length != 0) {
-                _skip(voucher.channelId, channel, refusal);
+            if (
+                !_isOurs(terms, payouts) ||
+                !_isIncreasing(funds, amount) ||
+                !_isGranted(voucher, channelId, amount, terms, funds)
+            ) {
+                _skip(channelId, terms, _refusal(channelId, terms, funds, amount));
                 continue;
             }
 
             // Effects
-            uint128 delta = _redeem(voucher.channelId, channel, msg.sender, voucher.cumulativeAmount);
-            _owe(payouts, channel.routeId, delta);
-            ++redeemed;
+            _owe(payouts, _redeem(channelId, channel, terms, funds, msg.sender, amount));
         }
 
         // Interactions
@@ -43,21 +56,27 @@ abstract contract BatchSettlement is Settlement {
     }
 
     /// @inheritdoc IBatchSettlement
-    function closeMany(SignedVoucher[] calldata vouchers) external nonReentrant returns (uint256 closed) {
+    function closeMany(SignedVoucher[] calldata vouchers) external nonReentrant {
         Payouts memory payouts = _newPayouts(vouchers.length);
         for (uint256 i = 0; i < vouchers.length; ++i) {
             SignedVoucher calldata voucher = vouchers[i];
-            ChannelRecord storage channel = _channels[voucher.channelId];
+            bytes32 channelId = voucher.channelId;
+            uint128 amount = voucher.cumulativeAmount;
+            ChannelRecord storage channel = _channels[channelId];
+            Terms terms = channel.terms;
+            Funds funds = channel.funds;
 
             // Checks
-            bytes memory refusal = _refusalUnlessClosable(voucher, channel);
-            if (refusal.length != 0) {
-                _skip(voucher.channelId, channel, refusal);
+            if (
+                !_isOurs(terms, payouts) ||
+                (_isIncreasing(funds, amount) && !_isGranted(voucher, channelId, amount, terms, funds))
+            ) {
+                _skip(channelId, terms, _refusal(channelId, terms, funds, amount));
                 continue;
             }
 
             // Effects, interactions
-            if (_closeRow(voucher, channel, payouts)) ++closed;
+            _closeRow(channelId, channel, terms, funds, amount, payouts);
         }
 
         // Interactions
@@ -66,93 +85,103 @@ abstract contract BatchSettlement is Settlement {
 
     /// @dev Closes a channel if its payer can be refunded, and else only redeems the voucher.
     function _closeRow(
-        SignedVoucher calldata voucher,
+        bytes32 channelId,
         ChannelRecord storage channel,
+        Terms terms,
+        Funds funds,
+        uint128 cumulativeAmount,
         Payouts memory payouts
-    ) private returns (bool closed) {
+    ) private {
         // Effects
-        bytes32 channelId = voucher.channelId;
-        address payer = channel.payer;
-        uint48 routeId = channel.routeId;
-        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, voucher.cumulativeAmount);
-        _owe(payouts, routeId, delta);
+        address payer = terms.payer();
+        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, terms, funds, cumulativeAmount);
+        _owe(payouts, delta);
 
         // Interactions
-        closed = _tryPay(_routes[routeId].token, payer, refund);
-        if (closed) {
+        if (_tryPay(payouts.token, payer, refund)) {
             emit ChannelClosed(channelId, payer, msg.sender, settled, delta, refund);
         } else {
             // Nothing was refunded, so nothing is final. The guard is up: nobody could act on it in between.
-            channel.flags &= ~FLAG_FINALIZED;
+            channel.terms = terms;
             if (delta != 0) emit Settled(channelId, payer, msg.sender, settled, delta);
-            _skip(channelId, channel, abi.encodeWithSelector(RefundRefused.selector, channelId, payer));
+            _skip(channelId, terms, abi.encodeWithSelector(RefundRefused.selector, channelId, payer));
         }
     }
 
     // ---------------------------------------------------------------- checks
 
-    function _refusalUnlessRedeemable(
-        SignedVoucher calldata voucher,
-        ChannelRecord storage channel
-    ) private view returns (bytes memory refusal) {
-        refusal = _refusalUnlessOurs(voucher.channelId, channel);
-        if (refusal.length != 0) return refusal;
-        refusal = _refusalUnlessIncreasing(voucher.channelId, channel, voucher.cumulativeAmount);
-        if (refusal.length != 0) return refusal;
-        return _refusalUnlessGranted(voucher, channel);
+    /// @dev Whether a channel is open and pays the caller. Makes its route the current one.
+    function _isOurs(Terms terms, Payouts memory payouts) private view returns (bool) {
+        return terms.exists() && !terms.isFinalized() && _select(payouts, terms.routeId());
     }
 
-    function _refusalUnlessClosable(
+    function _isGranted(
         SignedVoucher calldata voucher,
-        ChannelRecord storage channel
-    ) private view returns (bytes memory refusal) {
-        refusal = _refusalUnlessOurs(voucher.channelId, channel);
-        if (refusal.length != 0 || _isForfeit(channel, voucher.cumulativeAmount)) return refusal;
-        return _refusalUnlessGranted(voucher, channel);
-    }
-
-    /// @dev Existence first: a channel that does not exist has no route, and no payee to compare with.
-    function _refusalUnlessOurs(
         bytes32 channelId,
-        ChannelRecord storage channel
-    ) private view returns (bytes memory refusal) {
-        refusal = _refusalUnlessOpen(channelId, channel);
-        if (refusal.length == 0) refusal = _refusalUnlessPayee(channelId, _routes[channel.routeId].payee);
+        uint128 amount,
+        Terms terms,
+        Funds funds
+    ) private view returns (bool) {
+        return _isCovered(funds, amount) && _isVoucher(channelId, terms, amount, voucher.r, voucher.vs);
     }
 
-    function _refusalUnlessGranted(
-        SignedVoucher calldata voucher,
-        ChannelRecord storage channel
-    ) private view returns (bytes memory refusal) {
-        refusal = _refusalUnlessCovered(voucher.channelId, channel, voucher.cumulativeAmount);
-        if (refusal.length == 0) refusal = _refusalUnlessVoucher(channel, voucher);
+    /// @dev Why a row was refused: what the single function would have reverted with.
+    function _refusal(bytes32 channelId, Terms terms, Funds funds, uint128 amount) private view returns (bytes memory) {
+        if (!terms.exists()) return abi.encodeWithSelector(ChannelNotFound.selector, channelId);
+        if (terms.isFinalized()) return abi.encodeWithSelector(ChannelFinalized.selector, channelId);
+        if (_routes[terms.routeId()].payee != msg.sender) {
+            return abi.encodeWithSelector(NotPayee.selector, channelId, msg.sender);
+        }
+        if (!_isIncreasing(funds, amount)) {
+            return abi.encodeWithSelector(AmountNotIncreasing.selector, channelId, amount, funds.settled());
+        }
+        if (!_isCovered(funds, amount)) {
+            return abi.encodeWithSelector(AmountExceedsDeposit.selector, channelId, amount, funds.deposit());
+        }
+        return abi.encodeWithSelector(InvalidSignature.selector, channelId, _signerOf(channelId, terms));
     }
 
-    function _skip(bytes32 channelId, ChannelRecord storage channel, bytes memory refusal) private {
-        emit SettlementSkipped(channelId, channel.payer, msg.sender, refusal);
+    function _skip(bytes32 channelId, Terms terms, bytes memory refusal) private {
+        emit SettlementSkipped(channelId, terms.payer(), msg.sender, refusal);
     }
 
     // ---------------------------------------------------------------- what is owed
 
-    /// @dev Room for as many tokens as there are rows.
-    function _newPayouts(uint256 rows) private pure returns (Payouts memory) {
-        return Payouts({count: 0, routeIds: new uint256[](rows), amounts: new uint256[](rows)});
+    /// @dev Room for as many routes as there are rows.
+    function _newPayouts(uint256 rows) private pure returns (Payouts memory payouts) {
+        payouts.routeIds = new uint256[](rows);
+        payouts.amounts = new uint256[](rows);
     }
 
-    /// @dev The latest route is looked at first: rows of one token mostly stand together.
-    function _owe(Payouts memory payouts, uint256 routeId, uint256 amount) private pure {
-        for (uint256 k = payouts.count; k > 0; --k) {
-            if (payouts.routeIds[k - 1] == routeId) {
-                payouts.amounts[k - 1] += amount;
-                return;
-            }
+    /// @dev Makes a route the current one if it pays the caller. Rows of one token mostly stand together.
+    function _select(Payouts memory payouts, uint48 routeId) private view returns (bool) {
+        if (routeId == payouts.routeId) return true;
+        Route memory route = _routes[routeId];
+        if (route.payee != msg.sender) return false;
+
+        payouts.amounts[payouts.current] = payouts.amount;
+        uint256 k = 0;
+        while (k < payouts.count && payouts.routeIds[k] != routeId) ++k;
+        if (k == payouts.count) {
+            payouts.routeIds[k] = routeId;
+            ++payouts.count;
         }
-        payouts.routeIds[payouts.count] = routeId;
-        payouts.amounts[payouts.count] = amount;
-        ++payouts.count;
+        payouts.current = k;
+        payouts.routeId = routeId;
+        payouts.amount = payouts.amounts[k];
+        payouts.token = route.token;
+        return true;
+    }
+
+    /// @dev Adds to the current route's sum. It would take 2^128 rows to overflow.
+    function _owe(Payouts memory payouts, uint128 amount) private pure {
+        unchecked {
+            payouts.amount += amount;
+        }
     }
 
     function _payOut(Payouts memory payouts) private {
+        if (payouts.count != 0) payouts.amounts[payouts.current] = payouts.amount;
         for (uint256 k = 0; k < payouts.count; ++k) {
             _pay(_routes[uint48(payouts.routeIds[k])].token, msg.sender, payouts.amounts[k]);
         }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {LowLevelCall} from "@openzeppelin/contracts/utils/LowLevelCall.sol";
-
 import {IPaymentChannelEscrow} from "../IPaymentChannelEscrow.sol";
+import {Funds, newFunds, newTerms, Terms} from "./ChannelWords.sol";
 
 /**
  * @title The channels at rest
@@ -23,20 +22,9 @@ abstract contract Channels is IPaymentChannelEscrow {
 
     /// @dev A channel. Records are never deleted.
     struct ChannelRecord {
-        // Slot 0: who, and where it stands.
-        address payer; // never zero in a record that exists
-        uint40 closeRequestedAt; // Unix seconds, enough until the year 36812
-        uint48 routeId; // never zero in a record that exists
-        uint8 flags; // see below
-        // Slot 1: the money, in base units.
-        uint128 deposit;
-        uint128 settled;
+        Terms terms;
+        Funds funds;
     }
-
-    /// @dev Set when the channel is closed, and for ever once the transaction that set it is over.
-    uint8 internal constant FLAG_FINALIZED = 1;
-    /// @dev Set when `_delegates` names the signer; saves looking there for the many channels without one.
-    uint8 internal constant FLAG_DELEGATED = 2;
 
     mapping(bytes32 channelId => ChannelRecord) internal _channels;
 
@@ -52,17 +40,18 @@ abstract contract Channels is IPaymentChannelEscrow {
 
     /// @inheritdoc IPaymentChannelEscrow
     function getChannel(bytes32 channelId) external view returns (Channel memory channel) {
-        ChannelRecord memory record = _channels[channelId];
-        Route memory route = _routes[record.routeId];
+        Terms terms = _channels[channelId].terms;
+        Funds funds = _channels[channelId].funds;
+        Route memory route = _routes[terms.routeId()];
         channel = Channel({
-            payer: record.payer,
+            payer: terms.payer(),
             payee: route.payee,
             token: route.token,
             authorizedSigner: _delegates[channelId],
-            deposit: record.deposit,
-            settled: record.settled,
-            closeRequestedAt: record.closeRequestedAt,
-            finalized: record.flags & FLAG_FINALIZED != 0
+            deposit: funds.deposit(),
+            settled: funds.settled(),
+            closeRequestedAt: terms.closeRequestedAt(),
+            finalized: terms.isFinalized()
         });
     }
 
@@ -93,22 +82,13 @@ abstract contract Channels is IPaymentChannelEscrow {
         require(deposit != 0, ZeroDeposit());
         channelId = computeChannelId(payer, payee, token, salt, authorizedSigner);
         ChannelRecord storage channel = _channels[channelId];
-        require(channel.payer == address(0), ChannelAlreadyExists(channelId));
+        require(!channel.terms.exists(), ChannelAlreadyExists(channelId));
 
         // Effects
-        uint8 flags = 0;
-        if (authorizedSigner != address(0)) {
-            flags = FLAG_DELEGATED;
-            _delegates[channelId] = authorizedSigner;
-        }
-        _channels[channelId] = ChannelRecord({
-            payer: payer,
-            closeRequestedAt: 0,
-            routeId: _internRoute(payee, token),
-            flags: flags,
-            deposit: deposit,
-            settled: 0
-        });
+        bool delegated = authorizedSigner != address(0);
+        if (delegated) _delegates[channelId] = authorizedSigner;
+        channel.terms = newTerms(payer, _internRoute(payee, token), delegated);
+        channel.funds = newFunds(deposit);
         emit ChannelOpened(channelId, payer, payee, token, authorizedSigner, salt, deposit);
     }
 
@@ -123,27 +103,15 @@ abstract contract Channels is IPaymentChannelEscrow {
     }
 
     /// @dev Who signs this channel's vouchers.
-    function _signerOf(bytes32 channelId, ChannelRecord storage channel) internal view returns (address) {
-        return channel.flags & FLAG_DELEGATED == 0 ? channel.payer : _delegates[channelId];
+    function _signerOf(bytes32 channelId, Terms terms) internal view returns (address) {
+        return terms.isDelegated() ? _delegates[channelId] : terms.payer();
     }
 
-    /// @dev The channel, which exists and is not finalized.
-    function _requireOpen(bytes32 channelId) internal view returns (ChannelRecord storage channel) {
+    /// @dev A channel that exists and is not finalized: where it is stored, and its terms.
+    function _requireOpen(bytes32 channelId) internal view returns (ChannelRecord storage channel, Terms terms) {
         channel = _channels[channelId];
-        _require(_refusalUnlessOpen(channelId, channel));
-    }
-
-    // Refusals. Every rule stands once and answers with the error it is broken with, encoded, or with nothing. A single
-    // call reverts with it; a batch leaves the row out and puts it in an event.
-
-    /// @dev Existence is told by the payer: the rest of a record may be zero, and the route of an unknown channel is 0.
-    function _refusalUnlessOpen(bytes32 channelId, ChannelRecord storage channel) internal view returns (bytes memory) {
-        if (channel.payer == address(0)) return abi.encodeWithSelector(ChannelNotFound.selector, channelId);
-        if (channel.flags & FLAG_FINALIZED != 0) return abi.encodeWithSelector(ChannelFinalized.selector, channelId);
-        return "";
-    }
-
-    function _require(bytes memory refusal) internal pure {
-        if (refusal.length != 0) LowLevelCall.bubbleRevert(refusal);
+        terms = channel.terms;
+        require(terms.exists(), ChannelNotFound(channelId));
+        require(!terms.isFinalized(), ChannelFinalized(channelId));
     }
 }

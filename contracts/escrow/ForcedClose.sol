@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {Channels} from "./Channels.sol";
+import {Funds, Terms} from "./ChannelWords.sol";
 import {Tokens} from "./Tokens.sol";
 import {IPaymentChannelEscrow} from "../IPaymentChannelEscrow.sol";
 
@@ -26,40 +27,32 @@ abstract contract ForcedClose is Channels, Tokens, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentChannelEscrow
     function requestClose(bytes32 channelId) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        require(msg.sender == channel.payer, NotPayer(channelId, msg.sender));
-        if (channel.closeRequestedAt != 0) return; // the clock is running, and is not restarted
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        require(msg.sender == terms.payer(), NotPayer(channelId, msg.sender));
+        if (terms.closeRequestedAt() != 0) return; // the clock is running, and is not restarted
 
         // Effects
-        channel.closeRequestedAt = uint40(block.timestamp);
-        emit CloseRequested(
-            channelId,
-            msg.sender,
-            _routes[channel.routeId].payee,
-            uint64(block.timestamp),
-            block.timestamp + CLOSE_GRACE_PERIOD
-        );
+        channel.terms = terms.withCloseRequestedAt(uint40(block.timestamp));
+        emit CloseRequested(channelId, msg.sender, uint64(block.timestamp), block.timestamp + CLOSE_GRACE_PERIOD);
     }
 
     /// @inheritdoc IPaymentChannelEscrow
     function withdraw(bytes32 channelId) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        require(msg.sender == channel.payer, NotPayer(channelId, msg.sender));
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        require(msg.sender == terms.payer(), NotPayer(channelId, msg.sender));
         // Without a request the grace period would seem to have passed since 1970.
-        uint256 requestedAt = channel.closeRequestedAt;
+        uint256 requestedAt = terms.closeRequestedAt();
         require(requestedAt != 0, CloseNotReady(channelId, 0));
         uint256 readyAt = requestedAt + CLOSE_GRACE_PERIOD;
         require(block.timestamp >= readyAt, CloseNotReady(channelId, readyAt));
 
         // Effects
-        channel.flags |= FLAG_FINALIZED;
-        uint128 settled = channel.settled;
-        uint128 refund = channel.deposit - settled;
-        Route memory route = _routes[channel.routeId];
-        emit Withdrawn(channelId, msg.sender, route.payee, settled, refund);
+        channel.terms = terms.finalized();
+        Funds funds = channel.funds;
+        emit Withdrawn(channelId, msg.sender, funds.settled(), funds.rest());
 
         // Interactions
-        _pay(route.token, msg.sender, refund);
+        _pay(_routes[terms.routeId()].token, msg.sender, funds.rest());
     }
 }

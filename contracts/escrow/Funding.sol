@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {Channels} from "./Channels.sol";
+import {Funds, Terms} from "./ChannelWords.sol";
 import {Tokens} from "./Tokens.sol";
 import {IPaymentChannelEscrow} from "../IPaymentChannelEscrow.sol";
 import {IPermit2} from "../IPermit2.sol";
@@ -87,11 +88,11 @@ abstract contract Funding is Channels, Tokens, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentChannelEscrow
     function topUp(bytes32 channelId, uint128 additionalDeposit) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        require(msg.sender == channel.payer, NotPayer(channelId, msg.sender));
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        require(msg.sender == terms.payer(), NotPayer(channelId, msg.sender));
 
         // Checks and effects
-        address token = _add(channelId, channel, msg.sender, additionalDeposit);
+        address token = _add(channelId, channel, terms, msg.sender, additionalDeposit);
 
         // Interactions
         _pull(token, msg.sender, additionalDeposit);
@@ -110,10 +111,10 @@ abstract contract Funding is Channels, Tokens, ReentrancyGuardTransient {
     ) external nonReentrant {
         // Checks
         _requireNonce(keccak256(abi.encode(channelId, additionalDeposit, from, topUpSalt)), nonce);
-        ChannelRecord storage channel = _requireOpen(channelId);
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
 
         // Checks and effects
-        address token = _add(channelId, channel, from, additionalDeposit);
+        address token = _add(channelId, channel, terms, from, additionalDeposit);
 
         // Interactions
         _pullWithAuthorization(token, from, additionalDeposit, validAfter, validBefore, nonce, signature);
@@ -129,10 +130,10 @@ abstract contract Funding is Channels, Tokens, ReentrancyGuardTransient {
         bytes calldata signature
     ) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
 
         // Checks and effects
-        address token = _add(channelId, channel, from, additionalDeposit);
+        address token = _add(channelId, channel, terms, from, additionalDeposit);
 
         // Interactions
         _pullWithPermit2(
@@ -148,26 +149,25 @@ abstract contract Funding is Channels, Tokens, ReentrancyGuardTransient {
     function _add(
         bytes32 channelId,
         ChannelRecord storage channel,
+        Terms terms,
         address funder,
         uint128 additionalDeposit
     ) private returns (address token) {
         // Checks
         require(additionalDeposit != 0, ZeroDeposit());
-        uint128 deposit = channel.deposit;
-        require(additionalDeposit <= type(uint128).max - deposit, DepositOverflow(deposit, additionalDeposit));
+        Funds funds = channel.funds;
+        require(additionalDeposit <= funds.room(), DepositOverflow(funds.deposit(), additionalDeposit));
 
         // Effects
-        deposit += additionalDeposit;
-        channel.deposit = deposit;
-        address payer = channel.payer;
-        Route memory route = _routes[channel.routeId];
-        token = route.token;
-        emit ToppedUp(channelId, payer, route.payee, funder, additionalDeposit, deposit);
+        funds = funds.plusDeposit(additionalDeposit);
+        channel.funds = funds;
+        emit ToppedUp(channelId, funder, additionalDeposit, funds.deposit());
         // Only the payer's own funds cancel its request: otherwise a payee could hold the deposit for ever, with dust.
-        if (funder == payer && channel.closeRequestedAt != 0) {
-            channel.closeRequestedAt = 0;
-            emit CloseRequestCancelled(channelId, payer, route.payee);
+        if (terms.closeRequestedAt() != 0 && funder == terms.payer()) {
+            channel.terms = terms.withCloseRequestedAt(0);
+            emit CloseRequestCancelled(channelId, funder);
         }
+        token = _routes[terms.routeId()].token;
     }
 
     function _requireNonce(bytes32 expected, bytes32 supplied) private pure {

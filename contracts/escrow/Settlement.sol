@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
+import {Funds, Terms} from "./ChannelWords.sol";
 import {Signatures} from "./Signatures.sol";
 import {Tokens} from "./Tokens.sol";
 import {IPaymentChannelEscrow} from "../IPaymentChannelEscrow.sol";
@@ -16,13 +17,14 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentChannelEscrow
     function settle(bytes32 channelId, uint128 cumulativeAmount, bytes calldata signature) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        Route memory route = _routes[channel.routeId];
-        _require(_refusalUnlessPayee(channelId, route.payee));
-        _requireRedeemable(channelId, channel, cumulativeAmount, signature);
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
+        Route memory route = _routes[terms.routeId()];
+        require(msg.sender == route.payee, NotPayee(channelId, msg.sender));
+        _requireRedeemable(channelId, terms, funds, cumulativeAmount, signature);
 
         // Effects
-        uint128 delta = _redeem(channelId, channel, route.payee, cumulativeAmount);
+        uint128 delta = _redeem(channelId, channel, terms, funds, route.payee, cumulativeAmount);
 
         // Interactions
         _pay(route.token, route.payee, delta);
@@ -38,8 +40,9 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
         bytes calldata voucherSignature
     ) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        Route memory route = _routes[channel.routeId];
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
+        Route memory route = _routes[terms.routeId()];
         _requirePayeeAuthorization(
             SETTLE_AUTHORIZATION_TYPEHASH,
             route.payee,
@@ -49,11 +52,11 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
             deadline,
             payeeSignature
         );
-        _requireRedeemable(channelId, channel, cumulativeAmount, voucherSignature);
+        _requireRedeemable(channelId, terms, funds, cumulativeAmount, voucherSignature);
 
         // Effects
         _useNonce(channelId, nonce);
-        uint128 delta = _redeem(channelId, channel, route.payee, cumulativeAmount);
+        uint128 delta = _redeem(channelId, channel, terms, funds, route.payee, cumulativeAmount);
 
         // Interactions
         _pay(route.token, route.payee, delta);
@@ -62,13 +65,14 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentChannelEscrow
     function close(bytes32 channelId, uint128 cumulativeAmount, bytes calldata signature) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        Route memory route = _routes[channel.routeId];
-        _require(_refusalUnlessPayee(channelId, route.payee));
-        _requireClosable(channelId, channel, cumulativeAmount, signature);
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
+        Route memory route = _routes[terms.routeId()];
+        require(msg.sender == route.payee, NotPayee(channelId, msg.sender));
+        _requireClosable(channelId, terms, funds, cumulativeAmount, signature);
 
         // Effects, interactions
-        _close(channelId, channel, route, cumulativeAmount);
+        _close(channelId, channel, terms, funds, route, cumulativeAmount);
     }
 
     /// @inheritdoc IRelayedProfile
@@ -81,8 +85,9 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
         bytes calldata voucherSignature
     ) external nonReentrant {
         // Checks
-        ChannelRecord storage channel = _requireOpen(channelId);
-        Route memory route = _routes[channel.routeId];
+        (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
+        Route memory route = _routes[terms.routeId()];
         _requirePayeeAuthorization(
             CLOSE_AUTHORIZATION_TYPEHASH,
             route.payee,
@@ -92,64 +97,62 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
             deadline,
             payeeSignature
         );
-        _requireClosable(channelId, channel, cumulativeAmount, voucherSignature);
+        _requireClosable(channelId, terms, funds, cumulativeAmount, voucherSignature);
 
         // Effects, interactions; finalizing uses up the nonce, see {isNonceUsed}
-        _close(channelId, channel, route, cumulativeAmount);
+        _close(channelId, channel, terms, funds, route, cumulativeAmount);
     }
 
     // ---------------------------------------------------------------- checks
 
     function _requireRedeemable(
         bytes32 channelId,
-        ChannelRecord storage channel,
+        Terms terms,
+        Funds funds,
         uint128 cumulativeAmount,
         bytes calldata signature
     ) private view {
-        _require(_refusalUnlessIncreasing(channelId, channel, cumulativeAmount));
-        _require(_refusalUnlessCovered(channelId, channel, cumulativeAmount));
-        _requireVoucher(channelId, channel, cumulativeAmount, signature);
+        require(
+            _isIncreasing(funds, cumulativeAmount),
+            AmountNotIncreasing(channelId, cumulativeAmount, funds.settled())
+        );
+        _requireGranted(channelId, terms, funds, cumulativeAmount, signature);
     }
 
     function _requireClosable(
         bytes32 channelId,
-        ChannelRecord storage channel,
+        Terms terms,
+        Funds funds,
         uint128 cumulativeAmount,
         bytes calldata signature
     ) private view {
-        if (_isForfeit(channel, cumulativeAmount)) return;
-        _require(_refusalUnlessCovered(channelId, channel, cumulativeAmount));
-        _requireVoucher(channelId, channel, cumulativeAmount, signature);
+        // Up to what was settled the payee only waives, and needs nobody's signature for that.
+        if (_isIncreasing(funds, cumulativeAmount)) {
+            _requireGranted(channelId, terms, funds, cumulativeAmount, signature);
+        }
     }
 
-    /// @dev Up to what was settled the payee only waives, and needs nobody's signature for that.
-    function _isForfeit(ChannelRecord storage channel, uint128 cumulativeAmount) internal view returns (bool) {
-        return cumulativeAmount <= channel.settled;
-    }
-
-    function _refusalUnlessPayee(bytes32 channelId, address payee) internal view returns (bytes memory) {
-        if (msg.sender == payee) return "";
-        return abi.encodeWithSelector(NotPayee.selector, channelId, msg.sender);
-    }
-
-    function _refusalUnlessIncreasing(
+    function _requireGranted(
         bytes32 channelId,
-        ChannelRecord storage channel,
-        uint128 cumulativeAmount
-    ) internal view returns (bytes memory) {
-        uint128 settled = channel.settled;
-        if (cumulativeAmount > settled) return "";
-        return abi.encodeWithSelector(AmountNotIncreasing.selector, channelId, cumulativeAmount, settled);
+        Terms terms,
+        Funds funds,
+        uint128 cumulativeAmount,
+        bytes calldata signature
+    ) private view {
+        require(
+            _isCovered(funds, cumulativeAmount),
+            AmountExceedsDeposit(channelId, cumulativeAmount, funds.deposit())
+        );
+        _requireVoucher(channelId, terms, cumulativeAmount, signature);
     }
 
-    function _refusalUnlessCovered(
-        bytes32 channelId,
-        ChannelRecord storage channel,
-        uint128 cumulativeAmount
-    ) internal view returns (bytes memory) {
-        uint128 deposit = channel.deposit;
-        if (cumulativeAmount <= deposit) return "";
-        return abi.encodeWithSelector(AmountExceedsDeposit.selector, channelId, cumulativeAmount, deposit);
+    /// @dev Whether a voucher grants more than was paid already. One that does not can only be forfeited.
+    function _isIncreasing(Funds funds, uint128 cumulativeAmount) internal pure returns (bool) {
+        return cumulativeAmount > funds.settled();
+    }
+
+    function _isCovered(Funds funds, uint128 cumulativeAmount) internal pure returns (bool) {
+        return cumulativeAmount <= funds.deposit();
     }
 
     // ---------------------------------------------------------------- effects
@@ -158,42 +161,52 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     function _redeem(
         bytes32 channelId,
         ChannelRecord storage channel,
+        Terms terms,
+        Funds funds,
         address payee,
         uint128 cumulativeAmount
     ) internal returns (uint128 delta) {
-        delta = cumulativeAmount - channel.settled;
-        channel.settled = cumulativeAmount;
-        emit Settled(channelId, channel.payer, payee, cumulativeAmount, delta);
+        unchecked {
+            delta = cumulativeAmount - funds.settled(); // increasing, as was checked
+        }
+        channel.funds = funds.withSettled(cumulativeAmount);
+        emit Settled(channelId, terms.payer(), payee, cumulativeAmount, delta);
     }
 
     /// @dev Records that a channel is closed with a voucher which was checked. Pay out `delta` and `refund` next.
     function _finalize(
         ChannelRecord storage channel,
+        Terms terms,
+        Funds funds,
         uint128 cumulativeAmount
     ) internal returns (uint128 settled, uint128 delta, uint128 refund) {
-        settled = channel.settled;
-        if (!_isForfeit(channel, cumulativeAmount)) {
-            delta = cumulativeAmount - settled;
+        settled = funds.settled();
+        if (_isIncreasing(funds, cumulativeAmount)) {
+            unchecked {
+                delta = cumulativeAmount - settled;
+            }
             settled = cumulativeAmount;
-            channel.settled = settled;
+            funds = funds.withSettled(settled);
+            channel.funds = funds;
         }
-        refund = channel.deposit - settled;
-        channel.flags |= FLAG_FINALIZED;
+        refund = funds.rest();
+        channel.terms = terms.finalized();
     }
 
     function _close(
         bytes32 channelId,
         ChannelRecord storage channel,
+        Terms terms,
+        Funds funds,
         Route memory route,
         uint128 cumulativeAmount
     ) private {
         // Effects
-        address payer = channel.payer;
-        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, cumulativeAmount);
-        emit ChannelClosed(channelId, payer, route.payee, settled, delta, refund);
+        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, terms, funds, cumulativeAmount);
+        emit ChannelClosed(channelId, terms.payer(), route.payee, settled, delta, refund);
 
         // Interactions
         _pay(route.token, route.payee, delta);
-        _pay(route.token, payer, refund);
+        _pay(route.token, terms.payer(), refund);
     }
 }

@@ -7,6 +7,7 @@ import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/Signa
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 
 import {Channels} from "./Channels.sol";
+import {Terms} from "./ChannelWords.sol";
 import {IPaymentChannelEscrow} from "../IPaymentChannelEscrow.sol";
 import {IRelayedProfile} from "../IRelayedProfile.sol";
 
@@ -46,7 +47,7 @@ abstract contract Signatures is Channels, EIP712 {
      * stored for the last one.
      */
     function isNonceUsed(bytes32 channelId, uint256 nonce) public view returns (bool) {
-        return _channels[channelId].flags & FLAG_FINALIZED != 0 || _usedNonces[channelId].get(nonce);
+        return _channels[channelId].terms.isFinalized() || _usedNonces[channelId].get(nonce);
     }
 
     function _useNonce(bytes32 channelId, uint256 nonce) internal {
@@ -72,24 +73,25 @@ abstract contract Signatures is Channels, EIP712 {
     /// @dev A voucher signed by the one who signs for this channel, with a key or as a contract.
     function _requireVoucher(
         bytes32 channelId,
-        ChannelRecord storage channel,
+        Terms terms,
         uint128 cumulativeAmount,
         bytes calldata signature
     ) internal view {
         bytes32 digest = _voucherDigest(channelId, cumulativeAmount);
-        _requireSignedBy(_signerOf(channelId, channel), channelId, digest, signature);
+        _requireSignedBy(_signerOf(channelId, terms), channelId, digest, signature);
     }
 
-    /// @dev The same for a batch: with a key only, and answered with a refusal.
-    function _refusalUnlessVoucher(
-        ChannelRecord storage channel,
-        SignedVoucher calldata voucher
-    ) internal view returns (bytes memory) {
-        address signer = _signerOf(voucher.channelId, channel);
-        bytes32 digest = _voucherDigest(voucher.channelId, voucher.cumulativeAmount);
-        (address recovered, ECDSA.RecoverError failure, ) = ECDSA.tryRecover(digest, voucher.r, voucher.vs);
-        if (failure == ECDSA.RecoverError.NoError && recovered == signer) return "";
-        return abi.encodeWithSelector(InvalidSignature.selector, voucher.channelId, signer);
+    /// @dev The same for a row of a batch, which is signed with a key only.
+    function _isVoucher(
+        bytes32 channelId,
+        Terms terms,
+        uint128 cumulativeAmount,
+        bytes32 r,
+        bytes32 vs
+    ) internal view returns (bool) {
+        bytes32 digest = _voucherDigest(channelId, cumulativeAmount);
+        (address recovered, ECDSA.RecoverError failure, ) = ECDSA.tryRecover(digest, r, vs);
+        return failure == ECDSA.RecoverError.NoError && recovered == _signerOf(channelId, terms);
     }
 
     function _voucherDigest(bytes32 channelId, uint128 cumulativeAmount) private view returns (bytes32) {

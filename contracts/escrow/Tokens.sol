@@ -94,14 +94,25 @@ abstract contract Tokens is IPaymentChannelEscrow {
     }
 
     /**
-     * @dev Pays out if the token lets it, within {REFUND_GAS_LIMIT}. Never reverts. A token succeeds as it does with
-     * {SafeERC20}: it returns true, or nothing at all where there is code.
+     * @dev Pays out if the token lets it, within {REFUND_GAS_LIMIT}, and never reverts. What counts as success is what
+     * counts for {SafeERC20}: true, or nothing at all from an address with code. Of an answer only the first word is
+     * taken, so a long one costs nothing.
      */
     function _tryPay(address token, address to, uint256 amount) internal returns (bool paid) {
         if (amount == 0) return true;
-        bytes memory returned;
-        (paid, returned) = token.call{gas: REFUND_GAS_LIMIT}(abi.encodeCall(IERC20.transfer, (to, amount)));
-        if (!paid) return false;
-        return returned.length == 0 ? token.code.length != 0 : bytes32(returned) == bytes32(uint256(1));
+        bytes memory data = abi.encodeCall(IERC20.transfer, (to, amount));
+        uint256 gasLimit = REFUND_GAS_LIMIT;
+        assembly ("memory-safe") {
+            paid := call(gasLimit, token, 0, add(data, 0x20), mload(data), 0x00, 0x20)
+            if paid {
+                switch returndatasize()
+                case 0 {
+                    paid := gt(extcodesize(token), 0)
+                }
+                default {
+                    paid := and(gt(returndatasize(), 0x1f), eq(mload(0x00), 1))
+                }
+            }
+        }
     }
 }
