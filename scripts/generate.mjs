@@ -25,6 +25,7 @@ const ERC3009_PARTS = [
 
 const escrow = readBuild("contracts/PaymentChannelEscrow.sol/PaymentChannelEscrow.json");
 const testUsdc = readBuild("contracts/test/TestUSDC.sol/TestUSDC.json");
+const testErc3009 = readBuild("contracts/test/TestERC3009.sol/TestERC3009.json");
 
 const files = {
 	"src/escrow/generated/escrow.ts": [
@@ -48,6 +49,13 @@ const files = {
 			"erc3009Abi",
 			pick(testUsdc.abi, ERC3009_PARTS),
 			"What Sluice asks of an ERC-20 token with EIP-3009, as USDC 2.2 has it. The errors are the test token's.",
+		),
+	],
+	"bench/gas/generated/testErc3009.ts": [
+		bytecodeConst(
+			"testErc3009Bytecode",
+			testErc3009.bytecode,
+			"The creation code of play money with EIP-3009; it takes no arguments.",
 		),
 	],
 	"src/cli/demo/generated/testUsdc.ts": [
