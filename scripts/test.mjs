@@ -22,11 +22,11 @@ function run(command, args) {
 }
 
 async function runSolidity() {
-	const { code, output } = await run("hardhat", ["test", "solidity"]);
+	const { code, output } = await run("forge", ["test"]);
 	// biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
 	const plain = output.replace(/\u001b\[[0-9;]*m/g, "");
-	const count = (word) => Number(plain.match(new RegExp(`(\\d+) ${word}`))?.[1] ?? 0);
-	return { name: "solidity", code, passed: count("passing"), failed: count("failing") };
+	const count = (word) => Number(plain.match(new RegExp(`: .*?(\\d+)(?: tests)? ${word}.*\\(\\d+ total tests\\)`))?.[1] ?? 0);
+	return { name: "solidity", code, passed: count("passed"), failed: count("failed") };
 }
 
 async function runTypeScript() {

@@ -18,16 +18,12 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     function settle(bytes32 channelId, uint128 cumulativeAmount, bytes calldata signature) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
-        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         require(msg.sender == route.payee, NotPayee(channelId, msg.sender));
-        _requireRedeemable(channelId, terms, funds, cumulativeAmount, signature);
+        _requireRedeemable(channelId, terms, channel.funds, cumulativeAmount, signature);
 
-        // Effects
-        uint128 delta = _redeem(channelId, channel, terms, funds, route.payee, cumulativeAmount);
-
-        // Interactions
-        _pay(route.token, route.payee, delta);
+        // Effects, interactions
+        _settle(channelId, channel, terms, route, cumulativeAmount);
     }
 
     /// @inheritdoc IRelayedProfile
@@ -41,7 +37,6 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     ) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
-        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         _requirePayeeAuthorization(
             SETTLE_AUTHORIZATION_TYPEHASH,
@@ -52,27 +47,25 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
             deadline,
             payeeSignature
         );
-        _requireRedeemable(channelId, terms, funds, cumulativeAmount, voucherSignature);
+        _requireRedeemable(channelId, terms, channel.funds, cumulativeAmount, voucherSignature);
 
         // Effects
         _useNonce(channelId, nonce);
-        uint128 delta = _redeem(channelId, channel, terms, funds, route.payee, cumulativeAmount);
 
-        // Interactions
-        _pay(route.token, route.payee, delta);
+        // Effects, interactions
+        _settle(channelId, channel, terms, route, cumulativeAmount);
     }
 
     /// @inheritdoc IPaymentChannelEscrow
     function close(bytes32 channelId, uint128 cumulativeAmount, bytes calldata signature) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
-        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         require(msg.sender == route.payee, NotPayee(channelId, msg.sender));
-        _requireClosable(channelId, terms, funds, cumulativeAmount, signature);
+        _requireClosable(channelId, terms, channel.funds, cumulativeAmount, signature);
 
         // Effects, interactions
-        _close(channelId, channel, terms, funds, route, cumulativeAmount);
+        _close(channelId, channel, terms, route, cumulativeAmount);
     }
 
     /// @inheritdoc IRelayedProfile
@@ -86,7 +79,6 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     ) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
-        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         _requirePayeeAuthorization(
             CLOSE_AUTHORIZATION_TYPEHASH,
@@ -97,10 +89,10 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
             deadline,
             payeeSignature
         );
-        _requireClosable(channelId, terms, funds, cumulativeAmount, voucherSignature);
+        _requireClosable(channelId, terms, channel.funds, cumulativeAmount, voucherSignature);
 
         // Effects, interactions; finalizing uses up the nonce, see {isNonceUsed}
-        _close(channelId, channel, terms, funds, route, cumulativeAmount);
+        _close(channelId, channel, terms, route, cumulativeAmount);
     }
 
     // ---------------------------------------------------------------- checks
@@ -193,16 +185,29 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
         channel.terms = terms.finalized();
     }
 
-    function _close(
+    function _settle(
         bytes32 channelId,
         ChannelRecord storage channel,
         Terms terms,
-        Funds funds,
         Route memory route,
         uint128 cumulativeAmount
     ) private {
         // Effects
-        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, terms, funds, cumulativeAmount);
+        uint128 delta = _redeem(channelId, channel, terms, channel.funds, route.payee, cumulativeAmount);
+
+        // Interactions
+        _pay(route.token, route.payee, delta);
+    }
+
+    function _close(
+        bytes32 channelId,
+        ChannelRecord storage channel,
+        Terms terms,
+        Route memory route,
+        uint128 cumulativeAmount
+    ) private {
+        // Effects
+        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, terms, channel.funds, cumulativeAmount);
         emit ChannelClosed(channelId, terms.payer(), route.payee, settled, delta, refund);
 
         // Interactions
