@@ -1,0 +1,248 @@
+/** The server's ledger beside a chain: it is fed the chain's events and a payer's vouchers, as the server would. */
+import type { Hex } from "viem";
+import { expect } from "vitest";
+import type { ChainState, Channel as LedgerChannel } from "../../src/server/channel.ts";
+import { applyEvent, closingVoucher, type LedgerEvent, type Transition } from "../../src/server/ledger.ts";
+import { createVoucherDomain, createVoucherVerifier } from "../../src/voucher/index.ts";
+import { voucherSigner } from "./channelRules.ts";
+import { type Flaw, signedBy } from "./forgery.ts";
+import { channelIdOf, readEvent } from "./ledgerFeed.ts";
+import type { Play, Tally } from "./play.ts";
+import { amountOf, existing } from "./resolve.ts";
+import { signatureBytes } from "./signing.ts";
+import type { Amount } from "./steps.ts";
+import type { Channel, Emitted, Message, Signature } from "./terms.ts";
+import { hasSigned } from "./tokenModel.ts";
+
+const OWNER = "this process";
+
+export type Given = Readonly<{
+	channel: number;
+	amount: Amount;
+	flaw: Flaw;
+	challengeId: string;
+	minVoucherDelta: bigint;
+}>;
+
+/** What the ledger would be asked to take: the bytes as they came, and what they are in the model. */
+type Offered = Readonly<{ channelId: Hex; cumulativeAmount: bigint; signature: Hex; isGood: boolean }>;
+
+export class LedgerRun {
+	readonly ledger = new Map<Hex, LedgerChannel>();
+	readonly #known = new Map<Hex, NonNullable<ReturnType<typeof readEvent>>>();
+	/** Events that were not looked at yet. */
+	#unread: Emitted[] = [];
+	readonly #play: Play;
+	readonly #tally: Tally;
+	/** What the bytes are in the model, of every signature that was offered. */
+	readonly #signed = new Map<Hex, Signature>();
+	readonly #verifier = createVoucherVerifier();
+	readonly #where;
+	readonly #domain;
+
+	constructor(play: Play, tally: Tally) {
+		this.#play = play;
+		this.#tally = tally;
+		const { chainId, escrow } = play.run.state;
+		this.#where = { chainId, escrow };
+		this.#domain = createVoucherDomain(chainId, escrow);
+	}
+
+	/** These events happened on chain; the ledger hears of them with the next {@link watch}. */
+	happened(events: readonly Emitted[]): void {
+		this.#unread.push(...events);
+	}
+
+	/** Feeds the ledger what it has not heard of; then it must be where the chain is. */
+	watch(): void {
+		const unread = this.#unread;
+		this.#unread = [];
+		for (const event of unread) this.#hear(event);
+		for (const [channelId, { deposit, settledOnChain, closeRequestedAt, finalized }] of this.ledger) {
+			expect({ deposit, settledOnChain, closeRequestedAt, finalized }).toEqual(this.#onChain(channelId));
+		}
+	}
+
+	#hear(event: Emitted): void {
+		const channelId = channelIdOf(event);
+		const before = this.#known.get(channelId);
+		const after = readEvent(before, event, this.#where);
+		if (after === undefined || after === before) return;
+		this.#known.set(channelId, after);
+		const channel = this.ledger.get(channelId);
+		if (channel === undefined) return;
+		const step = this.#apply(channel, { type: "chain-observed", chain: after.chain });
+		if (!step.ok) expect.fail(`the ledger refused the chain's ${event.name}`);
+		expect(step.effects.includes("close-requested")).toBe(event.name === "CloseRequested");
+		expect(step.effects.includes("closed")).toBe(after.chain.finalized);
+	}
+
+	/** A payer sends a voucher, for a channel that the server may not know yet. */
+	async voucher(given: Given): Promise<void> {
+		const offered = await this.#offer(given);
+		if (!offered.isGood) return this.#tally.count("ledger: bad signature");
+		const { channelId, cumulativeAmount, signature } = offered;
+		const voucher = { cumulativeAmount, signature, challengeId: given.challengeId };
+		const known = this.#known.get(channelId);
+		const before = this.ledger.get(channelId);
+		// The server reads an unknown channel from the chain; here, what its events said.
+		if (known === undefined) return;
+		const event: LedgerEvent =
+			before === undefined
+				? { type: "opened", ...known, voucher, minimum: 1n }
+				: { type: "voucher", voucher, minVoucherDelta: given.minVoucherDelta };
+		const step = this.#apply(before, event);
+		expect(step.ok, `${event.type} for ${cumulativeAmount}`).toBe(
+			mayBeTaken(known.chain, before, cumulativeAmount, given),
+		);
+		if (!step.ok) return this.#tally.count(`ledger: ${step.problem.type.split("/").at(-1)}`);
+		const isNew = cumulativeAmount > (before?.acceptedCumulative ?? 0n) && step.channel.voucherSignature === signature;
+		if (isNew && step.channel.acceptedCumulative === cumulativeAmount) await this.#isMoney(offered);
+		else this.#tally.count("ledger: stale");
+	}
+
+	/** An accepted voucher is money: not above the deposit, from the right signer, and the chain would pay it now. */
+	async #isMoney({ channelId, cumulativeAmount, signature }: Offered): Promise<void> {
+		const { state } = this.#play.run;
+		const channel = this.#channel(channelId);
+		expect(cumulativeAmount).toBeLessThanOrEqual(channel.deposit);
+		expect(channel.finalized).toBe(false);
+		expect(
+			hasSigned(
+				state,
+				voucherSigner(channel),
+				this.#message(channelId, cumulativeAmount),
+				this.#signatureOf(signature),
+			),
+		).toBe(true);
+		if (cumulativeAmount <= channel.settled) return this.#tally.count("ledger: settled before");
+		await this.#pays(channelId, cumulativeAmount, signature);
+		this.#tally.count("ledger: accepted");
+	}
+
+	async #pays(channelId: Hex, cumulativeAmount: bigint, signature: Hex): Promise<void> {
+		const sender = this.#channel(channelId).payee;
+		const voucher = { channelId, cumulativeAmount, signature: this.#signatureOf(signature) };
+		const answer = await this.#play.run.ask({ kind: "settle", sender, ...voucher });
+		expect(answer, `settling ${cumulativeAmount} of ${channelId}`).toBe("accepted");
+	}
+
+	/** What the ledger holds for each channel that is open is still money, whatever the payer did since. */
+	async everythingPays(): Promise<void> {
+		for (const [channelId, { acceptedCumulative, voucherSignature }] of this.ledger) {
+			const { settled, finalized } = this.#channel(channelId);
+			if (finalized || acceptedCumulative <= settled) continue;
+			await this.#pays(channelId, acceptedCumulative, voucherSignature);
+			this.#tally.count("ledger: held and redeemable");
+		}
+	}
+
+	/** A request is served and charged. */
+	spend(index: number, price: bigint): void {
+		const channel = this.#pick(index);
+		if (channel === undefined) return;
+		const voucher = { cumulativeAmount: channel.acceptedCumulative, challengeId: channel.challengeIds[0] ?? "none" };
+		const held = this.#apply(channel, { type: "reserve", amount: price, owner: OWNER, voucher, minVoucherDelta: 0n });
+		this.#tally.count(held.ok ? "ledger: captured" : "ledger: reservation refused");
+		if (!held.ok) return;
+		const reservation = { owner: OWNER, generation: held.channel.generation, amount: price };
+		const captured = this.#apply(held.channel, { type: "capture", reservation, used: price });
+		if (!captured.ok) expect.fail("a capture of what was just reserved was refused");
+	}
+
+	/** A cooperative close as the server does it: up to the transaction, whose voucher the ledger decides (D6). */
+	async cooperate(given: Given): Promise<void> {
+		const offered = await this.#offer(given);
+		const before = this.ledger.get(offered.channelId);
+		if (!offered.isGood || before === undefined) return;
+		const { channelId } = offered;
+		const voucher = { cumulativeAmount: offered.cumulativeAmount, challengeId: given.challengeId };
+		const begun = this.#apply(before, { type: "close-begun", owner: OWNER, voucher });
+		if (!begun.ok) return this.#tally.count("ledger: cooperative close refused");
+		const { cumulativeAmount, signature } = closingVoucher(begun.channel, offered);
+		const decided = this.#apply(begun.channel, { type: "close-decided", cumulativeAmount, signature });
+		if (!decided.ok) expect.fail("a close by the ledger's own rule was refused");
+		this.#apply(decided.channel, { type: "publishing", cumulativeAmount });
+		const sender = before.payee;
+		const call = { channelId, cumulativeAmount, signature: this.#signatureOf(signature) };
+		const answer = await this.#play.run.perform({ kind: "close", sender, ...call });
+		if (!answer.accepted) {
+			// Where the ledger is late, the payer may have withdrawn by now; nothing else may be in the way.
+			expect([answer.revert.error, this.#isUnheardOf("Withdrawn", channelId)]).toEqual(["ChannelFinalized", true]);
+			this.#apply(decided.channel, { type: "close-failed" });
+			this.watch();
+			return this.#tally.count("ledger: close too late");
+		}
+		this.happened(answer.events);
+		this.watch();
+		expect(this.ledger.get(channelId)).toMatchObject({ finalized: true, closingBy: null });
+		this.#tally.count("ledger: cooperative close");
+	}
+
+	async #offer({ channel: index, amount, flaw }: Given): Promise<Offered> {
+		const { scene } = this.#play;
+		const { channelId, channel } = existing(scene, index);
+		const cumulativeAmount = amountOf(channel, amount);
+		const message = this.#message(channelId, cumulativeAmount);
+		const signed = signedBy(scene, voucherSigner(channel), message, flaw);
+		const signature = await signatureBytes(signed);
+		this.#signed.set(signature, signed);
+		const signer = voucherSigner(channel);
+		const verdict = this.#verifier.verifyVoucher(this.#domain, signer, { channelId, cumulativeAmount }, signature);
+		const isGood = verdict === "valid";
+		// The server asks no contract: what only a wallet would agree to is refused.
+		const isWallet = scene.state.wallets[signer] !== undefined;
+		if (!isWallet || isGood) expect(isGood).toBe(hasSigned(scene.state, signer, message, signed));
+		return { channelId, cumulativeAmount, signature, isGood };
+	}
+
+	#apply(channel: LedgerChannel | undefined, event: LedgerEvent): Transition {
+		const step = applyEvent(channel, event, Number(this.#play.run.state.time) * 1_000);
+		if (step.ok) this.ledger.set(step.channel.channelId, step.channel);
+		return step;
+	}
+
+	#isUnheardOf(name: string, channelId: Hex): boolean {
+		return this.#unread.some((event) => event.name === name && channelIdOf(event) === channelId);
+	}
+
+	#signatureOf(bytes: Hex): Signature {
+		return this.#signed.get(bytes) ?? "empty";
+	}
+
+	#pick(index: number): LedgerChannel | undefined {
+		return [...this.ledger.values()][index % Math.max(this.ledger.size, 1)];
+	}
+
+	#message(channelId: Hex, cumulativeAmount: bigint): Message {
+		const { chainId, escrow: contract } = this.#where;
+		return { type: "Voucher", chainId, contract, channelId, cumulativeAmount };
+	}
+
+	#channel(channelId: Hex): Channel {
+		const channel = this.#play.run.state.channels[channelId];
+		if (channel === undefined) throw new TypeError(`no channel ${channelId}`);
+		return channel;
+	}
+
+	/** The run holds the model's channels against the contract's after each call, so these are the chain's. */
+	#onChain(channelId: Hex): ChainState {
+		const { deposit, settled: settledOnChain, closeRequestedAt, finalized } = this.#channel(channelId);
+		return { deposit, settledOnChain, closeRequestedAt: Number(closeRequestedAt), finalized };
+	}
+}
+
+/** Draft, "Voucher Verification"; D1, D4. */
+function mayBeTaken(
+	{ deposit, settledOnChain, closeRequestedAt, finalized }: ChainState,
+	before: LedgerChannel | undefined,
+	cumulativeAmount: bigint,
+	{ minVoucherDelta }: Given,
+): boolean {
+	if (finalized || closeRequestedAt !== 0 || cumulativeAmount > deposit) return false;
+	// Opening asks for a unit that is not settled yet, which is the minimum here.
+	if (before === undefined) return deposit > settledOnChain;
+	const { acceptedCumulative } = before;
+	const isExempt = acceptedCumulative === 0n || cumulativeAmount === deposit;
+	return isExempt || cumulativeAmount <= acceptedCumulative || cumulativeAmount - acceptedCumulative >= minVoucherDelta;
+}
