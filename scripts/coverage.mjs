@@ -31,7 +31,9 @@ try {
 		(sum, { branches: { hit, found } }) => ({ hit: sum.hit + hit, found: sum.found + found }),
 		{ hit: 0, found: 0 },
 	);
-	console.log(`branches: ${branches.hit} of ${branches.found}, ${((100 * branches.hit) / branches.found).toFixed(1)} %`);
+	console.log(
+		`branches: ${branches.hit} of ${branches.found}, ${((100 * branches.hit) / branches.found).toFixed(1)} %`,
+	);
 	if (!complete) {
 		console.error("Some of the escrow is not reached: write the test that reaches it.");
 		process.exitCode = 1;

@@ -25,7 +25,7 @@ const ERC3009_PARTS = [
 
 const escrow = readBuild("contracts/PaymentChannelEscrow.sol/PaymentChannelEscrow.json");
 const testUsdc = readBuild("contracts/test/TestUSDC.sol/TestUSDC.json");
-const testErc3009 = readBuild("contracts/test/TestERC3009.sol/TestERC3009.json");
+const double = (name) => readBuild(`contracts/test/${name}.sol/${name}.json`).bytecode;
 
 const files = {
 	"src/escrow/generated/escrow.ts": [
@@ -54,13 +54,35 @@ const files = {
 	"bench/gas/generated/testErc3009.ts": [
 		bytecodeConst(
 			"testErc3009Bytecode",
-			testErc3009.bytecode,
+			double("TestERC3009"),
 			"The creation code of play money with EIP-3009; it takes no arguments.",
 		),
 	],
 	"src/cli/demo/generated/testUsdc.ts": [
 		abiConst("testUsdcAbi", testUsdc.abi, "The demo's play money: functions, events and errors."),
 		bytecodeConst("testUsdcBytecode", testUsdc.bytecode, "The play money's creation code; it takes no arguments."),
+	],
+	"test/model/generated/doubles.ts": [
+		bytecodeConst(
+			"blocklistTokenBytecode",
+			double("BlocklistToken"),
+			"A token that blocks accounts: its creation code; it takes no arguments.",
+		),
+		bytecodeConst(
+			"inexactTokenBytecode",
+			double("InexactToken"),
+			"A token that moves another amount than asked: its creation code, without arguments.",
+		),
+		bytecodeConst(
+			"erc1271WalletBytecode",
+			double("ERC1271Wallet"),
+			"A contract account for which one key signs: its creation code, without arguments.",
+		),
+		bytecodeConst(
+			"credulousWalletBytecode",
+			double("CredulousWallet"),
+			"A contract account that agrees to anything: its creation code; it takes no arguments.",
+		),
 	],
 };
 

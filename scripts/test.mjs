@@ -25,7 +25,8 @@ async function runSolidity() {
 	const { code, output } = await run("forge", ["test"]);
 	// biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
 	const plain = output.replace(/\u001b\[[0-9;]*m/g, "");
-	const count = (word) => Number(plain.match(new RegExp(`: .*?(\\d+)(?: tests)? ${word}.*\\(\\d+ total tests\\)`))?.[1] ?? 0);
+	const count = (word) =>
+		Number(plain.match(new RegExp(`: .*?(\\d+)(?: tests)? ${word}.*\\(\\d+ total tests\\)`))?.[1] ?? 0);
 	return { name: "solidity", code, passed: count("passed"), failed: count("failed") };
 }
 
