@@ -11,6 +11,7 @@ contract UnrulyToken is TestUSDC {
         ReturnsFalse,
         ReturnsTwo,
         ReturnsOneByte,
+        ReturnsThirtyOneZeros,
         Reverts,
         BurnsAllGas,
         ReturnsTooMuch,
@@ -53,14 +54,17 @@ contract UnrulyToken is TestUSDC {
         if (manner == Manner.ReturnsNothing) _return(0, 0);
         if (manner == Manner.ReturnsTwo || manner == Manner.MovesAndReturnsTwo) _return(32, 2);
         if (manner == Manner.ReturnsOneByte) _return(1, type(uint256).max);
+        if (manner == Manner.ReturnsThirtyOneZeros) _return(31, 0);
         if (manner == Manner.ReturnsTooMuch) _return(TOO_MUCH, 0);
-        assembly ("memory-safe") {
-            if eq(manner, 6) {
+        if (manner == Manner.BurnsAllGas) {
+            assembly ("memory-safe") {
                 invalid()
-            } // BurnsAllGas
-            if eq(manner, 8) {
+            }
+        }
+        if (manner == Manner.RevertsWithTooMuch) {
+            assembly ("memory-safe") {
                 revert(0, TOO_MUCH)
-            } // RevertsWithTooMuch
+            }
         }
         return false;
     }

@@ -22,7 +22,7 @@ contract ForcedCloseTest is EscrowTest {
 
     function test_RequestCloseStartsTheClock() public {
         vm.expectEmit(address(escrow));
-        emit IEscrowEvents.CloseRequested(channelId, payer, payee, uint64(NOW), NOW + GRACE);
+        emit IEscrowEvents.CloseRequested(channelId, payer, uint64(NOW), NOW + GRACE);
         requestClose(channelId);
         vm.assertEq(channelOf(channelId).closeRequestedAt, NOW, "closeRequestedAt");
         vm.assertFalse(channelOf(channelId).finalized, "still open");
@@ -80,7 +80,7 @@ contract ForcedCloseTest is EscrowTest {
         requestClose(channelId);
         vm.warp(NOW + GRACE);
         vm.expectEmit(address(escrow));
-        emit IEscrowEvents.Withdrawn(channelId, payer, payee, 0, DEPOSIT);
+        emit IEscrowEvents.Withdrawn(channelId, payer, 0, DEPOSIT);
         withdraw(channelId);
         assertBalances(0, 0, "after withdraw");
         vm.assertTrue(channelOf(channelId).finalized, "finalized");
@@ -99,7 +99,7 @@ contract ForcedCloseTest is EscrowTest {
         settle(channelId, 250);
         vm.warp(NOW + GRACE);
         vm.expectEmit(address(escrow));
-        emit IEscrowEvents.Withdrawn(channelId, payer, payee, 250, DEPOSIT - 250);
+        emit IEscrowEvents.Withdrawn(channelId, payer, 250, DEPOSIT - 250);
         withdraw(channelId);
         assertBalances(0, 250, "after withdraw");
     }

@@ -108,6 +108,7 @@ contract OpenWithAuthorizationTest is EscrowTest {
         submit(payee, DEPOSIT, SALT, signer);
     }
 
+    /// @dev A griefer may be first: what it opens is the channel the payer meant.
     function test_I4_AnAuthorizationOpensOnce() public {
         bytes32 channelId = submit(payee, DEPOSIT, SALT, signer);
         expectRevert(IEscrowErrors.ChannelAlreadyExists.selector, channelId);

@@ -13,7 +13,7 @@ contract TopUpTest is EscrowTest {
         settle(channelId, 10);
 
         vm.expectEmit(address(escrow));
-        emit IEscrowEvents.ToppedUp(channelId, payer, payee, payer, 7, DEPOSIT + 7);
+        emit IEscrowEvents.ToppedUp(channelId, payer, 7, DEPOSIT + 7);
         topUp(channelId, 7);
 
         vm.assertEq(channelOf(channelId).deposit, DEPOSIT + 7, "deposit");
@@ -33,7 +33,7 @@ contract TopUpTest is EscrowTest {
         requestClose(channelId);
 
         vm.expectEmit(address(escrow));
-        emit IEscrowEvents.CloseRequestCancelled(channelId, payer, payee);
+        emit IEscrowEvents.CloseRequestCancelled(channelId, payer);
         topUp(channelId, 1);
 
         vm.assertEq(channelOf(channelId).closeRequestedAt, 0, "no request");

@@ -160,10 +160,25 @@ abstract contract EscrowTest {
         uint256 validBefore,
         bytes32 nonce
     ) internal view returns (bytes memory) {
+        return signDigest(key, receiveDigest(vm.addr(key), value, validBefore, nonce));
+    }
+
+    /// @dev What `from` signs, with a key or as a contract, to let the escrow take `value` until `validBefore`.
+    function receiveDigest(
+        address from,
+        uint256 value,
+        uint256 validBefore,
+        bytes32 nonce
+    ) internal view returns (bytes32) {
         bytes32 structHash = keccak256(
-            abi.encode(RECEIVE_TYPEHASH, vm.addr(key), address(escrow), value, 0, validBefore, nonce)
+            abi.encode(RECEIVE_TYPEHASH, from, address(escrow), value, 0, validBefore, nonce)
         );
-        return signDigest(key, keccak256(abi.encodePacked("\x19\x01", token.DOMAIN_SEPARATOR(), structHash)));
+        return keccak256(abi.encodePacked("\x19\x01", token.DOMAIN_SEPARATOR(), structHash));
+    }
+
+    /// @dev Gives an account the code that EIP-7702 gives it: a pointer to `implementation`.
+    function delegateCode(address account, address implementation) internal {
+        vm.etch(account, abi.encodePacked(hex"ef0100", implementation));
     }
 
     // Expectations
@@ -174,6 +189,14 @@ abstract contract EscrowTest {
 
     function expectInvalidSignature(bytes32 channelId, address expectedSigner) internal {
         vm.expectRevert(abi.encodeWithSelector(IEscrowErrors.InvalidSignature.selector, channelId, expectedSigner));
+    }
+
+    /// @dev What a call of the escrow that has to fail answers, byte for byte.
+    function revertOf(address sender, bytes memory call) internal returns (bytes memory answer) {
+        bool success;
+        vm.prank(sender);
+        (success, answer) = address(escrow).call(call);
+        vm.assertFalse(success, "the call had to fail");
     }
 
     function channelOf(bytes32 channelId) internal view returns (IPaymentChannelEscrow.Channel memory) {

@@ -14,6 +14,10 @@ interface Vm {
     function record() external;
     function accesses(address target) external returns (bytes32[] memory reads, bytes32[] memory writes);
 
+    function pauseGasMetering() external;
+    function snapshotState() external returns (uint256 id);
+    function revertToState(uint256 id) external returns (bool done);
+
     function prank(address sender) external;
     function expectRevert(bytes calldata revertData) external;
     function expectEmit(address emitter) external;
@@ -25,6 +29,7 @@ interface Vm {
     function assertEq(address left, address right, string calldata what) external pure;
     function assertEq(bytes32 left, bytes32 right, string calldata what) external pure;
     function assertEq(string calldata left, string calldata right, string calldata what) external pure;
+    function assertEq(bytes calldata left, bytes calldata right, string calldata what) external pure;
     function assertTrue(bool condition, string calldata what) external pure;
     function assertFalse(bool condition, string calldata what) external pure;
 
