@@ -86,8 +86,9 @@ interface IEscrowEvents {
      * @notice A row of a batch was left out, or redeemed and not closed; the rows around it were not touched by that.
      * @param payer The channel's payer; zero if there is no such channel.
      * @param payee Who sent the batch; not the channel's payee where that is what is wrong.
-     * @param reason What {IPaymentChannelEscrow-settle} or {IPaymentChannelEscrow-close} would have reverted with: an
-     * error's selector and its values, of those in {IEscrowErrors}.
+     * @param reason An error of {IEscrowErrors}, its selector and values: the one that {IPaymentChannelEscrow-settle} or
+     * {IPaymentChannelEscrow-close} would have reverted with for this row alone, or {IEscrowErrors-RefundRefused}. A
+     * signer with code is not asked in a batch, so {IEscrowErrors-InvalidSignature} does not mean that it would refuse.
      */
     event SettlementSkipped(bytes32 indexed channelId, address indexed payer, address indexed payee, bytes reason);
 }

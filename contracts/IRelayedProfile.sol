@@ -58,8 +58,10 @@ interface IRelayedProfile {
      * @param signature The payer's signature.
      * @return channelId The channel's id, see {IPaymentChannelEscrow-computeChannelId}.
      *
+     * A `from` with code, also EIP-7702 code, is asked by Permit2 through that code.
+     *
      * Reverts with {InvalidPayer}, the errors of {IPaymentChannelEscrow-open}, Permit2's own (`InvalidSigner`,
-     * `InvalidNonce`, `SignatureExpired`), or the token's own.
+     * `InvalidContractSignature`, `InvalidNonce`, `SignatureExpired`, ...), or the token's own.
      */
     function openWithPermit2(
         address payee,

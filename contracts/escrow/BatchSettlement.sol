@@ -101,7 +101,8 @@ abstract contract BatchSettlement is Settlement {
         if (_tryPay(payouts.token, payer, refund)) {
             emit ChannelClosed(channelId, payer, msg.sender, settled, delta, refund);
         } else {
-            // Nothing was refunded, so nothing is final. The guard is up: nobody could act on it in between.
+            // The token says that nothing was refunded, so nothing is final. (One that lies about it harms channels in
+            // itself, as it could anyway.) The guard is up: nobody could act on the channel in between.
             channel.terms = terms;
             if (delta != 0) emit Settled(channelId, payer, msg.sender, settled, delta);
             _skip(channelId, terms, abi.encodeWithSelector(RefundRefused.selector, channelId, payer));
