@@ -6,9 +6,7 @@ const require = createRequire(import.meta.url);
 
 export default defineConfig({
 	plugins: [hardhatViem],
-	paths: { sources: "contracts", tests: { solidity: "test/contracts" } },
-	// The vectors shared with TypeScript.
-	test: { solidity: { fsPermissions: { readFile: ["test/vectors/voucher.json"] } } },
+	paths: { sources: "contracts" },
 	solidity: {
 		profiles: {
 			default: {

@@ -1,4 +1,5 @@
-// `npm test`: runs every test runner, then prints their totals on a line of their own.
+// `npm test`: runs every test runner, then prints their totals on a line of their own. Folders given to it are all that
+// the TypeScript runner then takes.
 // Fails when a runner fails, when a test fails, or when a runner ran nothing.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -27,7 +28,21 @@ async function runSolidity() {
 	const plain = output.replace(/\u001b\[[0-9;]*m/g, "");
 	const count = (word) =>
 		Number(plain.match(new RegExp(`: .*?(\\d+)(?: tests)? ${word}.*\\(\\d+ total tests\\)`))?.[1] ?? 0);
+	assertTestedIsDeployed();
 	return { name: "solidity", code, passed: count("passed"), failed: count("failed") };
+}
+
+/** Forge tests the very code that hardhat builds and that is deployed: their settings are kept in two files. */
+function assertTestedIsDeployed() {
+	const root = new URL("../", import.meta.url);
+	const artifact = new URL("artifacts/forge/PaymentChannelEscrow.sol/PaymentChannelEscrow.json", root);
+	const { bytecode } = JSON.parse(readFileSync(artifact, "utf8"));
+	if (!readFileSync(new URL("src/escrow/generated/escrow.ts", root), "utf8").includes(`"${bytecode.object}"`)) {
+		throw new Error(
+			"Forge built another escrow than the one in src/escrow/generated: compare foundry.toml with hardhat.config.ts, " +
+				"or run `npm run build:contracts`",
+		);
+	}
 }
 
 async function runTypeScript() {
@@ -36,6 +51,7 @@ async function runTypeScript() {
 		const report = join(folder, "vitest.json");
 		const { code } = await run("vitest", [
 			"run",
+			...process.argv.slice(2),
 			"--reporter=default",
 			"--reporter=json",
 			`--outputFile.json=${report}`,

@@ -43,10 +43,11 @@ export type GasReport = Readonly<{
 
 /** Weighs every operation once, each in a transaction of its own, on chains started for the purpose. */
 export async function measure(): Promise<GasReport> {
-	const erc3009 = await inWorld(testErc3009Bytecode, maxUint256, async (world) => ({
+	const all = await inWorld(testErc3009Bytecode, maxUint256, async (world) => ({
 		...(await single(world)),
 		...(await batches(world)),
 	}));
+	const erc3009 = Object.fromEntries(OPERATIONS.map((operation) => [operation, all[operation]])) as Measurements;
 	const usdc = await inWorld(testUsdcBytecode, maxUint256, single);
 	const limited = await inWorld(testErc3009Bytecode, RICH, single);
 	return { erc3009, usdcLike: dearer(usdc, erc3009), limitedApproval: dearer(limited, erc3009) };

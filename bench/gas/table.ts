@@ -22,11 +22,11 @@ its own. Written by \`npm run gas -- --write\`, checked by \`npm run gas\` and b
 ${table(["operation", "gas", "goal"], figures)}
 
 The token above checks an EIP-3009 signature and nothing else. On one that, like USDC 2.2, first looks whether the payer
-is a contract, these cost more:
+is a contract, these cost more, and are above the goals, which were set on the first:
 
 ${table(["operation", "gas", "more"], comparison(usdcLike))}
 
-With an approval of a limited amount, which the token writes down anew each time, these do:
+With an approval of a limited amount, which the token writes down anew each time, these do, and are as well:
 
 ${table(["operation", "gas", "more"], comparison(limitedApproval))}
 `;

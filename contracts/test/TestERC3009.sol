@@ -8,7 +8,7 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 /**
  * @title Play money with EIP-3009
- * @notice For tests, gas figures and the demo only: anyone may mint. Six decimals; random nonces; signatures both as
+ * @notice For tests and gas figures only: anyone may mint. Six decimals; random nonces; signatures both as
  * `(v, r, s)` and as bytes, made with a key.
  */
 contract TestERC3009 is ERC3009 {

@@ -213,8 +213,6 @@ contract CloseManyRefundsTest is BatchTest {
 
     /// @dev A token that lies can only empty itself: what it did is taken for what it said.
     function test_ATokenThatMovesARefundAndDeniesItShortsItsOwnChannelsOnly() public {
-        TestUSDC honest = anotherToken();
-        bytes32 elsewhere = openIn(honest, 1);
         unruly.setManner(payer, UnrulyToken.Manner.MovesAndReturnsFalse);
 
         vm.assertEq(closeMany(rows(unsigned(troubled, 0), unsigned(troubled, 0), unsigned(elsewhere, 0))), 1, "closed");
@@ -224,7 +222,7 @@ contract CloseManyRefundsTest is BatchTest {
             "but moved: its other channels are short"
         );
         vm.assertTrue(channelOf(elsewhere).finalized, "the other token's channel is closed");
-        vm.assertEq(honest.balanceOf(address(escrow)), 0, "and refunded");
+        vm.assertEq(token.balanceOf(address(escrow)), 0, "and refunded");
     }
 
     function test_AMalformedAnswerIsARefusalWhateverMoved() public {

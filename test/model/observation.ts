@@ -30,7 +30,13 @@ export function projected(stage: Stage, state: State): Observed {
 	return seen;
 }
 
-/** The same from the chain, in one call. */
+/**
+ * Bytes of call data in one of the calls that read the chain. All of them travel as the creation code of a contract that
+ * is never deployed, which may have 49,152 bytes (EIP-3860) and takes several times as many as the calls themselves.
+ */
+const READ_BATCH_BYTES = 4_096;
+
+/** The same from the chain, in as few calls as its limits allow. */
 export async function observe(stage: Stage, state: State): Promise<Observed> {
 	const { client } = stage.chain;
 	const keys: string[] = [];
@@ -46,7 +52,12 @@ export async function observe(stage: Stage, state: State): Promise<Observed> {
 		ask(`channel ${channelId}`, state.escrow, "getChannel", [channelId]);
 		for (const nonce of PAYEE_NONCES) ask(nonceKey(channelId, nonce), state.escrow, "isNonceUsed", [channelId, nonce]);
 	}
-	const values = await client.multicall({ contracts, allowFailure: false, deployless: true, batchSize: 0 });
+	const values = await client.multicall({
+		contracts,
+		allowFailure: false,
+		deployless: true,
+		batchSize: READ_BATCH_BYTES,
+	});
 	return Object.fromEntries(keys.map((key, index) => [key, text(values[index])]));
 }
 

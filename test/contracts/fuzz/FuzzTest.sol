@@ -7,7 +7,7 @@ import {PayeeSigner} from "../support/PayeeSigner.sol";
 abstract contract FuzzTest is PayeeSigner {
     uint256 private constant SECP256K1_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
 
-    /// @dev A number from `min` to `max`. The ends come up about one time in eight each: that is where mistakes are.
+    /// @dev A number from `min` to `max`. One from outside becomes each of the ends one time in eight: mistakes are there.
     function bound(uint256 value, uint256 min, uint256 max) internal pure returns (uint256) {
         if (value >= min && value <= max) return value;
         uint256 how = uint256(keccak256(abi.encode(value)));

@@ -41,6 +41,7 @@ interface Vm {
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
     function toString(uint256 value) external pure returns (string memory);
+    function split(string calldata text, string calldata delimiter) external pure returns (string[] memory);
 
     struct Log {
         bytes32[] topics;
