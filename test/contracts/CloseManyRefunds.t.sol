@@ -222,7 +222,7 @@ contract CloseManyRefundsTest is BatchTest {
             "but moved: its other channels are short"
         );
         vm.assertTrue(channelOf(elsewhere).finalized, "the other token's channel is closed");
-        vm.assertEq(token.balanceOf(address(escrow)), 0, "and refunded");
+        vm.assertEq(proper.balanceOf(address(escrow)), 0, "and refunded");
     }
 
     function test_AMalformedAnswerIsARefusalWhateverMoved() public {

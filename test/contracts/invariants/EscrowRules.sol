@@ -46,7 +46,7 @@ abstract contract EscrowRules {
             balancesAreWhatTheRulesMakeOfThem(tokens[i], balances);
             bystandersGainNothing(balances);
         }
-        aMoneySignatureIsUsedOnce();
+        aNonceIsUsedOnce();
         for (uint256 i = 0; i < channels.length; i++) {
             View memory channel = channels[i];
             payoutsMakeUpTheDeposit(channel);
@@ -136,8 +136,8 @@ abstract contract EscrowRules {
 
     // ---------------------------------------------------------------- I4: signatures
 
-    function aMoneySignatureIsUsedOnce() internal view {
-        _true(handler.mostUsesOfASignature() <= 1, "I4: a funding or payee signature is used once");
+    function aNonceIsUsedOnce() internal view {
+        _true(handler.mostUsesOfANonce() <= 1, "I4: a signed nonce, and so a signature, is used once");
     }
 
     function vouchersPayOnceAndNeverMoreThanSigned(View memory channel) internal pure {

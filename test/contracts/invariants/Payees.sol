@@ -152,7 +152,7 @@ abstract contract Payees is Choices {
                 (consent.id, consent.amount, consent.nonce, consent.deadline, consent.signature, signature)
             ),
             abi.encodeCall(EscrowModel.settleFor, (consent.id, consent.amount, genuine, _consentRules(consent))),
-            consent.signature
+            _consentRules(consent).once
         );
     }
 
@@ -170,7 +170,7 @@ abstract contract Payees is Choices {
                 (consent.id, consent.amount, consent.nonce, consent.deadline, consent.signature, signature)
             ),
             abi.encodeCall(EscrowModel.closeFor, (consent.id, consent.amount, genuine, _consentRules(consent))),
-            consent.signature
+            _consentRules(consent).once
         );
     }
 

@@ -65,7 +65,7 @@ abstract contract Payers is Deposits {
                 )
             ),
             abi.encodeCall(EscrowModel.openFor, (terms, deposit.amount, _authorizationRules(deposit))),
-            deposit.signature
+            _authorizationRules(deposit).once
         );
     }
 
@@ -88,7 +88,7 @@ abstract contract Payers is Deposits {
                 )
             ),
             abi.encodeCall(EscrowModel.openFor, (terms, deposit.amount, _permitRules(deposit))),
-            deposit.signature
+            _permitRules(deposit).once
         );
     }
 
@@ -146,7 +146,7 @@ abstract contract Payers is Deposits {
                 )
             ),
             abi.encodeCall(EscrowModel.topUpFor, (id, deposit.from, deposit.amount, _authorizationRules(deposit))),
-            deposit.signature
+            _authorizationRules(deposit).once
         );
     }
 
@@ -160,7 +160,7 @@ abstract contract Payers is Deposits {
                 (id, deposit.amount, deposit.from, deposit.nonce, deposit.until, deposit.signature)
             ),
             abi.encodeCall(EscrowModel.topUpFor, (id, deposit.from, deposit.amount, _permitRules(deposit))),
-            deposit.signature
+            _permitRules(deposit).once
         );
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IEscrowErrors} from "../../../contracts/IEscrowErrors.sol";
 import {IEscrowEvents} from "../../../contracts/IEscrowEvents.sol";
 import {IPaymentChannelEscrow} from "../../../contracts/IPaymentChannelEscrow.sol";
 import {Vm} from "../support/Vm.sol";
@@ -19,7 +20,7 @@ abstract contract Stage is Cast {
         address sender;
         bytes toEscrow;
         bytes toModel;
-        /// @dev The hash of the signature that moves money here and may do so once only; zero if there is none.
+        /// @dev The nonce that somebody signed for this, with whose it is and where; zero if there is none.
         bytes32 once;
     }
 
@@ -44,8 +45,8 @@ abstract contract Stage is Cast {
     /// @dev Every channel as it was before the latest attempt.
     mapping(bytes32 id => IPaymentChannelEscrow.Channel) private _before;
     mapping(bytes32 id => bytes32) private _beforeHash;
-    mapping(bytes32 signature => uint256) private _uses;
-    uint256 public mostUsesOfASignature;
+    mapping(bytes32 nonce => uint256) private _uses;
+    uint256 public mostUsesOfANonce;
     /// @dev Whether the latest action changed anything at all.
     bool public somethingHappened;
     bytes32 private _toppedUp;
@@ -70,18 +71,16 @@ abstract contract Stage is Cast {
     // ---------------------------------------------------------------- attempts
 
     function _attempt(string memory what, address sender, bytes memory toEscrow, bytes memory toModel) internal {
-        _attempt(what, sender, toEscrow, toModel, "");
+        _attempt(what, sender, toEscrow, toModel, 0);
     }
 
-    /// @param moneySignature What signed for the money to move, if that is good for one time only.
     function _attempt(
         string memory what,
         address sender,
         bytes memory toEscrow,
         bytes memory toModel,
-        bytes memory moneySignature
+        bytes32 once
     ) internal {
-        bytes32 once = moneySignature.length == 0 ? bytes32(0) : keccak256(moneySignature);
         Attempt memory attempt = Attempt(what, sender, toEscrow, toModel, once);
         attempts.push(attempt);
         _make(attempt);
@@ -112,8 +111,8 @@ abstract contract Stage is Cast {
         vm.assertEq(keccak256(returned), keccak256(expected), string.concat("what is returned: ", attempt.what));
         somethingHappened = true;
         taken[attempt.what]++;
-        if (attempt.once != 0 && ++_uses[attempt.once] > mostUsesOfASignature) {
-            mostUsesOfASignature = _uses[attempt.once];
+        if (attempt.once != 0 && ++_uses[attempt.once] > mostUsesOfANonce) {
+            mostUsesOfANonce = _uses[attempt.once];
         }
         _read(logs, held);
     }
@@ -173,9 +172,16 @@ abstract contract Stage is Cast {
             (, refund) = abi.decode(log.data, (uint256, uint256));
             tally.finals++;
         }
+        if (kind == IEscrowEvents.SettlementSkipped.selector) _noteSkip(abi.decode(log.data, (bytes)));
         tally.paidIn += paidIn;
         tally.toPayee += paidOut;
         tally.toPayer += refund;
         paidOut += refund;
+    }
+
+    /// @dev Counted, so that it is seen to happen.
+    function _noteSkip(bytes memory reason) private {
+        if (bytes4(reason) == IEscrowErrors.RefundRefused.selector) taken["a refund refused within a batch"]++;
+        else refused["a row of a batch"]++;
     }
 }
