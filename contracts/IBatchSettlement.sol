@@ -6,7 +6,7 @@ pragma solidity 0.8.37;
  * @notice For payees with many small channels. Each token is paid out once, in one sum, whatever the number of channels.
  * Not part of the draft.
  *
- * A row that cannot be redeemed is skipped with {IEscrowEvents-SettlementSkipped} and does not disturb the others. A row
+ * A row that is well formed but cannot be redeemed is skipped with {IEscrowEvents-SettlementSkipped} and does not disturb the others. A row
  * is worked on when its turn comes, so a channel may have several. Only ECDSA signatures are taken: a signer with code
  * of its own could spend the gas of everyone behind it.
  *
@@ -38,8 +38,9 @@ interface IBatchSettlement {
      * @notice Closes channels as {IPaymentChannelEscrow-close} does: pays the caller, who must be the payee, once for
      * each token, and refunds each payer.
      *
-     * A channel whose token does not let the payer be refunded, or takes more gas for it than transfers should, stays
-     * open; its voucher is redeemed all the same, and {IEscrowEvents-SettlementSkipped} carries
+     * A refund may take up to 300,000 gas, and a token that calls its receivers lets each payer decide how much, also
+     * after the batch was estimated: send that much more for each row in such a token. A channel whose token refuses the
+     * refund, or takes more gas for it, stays open; its voucher is redeemed all the same, and {IEscrowEvents-SettlementSkipped} carries
      * {IEscrowErrors-RefundRefused}.
      * @param vouchers The last vouchers; where the amount is not above what was settled, r and vs are not looked at.
      */

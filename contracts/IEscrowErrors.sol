@@ -26,10 +26,13 @@ interface IEscrowErrors {
     /// @notice The voucher is for no more than what was already settled.
     error AmountNotIncreasing(bytes32 channelId, uint128 cumulativeAmount, uint128 settled);
 
-    /// @notice The voucher is for more than the channel holds.
+    /// @notice The voucher is for more than was ever deposited in the channel.
     error AmountExceedsDeposit(bytes32 channelId, uint128 cumulativeAmount, uint128 deposit);
 
-    /// @notice The voucher was not signed by `signer`, was signed for other values, or its signature is malleable (high s).
+    /**
+     * @notice The voucher, or the payee's authorization, was not signed by `signer`, or was signed for other values or
+     * with a high s. In a batch also: `signer` did not sign with a key.
+     */
     error InvalidSignature(bytes32 channelId, address signer);
 
     /// @notice The EIP-3009 nonce is not the one derived from the channel's parameters.
@@ -64,7 +67,7 @@ interface IEscrowErrors {
     /// @notice The token moved another amount than the one asked for; balances are the escrow's, in base units.
     error DepositNotExact(address token, uint256 expectedBalance, uint256 actualBalance);
 
-    /// @notice The token did not let the payer be refunded; the channel stays open. Only within a batch.
+    /// @notice The token refused the refund, or took too much gas for it; the channel stays open. Only within a batch.
     error RefundRefused(bytes32 channelId, address payer);
 
     /// @notice The constructor was given a grace period below the draft's minimum; both in seconds.

@@ -20,6 +20,12 @@ import {IRelayedProfile} from "./IRelayedProfile.sol";
  * token that takes a fee on transfers cannot be used. A token that changes balances on its own (rebasing) passes that
  * check and must not be used: its channels share one balance, and the last to leave would find it short.
  *
+ * Errors: "the token's own error" is what it reverted with, or OpenZeppelin's `SafeERC20FailedOperation` if it did not
+ * say yes. Every function that changes state reverts with `ReentrancyGuardReentrantCall` when called from within another.
+ *
+ * Views asked from within a token's transfer may show what the rest of the transaction takes back. Contracts should not
+ * rely on them there.
+ *
  * Channels: a record is never deleted and a finalized channel stays finalized, so a `channelId`, and with it every old
  * voucher, can never come to life again. A new channel between the same two parties takes a new `salt`.
  */
@@ -158,7 +164,8 @@ interface IPaymentChannelEscrow is IEscrowEvents, IEscrowErrors, IRelayedProfile
      *
      * A voucher is `Voucher(bytes32 channelId,uint128 cumulativeAmount)`. Its signature is 65 bytes, `r || s || v`,
      * with a low s and v 27 or 28. Where the signer has code, what is not its own ECDSA signature is put to its
-     * ERC-1271 `isValidSignature`; 65 bytes with a high s are refused even then.
+     * ERC-1271 `isValidSignature`; 65 bytes with a high s are refused even then,
+     * so a contract whose signatures are not ECDSA should not use 65 bytes.
      */
     // solhint-disable-next-line func-name-mixedcase
     function DOMAIN_SEPARATOR() external view returns (bytes32);

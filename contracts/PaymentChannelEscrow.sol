@@ -14,7 +14,8 @@ import {IPaymentChannelEscrow} from "./IPaymentChannelEscrow.sol";
  * Its parts, each in a file of its own: {Channels} keeps the records, {Funding} opens and tops up, {Settlement} and
  * {BatchSettlement} redeem and close for the payee, {ForcedClose} is the payer's way out, {Signatures} checks who signed,
  * and {Tokens} alone talks to tokens. Every function that changes state is guarded against reentrancy, and each goes
- * through checks, effects and interactions in that order.
+ * through checks, effects and interactions in that order; {closeMany} row by row, and it takes the finalizing of a channel
+ * back where the token refused the refund. That a deposit has arrived can only be checked after it was pulled.
  */
 contract PaymentChannelEscrow is Funding, BatchSettlement, ForcedClose {
     /**

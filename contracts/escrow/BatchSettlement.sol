@@ -9,7 +9,7 @@ import {IBatchSettlement} from "../IBatchSettlement.sol";
  * @title Many channels in one transaction
  * @dev State is read when a row's turn comes, so a channel may have several rows. What is owed to the payee is summed up
  * by token over all rows and paid at the end. The whole call is guarded, and each row's effects come before its
- * interaction.
+ * interaction, but for the finalizing that a refused refund takes back.
  */
 abstract contract BatchSettlement is Settlement {
     /**

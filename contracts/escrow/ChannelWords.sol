@@ -2,9 +2,9 @@
 pragma solidity 0.8.37;
 
 /*
- * The two storage slots of a channel, as values. A slot is read once, looked at and changed on the stack, and written
- * once; the compiler's own packing reads and writes it anew for every field. That is safe as long as nobody else changes
- * the slot in between, which the reentrancy guard sees to.
+ * The two storage slots of a channel, as values. A slot is looked at and changed on the stack and written as a whole; the
+ * compiler's own packing reads and writes it anew for every field. That is safe as long as nobody else changes the slot
+ * between the reading and the writing, which the reentrancy guard sees to.
  */
 
 /**
@@ -27,7 +27,7 @@ using {
     finalized
 } for Terms global;
 
-using {deposit, settled, rest, room, plusDeposit, withSettled} for Funds global;
+using {deposit, settled, rest, room, plusDeposit, beyondSettled, withSettled} for Funds global;
 
 uint256 constant CLOSE_REQUESTED_AT_SHIFT = 160;
 uint256 constant ROUTE_ID_SHIFT = 200;
@@ -108,6 +108,13 @@ function room(Funds self) pure returns (uint128) {
 function plusDeposit(Funds self, uint128 amount) pure returns (Funds) {
     unchecked {
         return Funds.wrap(Funds.unwrap(self) + amount);
+    }
+}
+
+/// @dev What a voucher grants beyond what was paid. The caller has made sure that it grants more.
+function beyondSettled(Funds self, uint128 cumulativeAmount) pure returns (uint128) {
+    unchecked {
+        return cumulativeAmount - settled(self);
     }
 }
 

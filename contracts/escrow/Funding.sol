@@ -13,7 +13,7 @@ import {IRelayedProfile} from "../IRelayedProfile.sol";
 /**
  * @title Opening channels and adding to them
  * @dev Each function is one way for the money to come: out of an allowance, by EIP-3009, by Permit2. What the payer
- * meant is bound into what it signed, by the nonce there and by the witness here, so that whoever submits it can change
+ * meant is bound into what it signed, by EIP-3009's nonce or by Permit2's witness, so that whoever submits it can change
  * nothing (draft section "Front-Running Protection").
  */
 abstract contract Funding is Channels, Tokens, ReentrancyGuardTransient {

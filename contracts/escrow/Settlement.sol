@@ -11,19 +11,21 @@ import {IRelayedProfile} from "../IRelayedProfile.sol";
 
 /**
  * @title The payee's side: redeeming vouchers and closing
- * @dev The rules of what a voucher is worth stand here, once for single calls and for batches.
+ * @dev What a voucher is worth is told here by two questions, whether it is increasing and whether it is covered. Batches
+ * ask the same two, in the same order.
  */
 abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentChannelEscrow
     function settle(bytes32 channelId, uint128 cumulativeAmount, bytes calldata signature) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         require(msg.sender == route.payee, NotPayee(channelId, msg.sender));
-        _requireRedeemable(channelId, terms, channel.funds, cumulativeAmount, signature);
+        _requireRedeemable(channelId, terms, funds, cumulativeAmount, signature);
 
         // Effects, interactions
-        _settle(channelId, channel, terms, route, cumulativeAmount);
+        _settle(channelId, cumulativeAmount, channel, terms, funds, route);
     }
 
     /// @inheritdoc IRelayedProfile
@@ -37,6 +39,7 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     ) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         _requirePayeeAuthorization(
             SETTLE_AUTHORIZATION_TYPEHASH,
@@ -47,25 +50,26 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
             deadline,
             payeeSignature
         );
-        _requireRedeemable(channelId, terms, channel.funds, cumulativeAmount, voucherSignature);
+        _requireRedeemable(channelId, terms, funds, cumulativeAmount, voucherSignature);
 
         // Effects
         _useNonce(channelId, nonce);
 
         // Effects, interactions
-        _settle(channelId, channel, terms, route, cumulativeAmount);
+        _settle(channelId, cumulativeAmount, channel, terms, funds, route);
     }
 
     /// @inheritdoc IPaymentChannelEscrow
     function close(bytes32 channelId, uint128 cumulativeAmount, bytes calldata signature) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         require(msg.sender == route.payee, NotPayee(channelId, msg.sender));
-        _requireClosable(channelId, terms, channel.funds, cumulativeAmount, signature);
+        _requireClosable(channelId, terms, funds, cumulativeAmount, signature);
 
         // Effects, interactions
-        _close(channelId, channel, terms, route, cumulativeAmount);
+        _close(channelId, cumulativeAmount, channel, terms, funds, route);
     }
 
     /// @inheritdoc IRelayedProfile
@@ -79,6 +83,7 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     ) external nonReentrant {
         // Checks
         (ChannelRecord storage channel, Terms terms) = _requireOpen(channelId);
+        Funds funds = channel.funds;
         Route memory route = _routes[terms.routeId()];
         _requirePayeeAuthorization(
             CLOSE_AUTHORIZATION_TYPEHASH,
@@ -89,10 +94,10 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
             deadline,
             payeeSignature
         );
-        _requireClosable(channelId, terms, channel.funds, cumulativeAmount, voucherSignature);
+        _requireClosable(channelId, terms, funds, cumulativeAmount, voucherSignature);
 
         // Effects, interactions; finalizing uses up the nonce, see {isNonceUsed}
-        _close(channelId, channel, terms, route, cumulativeAmount);
+        _close(channelId, cumulativeAmount, channel, terms, funds, route);
     }
 
     // ---------------------------------------------------------------- checks
@@ -158,9 +163,7 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
         address payee,
         uint128 cumulativeAmount
     ) internal returns (uint128 delta) {
-        unchecked {
-            delta = cumulativeAmount - funds.settled(); // increasing, as was checked
-        }
+        delta = funds.beyondSettled(cumulativeAmount);
         channel.funds = funds.withSettled(cumulativeAmount);
         emit Settled(channelId, terms.payer(), payee, cumulativeAmount, delta);
     }
@@ -174,9 +177,7 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
     ) internal returns (uint128 settled, uint128 delta, uint128 refund) {
         settled = funds.settled();
         if (_isIncreasing(funds, cumulativeAmount)) {
-            unchecked {
-                delta = cumulativeAmount - settled;
-            }
+            delta = funds.beyondSettled(cumulativeAmount);
             settled = cumulativeAmount;
             funds = funds.withSettled(settled);
             channel.funds = funds;
@@ -187,13 +188,14 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
 
     function _settle(
         bytes32 channelId,
+        uint128 cumulativeAmount,
         ChannelRecord storage channel,
         Terms terms,
-        Route memory route,
-        uint128 cumulativeAmount
+        Funds funds,
+        Route memory route
     ) private {
         // Effects
-        uint128 delta = _redeem(channelId, channel, terms, channel.funds, route.payee, cumulativeAmount);
+        uint128 delta = _redeem(channelId, channel, terms, funds, route.payee, cumulativeAmount);
 
         // Interactions
         _pay(route.token, route.payee, delta);
@@ -201,13 +203,14 @@ abstract contract Settlement is Signatures, Tokens, ReentrancyGuardTransient {
 
     function _close(
         bytes32 channelId,
+        uint128 cumulativeAmount,
         ChannelRecord storage channel,
         Terms terms,
-        Route memory route,
-        uint128 cumulativeAmount
+        Funds funds,
+        Route memory route
     ) private {
         // Effects
-        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, terms, channel.funds, cumulativeAmount);
+        (uint128 settled, uint128 delta, uint128 refund) = _finalize(channel, terms, funds, cumulativeAmount);
         emit ChannelClosed(channelId, terms.payer(), route.payee, settled, delta, refund);
 
         // Interactions

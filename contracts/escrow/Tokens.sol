@@ -10,7 +10,7 @@ import {IPermit2} from "../IPermit2.sol";
 
 /**
  * @title Tokens in and out
- * @dev The only code that talks to tokens. All tokens lie in one balance; what belongs to a channel is
+ * @dev The only code that talks to tokens. All channels of a token share one balance; what belongs to a channel is
  * `deposit - settled` while it is open, and nothing afterwards.
  */
 abstract contract Tokens is IPaymentChannelEscrow {
@@ -94,8 +94,8 @@ abstract contract Tokens is IPaymentChannelEscrow {
     }
 
     /**
-     * @dev Pays out if the token lets it, within {REFUND_GAS_LIMIT}, and never reverts. What counts as success is what
-     * counts for {SafeERC20}: true, or nothing at all from an address with code. Of an answer only the first word is
+     * @dev Pays out if the token lets it, within {REFUND_GAS_LIMIT}, and never reverts. It is at least as strict
+     * as {SafeERC20}: success is a whole word of true, or nothing at all from an address with code. Of an answer only the first word is
      * taken, so a long one costs nothing.
      */
     function _tryPay(address token, address to, uint256 amount) internal returns (bool paid) {

@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Address } from "viem";
 import { REFERENCE_GRACE_SECONDS } from "../../../deploy/index.ts";
+import { failureLine } from "./report.ts";
 import { type DeployCommandOptions, runDeployCommand } from "./run.ts";
 import { hideTyped } from "./secrets.ts";
 import { DEFAULT_KEY_VARIABLE } from "./signer.ts";
@@ -12,12 +13,18 @@ export function deployCommand(): Command {
 			"Deploys the escrow to a chain, at an address that is the same on every chain; verifies it and records it. Run again, " +
 				"it finds it there and sends nothing.",
 		)
-		.addOption(new Option("--rpc <url>", "the chain's RPC, http or https").env("SLUICE_RPC_URL"))
+		.addOption(new Option("--rpc <url>", "the chain's RPC: http, https, ws or wss").env("SLUICE_RPC_URL"))
 		.option("--chain-id <id>", "refuse an RPC of any other chain", parseChainId)
-		.option("--dry-run", "check everything, estimate the cost, send and write nothing; needs no key")
+		.option(
+			"--dry-run",
+			"check everything, estimate the cost, send and write nothing; needs no key. What could not be recorded is a warning",
+		)
 		.option("--verify <address>", "verify an escrow that is there, and do nothing else", parseAddress)
 		.addOption(
-			new Option("--grace-period <seconds>", "between a payer's request to close and its withdrawal, at least 600")
+			new Option(
+				"--grace-period <seconds>",
+				"between a payer's request to close and its withdrawal, 600 to 2592000 (30 days)",
+			)
 				.argParser(parseSeconds)
 				.default(REFERENCE_GRACE_SECONDS),
 		)
@@ -26,6 +33,11 @@ export function deployCommand(): Command {
 		.option("--deploy-factory", "install the CREATE2 factory where it is missing (0.01 of the native coin at most)")
 		.option("--private-key-env <name>", `the variable with the deployer's key (default: ${DEFAULT_KEY_VARIABLE})`)
 		.addOption(new Option("--private-key-file <file>", "the file with the deployer's key").conflicts("privateKeyEnv"))
+		.addOption(
+			new Option("--unlocked <address>", "deploy with an account that the node itself signs for, and no key")
+				.argParser(parseAddress)
+				.conflicts(["privateKeyEnv", "privateKeyFile", "from"]),
+		)
 		.option("--from <address>", "with --dry-run and no key: who would deploy", parseAddress)
 		.option(
 			"--record <file>",
@@ -35,7 +47,7 @@ export function deployCommand(): Command {
 		.addOption(
 			new Option("--timeout <seconds>", "how long a transaction is waited for").argParser(parseSeconds).default(180),
 		)
-		.option("--json", "print one JSON object as the last line instead of a table")
+		.option("--json", "print one JSON object as the last line instead of a table, failures and wrong usage too")
 		.addOption(new Option("--private-key [key]").hideHelp())
 		.addHelpText(
 			"after",
@@ -51,7 +63,13 @@ export function deployCommand(): Command {
 			].join("\n"),
 		);
 	return command
-		.exitOverride()
+		.exitOverride((error) => {
+			if (error.exitCode !== 0 && process.argv.includes("--json")) {
+				const message = hideTyped(error.message.replace(/^error: /, ""));
+				process.stdout.write(failureLine({ code: "USAGE", message }));
+			}
+			throw error;
+		})
 		.showHelpAfterError("(add --help for usage)")
 		.configureOutput({ outputError: (text, write) => write(hideTyped(text)) })
 		.action(async (options: DeployCommandOptions) => {
@@ -68,10 +86,10 @@ function usageError(options: DeployCommandOptions & { privateKey?: unknown }): s
 		return `a key is never taken from an argument, which other programs can see: take a new one, and put it in the variable ${DEFAULT_KEY_VARIABLE} or in a file (--private-key-file)`;
 	}
 	if (rpc === undefined) return "the chain's RPC is missing: give --rpc <url>, or set SLUICE_RPC_URL";
-	if (!URL.canParse(rpc) || !/^https?:$/.test(new URL(rpc).protocol)) {
-		return "the RPC must be a URL that begins with http:// or https://";
+	if (!URL.canParse(rpc) || !/^(https?|wss?):$/.test(new URL(rpc).protocol)) {
+		return "the RPC must be a URL that begins with http://, https://, ws:// or wss://";
 	}
-	const sending = ["dryRun", "record", "force", "deployFactory", "allowMissingPermit2", "from"] as const;
+	const sending = ["dryRun", "record", "force", "deployFactory", "allowMissingPermit2", "unlocked", "from"] as const;
 	if (verify !== undefined && sending.some((name) => options[name] !== undefined)) {
 		return "--verify only reads: give it alone, with --grace-period and --permit2 if they are not the default";
 	}

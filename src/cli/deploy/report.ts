@@ -22,9 +22,31 @@ export type Report = Readonly<{
 	/** Who would pay, and what it has. */
 	deployer?: string;
 	balance?: string;
-	cost?: Readonly<Record<keyof DeploymentCost, string>>;
+	cost?: { readonly [Part in keyof DeploymentCost]: string };
 	warnings: readonly string[];
 }>;
+
+/** What a run that failed tells programs. A transaction is named where one was sent. */
+export type Failure = Readonly<{
+	outcome: "failed";
+	error: Readonly<{ code: string; message: string }>;
+	transactionHash?: string;
+	blockNumber?: number;
+}>;
+
+/** A failure as the line that `--json` prints. */
+export function failureLine(
+	error: Failure["error"],
+	transaction: Pick<Failure, "transactionHash" | "blockNumber"> = {},
+) {
+	return `${JSON.stringify({ outcome: "failed", error, ...transaction } satisfies Failure)}\n`;
+}
+
+/** A report without secrets. Only what may hold one is touched: names and numbers stay what they are. */
+export function redacted(report: Report, redact: (text: string) => string): Report {
+	const { warnings, record } = report;
+	return { ...report, warnings: warnings.map(redact), ...(record !== undefined && { record: redact(record) }) };
+}
 
 /** A cost with its amounts as decimal strings. */
 export function costReport(cost: DeploymentCost): NonNullable<Report["cost"]> {

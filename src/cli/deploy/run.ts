@@ -1,9 +1,12 @@
 import { relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Address, BaseError, createPublicClient, createWalletClient, http, type PublicClient } from "viem";
+import { type Address, BaseError, createPublicClient, createWalletClient, type PublicClient } from "viem";
 import {
 	assertRecordable,
 	ChainMismatchError,
+	type Deployed,
+	DeploymentFailedError,
+	DeploymentPendingError,
 	type DeploymentPlan,
 	deployEscrow,
 	EscrowArgumentsError,
@@ -11,10 +14,12 @@ import {
 	planDeployment,
 	preflight,
 	recordDeployment,
+	recordObstacle,
 	verifyDeployment,
 } from "../../../deploy/index.ts";
-import { costReport, describeCost, type Report, table } from "./report.ts";
-import { originOf, redactor } from "./secrets.ts";
+import { type Connection, connectTo } from "./connection.ts";
+import { costReport, describeCost, type Failure, failureLine, type Report, redacted, table } from "./report.ts";
+import { hideTyped, originOf, redactor } from "./secrets.ts";
 import { readSigner, type Signer, SignerError } from "./signer.ts";
 
 /** What the command line says; numbers in seconds, addresses lowercase. */
@@ -29,6 +34,7 @@ export type DeployCommandOptions = Readonly<{
 	deployFactory?: boolean;
 	privateKeyEnv?: string;
 	privateKeyFile?: string;
+	unlocked?: Address;
 	from?: Address;
 	record?: string;
 	force?: boolean;
@@ -37,10 +43,6 @@ export type DeployCommandOptions = Readonly<{
 }>;
 
 const EXIT = { done: 0, failed: 1, usage: 2, pending: 3 } as const;
-
-/** How long one call of the RPC may take, and how often it is tried again. */
-const RPC_TIMEOUT_MS = 20_000;
-const RPC_RETRIES = 2;
 
 /** Chains that live on one machine, for an hour: anvil's and Hardhat's, Ganache's. */
 const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
@@ -51,6 +53,7 @@ const CHECKOUT = fileURLToPath(new URL("../../../", import.meta.url));
 type Run = Readonly<{
 	options: DeployCommandOptions;
 	client: PublicClient;
+	connection: Connection;
 	plan: DeploymentPlan;
 	signer: Signer | undefined;
 	file: string;
@@ -59,31 +62,57 @@ type Run = Readonly<{
 	warnings: string[];
 }>;
 
+/** The escrow is on chain, and the file of deployments does not say so. */
+class NotRecordedError extends Error {
+	override readonly name = "NotRecordedError";
+	readonly code = "NOT_RECORDED";
+	readonly deployed: Deployed;
+	constructor(deployed: Deployed, cause: unknown) {
+		const { escrow, transactionHash, blockNumber } = deployed;
+		const done =
+			transactionHash === undefined
+				? `the escrow is at ${escrow}`
+				: `the escrow was deployed to ${escrow} by transaction ${transactionHash} in block ${blockNumber}`;
+		const reason = cause instanceof Error ? cause.message : "unknown error";
+		super(
+			`deployed, but not recorded: ${done}, and recording it failed: ${reason}. Mend that, and run the same command again, which sends nothing and records the escrow without block and transaction`,
+			{ cause },
+		);
+		this.deployed = deployed;
+	}
+}
+
 /** Runs the command and prints what came of it; resolves to the exit code. No secret gets past it. */
 export async function runDeployCommand(
 	options: DeployCommandOptions,
 	env: NodeJS.ProcessEnv = process.env,
 ): Promise<number> {
 	const { rpc = "", json = false, verify } = options;
-	let redact = redactor(rpc);
+	// Until it is known what the secrets are, whatever may be one.
+	let redact = hideTyped;
+	let connection: Connection | undefined;
 	const say = (text: string) => void process.stderr.write(`${redact(text)}\n`);
 	try {
+		redact = redactor(rpc);
 		const signer = verify === undefined ? await readSigner(options, env) : undefined;
-		if (signer !== undefined) redact = redactor(rpc, [signer.key]);
+		if (signer?.key !== undefined) redact = redactor(rpc, [signer.key]);
 		const { gracePeriod: closeGracePeriodSeconds, permit2 } = options;
 		const plan = planDeployment({ closeGracePeriodSeconds, ...(permit2 && { permit2 }) });
-		const client = createPublicClient({ transport: transportTo(rpc), cacheTime: 0 });
+		connection = connectTo(rpc);
+		const client = createPublicClient({ transport: connection.transport, cacheTime: 0 });
 		say(`asking ${originOf(rpc)}`);
-		const run: Run = { options, client, plan, signer, file: recordFile(options), say, warnings: [] };
-		const report = await step(run);
-		process.stdout.write(redact(json ? `${JSON.stringify(report)}\n` : table(report)));
+		const run: Run = { options, client, connection, plan, signer, file: recordFile(options), say, warnings: [] };
+		const report = redacted(await step(run), redact);
+		process.stdout.write(json ? `${JSON.stringify(report)}\n` : table(report));
 		return EXIT.done;
 	} catch (error) {
 		const { code, message } = described(error, rpc);
 		say(`sluice: ${message}`);
-		if (json) process.stdout.write(redact(`${JSON.stringify({ outcome: "failed", error: { code, message } })}\n`));
+		if (json) process.stdout.write(failureLine({ code, message: redact(message) }, transactionOf(error)));
 		if (code === "DEPLOYMENT_PENDING") return EXIT.pending;
 		return error instanceof SignerError || error instanceof EscrowArgumentsError ? EXIT.usage : EXIT.failed;
+	} finally {
+		connection?.close();
 	}
 }
 
@@ -104,7 +133,8 @@ async function rehearse(run: Run): Promise<Report> {
 	const { options, client, plan, signer, file, warnings } = run;
 	const deployer = options.from ?? signer?.account.address;
 	const found = await preflight({ ...checksOf(run), ...(deployer && { from: deployer }) });
-	await assertRecordable(file, found.chainId, deploymentOf(plan), options.force);
+	const obstacle = await recordObstacle(file, found.chainId, deploymentOf(plan), options.force);
+	if (obstacle !== undefined) note(run, obstacle);
 	noteFindings(run, found.chainId, found.permit2Missing);
 	const report = reportOf(plan, found.chainId, warnings);
 	if (found.existing !== undefined) {
@@ -131,15 +161,15 @@ async function rehearse(run: Run): Promise<Report> {
 }
 
 async function deploy(run: Run): Promise<Report> {
-	const { options, plan, signer, file, say, warnings } = run;
+	const { options, connection, plan, signer, file, say, warnings } = run;
 	if (signer === undefined) {
 		throw new SignerError(
-			"there is no key to deploy with; put it in the variable SLUICE_DEPLOYER_KEY, or give --private-key-env or --private-key-file (--dry-run needs none)",
+			"there is no key to deploy with; put it in the variable SLUICE_DEPLOYER_KEY, or give --private-key-env or --private-key-file, or --unlocked for an account that the node signs for (--dry-run needs none)",
 		);
 	}
 	const deployed = await deployEscrow({
 		...checksOf(run),
-		wallet: createWalletClient({ account: signer.account, transport: transportTo(options.rpc ?? "") }),
+		wallet: createWalletClient({ account: signer.account, transport: connection.transport }),
 		timeoutMs: options.timeout * 1_000,
 		progress: say,
 		before: async ({ chainId, permit2Missing, cost }) => {
@@ -153,7 +183,10 @@ async function deploy(run: Run): Promise<Report> {
 		...(transactionHash && { transactionHash }),
 		...(blockNumber !== undefined && { blockNumber }),
 	};
-	const recorded = await recordDeployment(file, chainId, { ...deploymentOf(plan), ...transaction }, options.force);
+	const entry = { ...deploymentOf(plan), ...transaction };
+	const recorded = await recordDeployment(file, chainId, entry, options.force).catch((error: unknown) => {
+		throw new NotRecordedError(deployed, error);
+	});
 	return {
 		outcome,
 		...reportOf(plan, chainId, warnings),
@@ -212,10 +245,6 @@ function deploymentOf({ escrow, permit2, closeGracePeriodSeconds }: DeploymentPl
 	return { escrow, permit2, closeGracePeriodSeconds };
 }
 
-function transportTo(url: string) {
-	return http(url, { timeout: RPC_TIMEOUT_MS, retryCount: RPC_RETRIES });
-}
-
 /** The file that server and client of this checkout read. */
 function ownRecordFile(): string {
 	return resolve(CHECKOUT, "deploy/deployments.json");
@@ -230,6 +259,18 @@ function recordFile({ record }: DeployCommandOptions): string {
 function shown(file: string): string {
 	const path = relative(process.cwd(), file);
 	return path.startsWith("..") ? file : path;
+}
+
+/** The transaction of a run that failed after it was sent. */
+function transactionOf(error: unknown): Pick<Failure, "transactionHash" | "blockNumber"> {
+	if (error instanceof NotRecordedError) {
+		const { transactionHash, blockNumber } = error.deployed;
+		return { ...(transactionHash && { transactionHash }), ...(blockNumber !== undefined && { blockNumber }) };
+	}
+	if (error instanceof DeploymentPendingError || error instanceof DeploymentFailedError) {
+		return error.hash === undefined ? {} : { transactionHash: error.hash };
+	}
+	return {};
 }
 
 /** An error in words that may be shown. viem's long messages hold the RPC's URL and the whole transaction. */

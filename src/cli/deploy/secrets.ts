@@ -1,5 +1,6 @@
 /** What may be shown of an RPC's URL: the rest can hold an API key. */
 export function originOf(rpcUrl: string): string {
+	if (!URL.canParse(rpcUrl)) return "[redacted]";
 	return new URL(rpcUrl).origin;
 }
 
@@ -42,7 +43,16 @@ function secretsOf(rpcUrl: string): readonly string[] {
 	const parts = [...pathname.split("/"), ...searchParams.values(), username, password];
 	const whole = pathname.length > 1 || search !== "" || username !== "" ? [rpcUrl, href] : [];
 	const long = parts.filter((part) => part.length >= SHORTEST_KEY);
-	return [...whole, ...long, ...long.map(decodeURIComponent)].sort((a, b) => b.length - a.length);
+	return [...whole, ...long, ...long.flatMap(decoded)].sort((a, b) => b.length - a.length);
+}
+
+/** A part as it is meant; nothing where a `%` in it stands for itself. */
+function decoded(part: string): readonly string[] {
+	try {
+		return [decodeURIComponent(part)];
+	} catch {
+		return [];
+	}
 }
 
 function escaped(text: string): string {

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
-import type { Hex } from "viem";
-import { type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
+import type { Account, Address, Hex } from "viem";
+import { privateKeyToAccount, toAccount } from "viem/accounts";
 import { looksLikeKey } from "./secrets.ts";
 
 /** Where a private key is looked for unless something else is said. */
@@ -12,19 +12,21 @@ export class SignerError extends Error {
 	readonly code = "SIGNER";
 }
 
-/** An account, and the key that must be kept out of every text. */
-export type Signer = Readonly<{ account: PrivateKeyAccount; key: Hex }>;
+/** An account, and the key that must be kept out of every text; none where the node signs. */
+export type Signer = Readonly<{ account: Account; key?: Hex }>;
 
 /**
- * The deployer's account, its key read from a file or an environment variable.
+ * The deployer's account, its key read from a file or an environment variable; or one that the node has the key of.
  *
  * @returns `undefined` when no place was named and the default variable is not set
  * @throws {SignerError}
  */
 export async function readSigner(
-	{ privateKeyEnv, privateKeyFile }: Readonly<{ privateKeyEnv?: string; privateKeyFile?: string }>,
+	options: Readonly<{ privateKeyEnv?: string; privateKeyFile?: string; unlocked?: Address }>,
 	env: NodeJS.ProcessEnv,
 ): Promise<Signer | undefined> {
+	const { privateKeyEnv, privateKeyFile, unlocked } = options;
+	if (unlocked !== undefined) return { account: toAccount(unlocked) };
 	if (looksLikeKey(privateKeyEnv ?? "") || looksLikeKey(privateKeyFile ?? "")) {
 		throw new SignerError(
 			"that looks like a private key, where the name of a variable or of a file belongs; other programs can see arguments, so take a new key",
