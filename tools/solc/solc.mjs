@@ -4,10 +4,10 @@ import { readFileSync } from "node:fs";
 import solc from "solc";
 
 if (process.argv.includes("--version")) {
-	console.log(`solc, the solidity compiler commandline interface\nVersion: ${solc.version()}`);
+	process.stdout.write(`solc, the solidity compiler commandline interface\nVersion: ${solc.version()}\n`);
 } else if (process.argv.includes("--standard-json")) {
 	process.stdout.write(solc.compile(readFileSync(0, "utf8")));
 } else {
-	console.error("solc.mjs: only --version and --standard-json are known here");
+	process.stderr.write("solc.mjs: only --version and --standard-json are known here\n");
 	process.exitCode = 2;
 }
