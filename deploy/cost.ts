@@ -12,6 +12,8 @@ export type DeploymentCost = Readonly<{
 	baseFeePerGas: bigint;
 	maxPriorityFeePerGas: bigint;
 	maxFeePerGas: bigint;
+	/** On a chain without EIP-1559: what a unit of gas is paid with. There is no base fee then, and the other two are this. */
+	gasPrice?: bigint;
 	/** What has to be given to the factory's deployer, gas of that transfer included; 0 where the factory is there. */
 	factory: bigint;
 	/** What it will cost at the latest block's fees, and the most that it can cost. `factory` is in both. */
@@ -48,19 +50,17 @@ export async function estimateCost(
 	const { client, plan, factoryMissing, from } = options;
 	const sender = from && { account: from };
 	const call = factoryMissing ? { data: plan.initCode } : { to: FACTORY_ADDRESS, data: plan.data };
-	const [gas, fees, block, held] = await Promise.all([
+	const [gas, fees, held] = await Promise.all([
 		client.estimateGas({ ...sender, ...call, blockTag: "latest" }).catch((error: unknown) => {
 			if (isNodeFault(error)) throw error;
 			throw new DeploymentFailedError(
 				`the chain would not take the deployment: ${refusalOf(error)}; it may limit the size of contracts (creation code: ${initCodeBytes(plan)} bytes) or the gas of a transaction: use another chain`,
 			);
 		}),
-		client.estimateFeesPerGas(),
-		client.getBlock(),
+		estimateFees(client),
 		factoryMissing ? client.getBalance({ address: FACTORY_DEPLOYER }) : FACTORY_COST,
 	]);
-	const { maxFeePerGas, maxPriorityFeePerGas } = fees;
-	const baseFeePerGas = block.baseFeePerGas ?? 0n;
+	const { baseFeePerGas, maxFeePerGas, maxPriorityFeePerGas } = fees;
 	const gasLimit = gas + (gas * GAS_MARGIN_PERCENT) / 100n;
 	const gift = held < FACTORY_COST ? FACTORY_COST - held : 0n;
 	const feePerGas = baseFeePerGas + maxPriorityFeePerGas;
@@ -68,11 +68,22 @@ export async function estimateCost(
 	return {
 		gas,
 		gasLimit,
-		baseFeePerGas,
-		maxPriorityFeePerGas,
-		maxFeePerGas,
+		...fees,
 		factory: factoryAt(maxFeePerGas),
 		expected: gas * feePerGas + factoryAt(feePerGas),
 		max: gasLimit * maxFeePerGas + factoryAt(maxFeePerGas),
 	};
+}
+
+type Fees = Pick<DeploymentCost, "baseFeePerGas" | "maxPriorityFeePerGas" | "maxFeePerGas" | "gasPrice">;
+
+/** The chain's present fees. A chain whose blocks have no base fee knows only a price of gas. */
+async function estimateFees(client: PublicClient): Promise<Fees> {
+	const { baseFeePerGas } = await client.getBlock();
+	if (baseFeePerGas === null || baseFeePerGas === undefined) {
+		const gasPrice = await client.getGasPrice();
+		return { baseFeePerGas: 0n, maxPriorityFeePerGas: gasPrice, maxFeePerGas: gasPrice, gasPrice };
+	}
+	const { maxFeePerGas, maxPriorityFeePerGas } = await client.estimateFeesPerGas();
+	return { baseFeePerGas, maxPriorityFeePerGas, maxFeePerGas };
 }

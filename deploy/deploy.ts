@@ -109,15 +109,11 @@ export async function deployEscrow(options: DeployOptions): Promise<Deployed> {
 }
 
 function send(wallet: DeployOptions["wallet"], { data }: DeploymentPlan, cost: DeploymentCost): Promise<Hex> {
-	return wallet.sendTransaction({
-		account: wallet.account,
-		chain: null,
-		to: FACTORY_ADDRESS,
-		data,
-		gas: cost.gasLimit,
-		maxFeePerGas: cost.maxFeePerGas,
-		maxPriorityFeePerGas: cost.maxPriorityFeePerGas,
-	});
+	const { gasLimit: gas, gasPrice, maxFeePerGas, maxPriorityFeePerGas } = cost;
+	const transaction = { account: wallet.account, chain: null, to: FACTORY_ADDRESS, data, gas };
+	return gasPrice === undefined
+		? wallet.sendTransaction({ ...transaction, maxFeePerGas, maxPriorityFeePerGas })
+		: wallet.sendTransaction({ ...transaction, type: "legacy", gasPrice });
 }
 
 /**

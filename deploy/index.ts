@@ -30,5 +30,6 @@ export {
 	RecordFileError,
 	readDeployments,
 	recordDeployment,
+	recordObstacle,
 } from "./records.ts";
 export { DeploymentMismatchError, type VerifiedDeployment, verifyDeployment } from "./verify.ts";

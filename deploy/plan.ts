@@ -11,12 +11,15 @@ export const ESCROW_SALT: Hex = stringToHex("sluice.PaymentChannelEscrow", { siz
 /** The draft's reference grace period in seconds (draft-evm-session-00, Forced Close). */
 export const REFERENCE_GRACE_SECONDS = 900;
 
+/** The longest that is taken for meant: 7 days. The contract has no limit. */
+const MAX_CLOSE_GRACE_SECONDS = 7 * 86_400;
+
 /** Where Permit2 is on every chain that has the canonical one. */
 export const CANONICAL_PERMIT2: Address = "0x000000000022d473030f116ddee9f6b43ac78ba3";
 
 /** What the escrow's constructor is given. Both are in its code for ever. */
 export type EscrowArguments = Readonly<{
-	/** Time between a payer's request to close and its withdrawal, in seconds: at least 600. */
+	/** Time between a payer's request to close and its withdrawal, in seconds: at least 600, at most 7 days. */
 	closeGracePeriodSeconds: number;
 	permit2: Address;
 }>;
@@ -55,6 +58,16 @@ export function planDeployment(args: Partial<EscrowArguments> = {}): DeploymentP
 	if (!Number.isSafeInteger(closeGracePeriodSeconds) || closeGracePeriodSeconds < MIN_CLOSE_GRACE_SECONDS) {
 		throw new EscrowArgumentsError(
 			`a grace period of ${closeGracePeriodSeconds} s is not possible; give whole seconds, at least ${MIN_CLOSE_GRACE_SECONDS} (reference: ${REFERENCE_GRACE_SECONDS})`,
+		);
+	}
+	if (closeGracePeriodSeconds > MAX_CLOSE_GRACE_SECONDS) {
+		throw new EscrowArgumentsError(
+			`a grace period of ${closeGracePeriodSeconds} s is longer than 7 days (${MAX_CLOSE_GRACE_SECONDS} s), and payers would wait that long for their money; were milliseconds given? Give seconds (reference: ${REFERENCE_GRACE_SECONDS})`,
+		);
+	}
+	if (/^0x0{40}$/.test(permit2)) {
+		throw new EscrowArgumentsError(
+			"the zero address is never Permit2, and the escrow could never use another; leave --permit2 away for the canonical one",
 		);
 	}
 	if (!/^0x[0-9a-f]{40}$/.test(permit2)) {

@@ -1,4 +1,4 @@
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { access, constants, open, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { type Deployment, type Deployments, DeploymentsError, parseDeployments } from "../src/escrow/index.ts";
@@ -86,6 +86,35 @@ export async function assertRecordable(
 }
 
 /**
+ * What keeps a deployment from being recorded; `undefined` when nothing does. It only looks, and writes nothing at all.
+ *
+ * @example
+ * ```ts
+ * const obstacle = await recordObstacle("./deployments.json", 8453, { escrow, permit2, closeGracePeriodSeconds: 900 });
+ * ```
+ */
+export async function recordObstacle(
+	file: string,
+	chainId: number,
+	deployment: Deployment,
+	force = false,
+): Promise<string | undefined> {
+	try {
+		const merged = merge(file, await readDeployments(file), chainId, deployment, force);
+		if (merged === undefined) return undefined;
+		// The file is replaced by another one, so that it is the folder that has to be writable.
+		await access(dirname(file), constants.W_OK).catch((error: unknown) => {
+			throw unwritable(file, error);
+		});
+		return undefined;
+	} catch (error) {
+		const isKnown = [DeploymentsError, RecordFileError, RecordConflictError].some((type) => error instanceof type);
+		if (isKnown) return (error as Error).message;
+		throw error;
+	}
+}
+
+/**
  * Records a deployment. Other chains' entries stay; the file is replaced at once, so that a reader sees the old one or
  * the new one; processes that write at the same time take turns.
  *
@@ -160,11 +189,7 @@ async function openLock(file: string, lock: string) {
 		try {
 			return await open(lock, "wx", 0o644);
 		} catch (error) {
-			const code = codeOf(error);
-			if (code !== "EEXIST") {
-				const hint = code === "ENOENT" ? `make the folder ${dirname(file)}` : "fix that";
-				throw new RecordFileError(file, `${file} can't be written (${code}); ${hint}, or give another --record`, error);
-			}
+			if (codeOf(error) !== "EEXIST") throw unwritable(file, error);
 			if (Date.now() >= deadline) {
 				const message = `another process is writing ${file}; if none is, remove ${basename(lock)} beside it and run again`;
 				throw new RecordFileError(file, message, error);
@@ -172,6 +197,12 @@ async function openLock(file: string, lock: string) {
 			await setTimeout(LOCK_POLL_MS);
 		}
 	}
+}
+
+function unwritable(file: string, error: unknown): RecordFileError {
+	const code = codeOf(error);
+	const hint = code === "ENOENT" ? `make the folder ${dirname(file)}` : "fix that";
+	return new RecordFileError(file, `${file} can't be written (${code}); ${hint}, or give another --record`, error);
 }
 
 function codeOf(error: unknown): string {

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -95,6 +96,13 @@ describe("sluice deploy", () => {
 		expect(stderr).toMatch(/warning: .* has 0 wei and needs up to \d+ wei/);
 	});
 
+	it("takes the RPC from SLUICE_RPC_URL, even one with a % that stands for itself", async () => {
+		const env = { SLUICE_RPC_URL: `${proxy.url}%zz` };
+		const ran = await sluice(["--dry-run", "--json"], { env });
+		expect(ran.code, ran.stderr).toBe(0);
+		expect(lastLine(ran)).toMatchObject({ outcome: "dry-run", chainId: CHAIN_ID });
+	});
+
 	test("what can't be recorded is not deployed", async () => {
 		const before = await transactionsOf(chain.client);
 		const damaged = join(folder, "damaged.json");
@@ -110,6 +118,17 @@ describe("sluice deploy", () => {
 		const refused = await sluice(["--rpc", chain.url, "--record", conflicting], withKey());
 		expect(refused.code).toBe(1);
 		expect(refused.stderr).toMatch(/has another deployment for chain 41100 .*--force/);
+
+		const files = await readdir(folder);
+		const rehearsed = await sluice(["--rpc", chain.url, "--record", conflicting, "--dry-run", "--json"], withKey());
+		expect(rehearsed.code, rehearsed.stderr).toBe(0);
+		expect(lastLine(rehearsed)).toMatchObject({
+			outcome: "dry-run",
+			escrow: plan.escrow,
+			cost: { gas: expect.stringMatching(/^[1-9]/) },
+			warnings: [expect.stringContaining("has another deployment for chain 41100")],
+		});
+		expect(await readdir(folder)).toEqual(files);
 		expect(await transactionsOf(chain.client)).toBe(before);
 	});
 
@@ -123,7 +142,11 @@ describe("sluice deploy", () => {
 		const args = ["--rpc", chain.url, "--grace-period", "601", "--timeout", "1", "--json", "--record", "slow.json"];
 		const slow = await sluice(args, withKey());
 		expect(slow.code, slow.stderr).toBe(3);
-		expect(lastLine(slow)).toMatchObject({ outcome: "failed", error: { code: "DEPLOYMENT_PENDING" } });
+		expect(lastLine(slow)).toMatchObject({
+			outcome: "failed",
+			error: { code: "DEPLOYMENT_PENDING" },
+			transactionHash: expect.stringMatching(/^0x[0-9a-f]{64}$/),
+		});
 		expect(await readdir(folder)).not.toContain("slow.json");
 		await rpc(chain.client, "evm_setAutomine", [true]);
 		await rpc(chain.client, "evm_mine");
@@ -171,6 +194,47 @@ describe("sluice deploy", () => {
 		expect(await readFile(join(folder, "deployments.json"), "utf8")).toBe(text);
 	});
 
+	it("that could not record what it deployed says where it is, by which transaction", async () => {
+		const file = join(folder, "late.json");
+		const other = { escrow: `0x${"e1".repeat(20)}`, permit2: plan.permit2, closeGracePeriodSeconds: 900 };
+		proxy.fails = (method) => {
+			if (method === "eth_sendRawTransaction") writeFileSync(file, JSON.stringify({ [CHAIN_ID]: other }));
+			return false;
+		};
+		const args = ["--rpc", proxy.url, "--grace-period", "602", "--record", file, "--json"];
+		const ran = await sluice(args, withKey());
+		proxy.up();
+		expect(ran.code, ran.stderr).toBe(1);
+		const { error, transactionHash, blockNumber } = lastLine(ran);
+		expect(error).toMatchObject({
+			code: "NOT_RECORDED",
+			message: expect.stringMatching(/^deployed, but not recorded/),
+		});
+		const receipt = await chain.client.getTransactionReceipt({ hash: transactionHash as `0x${string}` });
+		expect(blockNumber).toBe(Number(receipt.blockNumber));
+		expect(JSON.parse(await readFile(file, "utf8"))).toEqual({ [CHAIN_ID]: other });
+	});
+
+	it("goes by a WebSocket, with an account that the node signs for, and ends", async () => {
+		const args = ["--rpc", chain.url.replace("http:", "ws:"), "--grace-period", "603", "--record", "ws.json", "--json"];
+		const { address } = chain.account(3);
+		const ran = await sluice([...args, "--unlocked", address]);
+		expect(ran.code, ran.stderr).toBe(0);
+		const { outcome, transactionHash } = lastLine(ran);
+		expect(outcome).toBe("deployed");
+		const { from } = await chain.client.getTransaction({ hash: transactionHash as `0x${string}` });
+		expect(from).toBe(address.toLowerCase());
+	});
+
+	it("keeps the report whole when its words are in the RPC's URL", async () => {
+		const args = ["--rpc", `${proxy.url}?a=codeHash&b=closeGracePeriodSeconds&c=already-there&d=warnings`, "--json"];
+		const ran = await sluice([...args, "--record", "closeGracePeriodSeconds.json", "--dry-run"]);
+		expect(ran.code, ran.stderr).toBe(0);
+		const codeHash = expect.stringMatching(/^0x[0-9a-f]{64}$/);
+		const whole = { outcome: "already-there", closeGracePeriodSeconds: 900, codeHash, warnings: [] };
+		expect(lastLine(ran)).toMatchObject({ ...whole, record: "[redacted].json" });
+	});
+
 	it("inside the checkout keeps the record that server and client read", async () => {
 		const own = new URL("../../deploy/deployments.json", import.meta.url).pathname;
 		const text = await readFile(own, "utf8");
@@ -190,6 +254,8 @@ describe("sluice deploy", () => {
 		expect(lastLine(bad)).toMatchObject({ error: { code: "DEPLOYMENT_MISMATCH" } });
 		expect(bad.stderr).toContain("CLOSE_GRACE_PERIOD is 601, not 900");
 		expect((await sluice(["--rpc", chain.url, "--verify", other, "--grace-period", "601"])).code).toBe(0);
+		const elsewhere = await sluice(["--rpc", chain.url, "--verify", plan.escrow, "--chain-id", "8453", "--json"]);
+		expect([elsewhere.code, lastLine(elsewhere)]).toMatchObject([1, { error: { code: "CHAIN_MISMATCH" } }]);
 		const nothing = await sluice(["--rpc", chain.url, "--verify", deployer]);
 		expect([nothing.code, nothing.stderr]).toEqual([1, expect.stringContaining("its code is missing")]);
 	});
@@ -212,6 +278,28 @@ test("sluice deploy installs the factory where it is missing, if it is told to",
 	}
 });
 
+test("sluice deploy warns before a development chain gets into this checkout's record", async () => {
+	const own = new URL("../../deploy/deployments.json", import.meta.url).pathname;
+	const text = await readFile(own, "utf8");
+	const local = await startDeployChain(31_337);
+	try {
+		// Nobody has funded it: it ends before anything is sent or written.
+		const poor = generatePrivateKey();
+		secrets.push(poor.slice(2));
+		const env = { SLUICE_DEPLOYER_KEY: poor };
+		const ran = await sluice(["--rpc", local.url, "--json"], { env, cwd: join(own, "..") });
+		expect([ran.code, lastLine(ran)]).toMatchObject([1, { error: { code: "INSUFFICIENT_FUNDS" } }]);
+		expect(ran.stderr).toMatch(
+			/warning: chain 31337 is a development chain: do not commit its entry in deployments.json/,
+		);
+		const elsewhere = await sluice(["--rpc", local.url], { env });
+		expect(elsewhere.stderr).not.toContain("development chain");
+		expect(await readFile(own, "utf8")).toBe(text);
+	} finally {
+		await local.stop();
+	}
+});
+
 describe("sluice deploy tells neither key nor RPC", () => {
 	it("when the RPC is down, or answers nonsense", async () => {
 		proxy.down();
@@ -223,6 +311,13 @@ describe("sluice deploy tells neither key nor RPC", () => {
 		const odd = await sluice(["--rpc", proxy.url], withKey());
 		proxy.up();
 		expect([odd.code, odd.stderr]).toEqual([1, expect.stringContaining("[redacted]")]);
+		proxy.lies = (method) => (method === "eth_sendRawTransaction" ? { result: `sent at ${proxy.url}` } : undefined);
+		const args = ["--rpc", proxy.url, "--grace-period", "604", "--timeout", "1", "--record", "odd.json", "--json"];
+		const sent = await sluice(args, withKey());
+		proxy.up();
+		expect([sent.code, lastLine(sent)]).toMatchObject([3, { error: { code: "DEPLOYMENT_PENDING" } }]);
+		const closed = await sluice(["--rpc", `ws://127.0.0.1:1/v3/${RpcProxy.API_KEY}`, "--json"], withKey());
+		expect([closed.code, lastLine(closed)]).toMatchObject([1, { error: { code: "RPC" } }]);
 	});
 
 	it("when a transaction is refused", async () => {
@@ -271,6 +366,21 @@ describe("sluice deploy refuses wrong usage with exit code 2 and says what to ch
 		["a variable that is not set", () => [...rpcUrl(), "--private-key-env", "NOT_SET_HERE"], /NOT_SET_HERE is not set/],
 		["a file that is not there", () => [...rpcUrl(), "--private-key-file", "nowhere"], /can't be read \(ENOENT\)/],
 		["too short a grace period", () => [...rpcUrl(), "--dry-run", "--grace-period", "599"], /at least 600/],
+		[
+			"too long a grace period",
+			() => [...rpcUrl(), "--dry-run", "--grace-period", "3600000"],
+			/were milliseconds given/,
+		],
+		[
+			"the zero address as Permit2",
+			() => [...rpcUrl(), "--dry-run", "--allow-missing-permit2", "--permit2", `0x${"0".repeat(40)}`],
+			/zero address is never Permit2/,
+		],
+		[
+			"two accounts",
+			() => [...rpcUrl(), "--unlocked", plan.escrow, "--private-key-file", "key"],
+			/cannot be used with/,
+		],
 		["a grace period of words", () => [...rpcUrl(), "--grace-period", "1h"], /whole number of seconds/],
 		["an address that is none", () => [...rpcUrl(), "--permit2", "0x12"], /40 hex digits/],
 		["a chain id that is none", () => [...rpcUrl(), "--chain-id", "base"], /chain id is a whole number/],
@@ -281,6 +391,24 @@ describe("sluice deploy refuses wrong usage with exit code 2 and says what to ch
 		const { code, stderr } = await sluice(args());
 		expect(stderr).toMatch(message);
 		expect(code).toBe(2);
+	});
+
+	it.each([
+		["an option nobody knows", () => [...rpcUrl(), "--nope"]],
+		["a value that is none", () => [...rpcUrl(), "--chain-id", "base"]],
+		["no RPC", () => []],
+		["a key as an argument", () => [...rpcUrl(), key]],
+		["too short a grace period", () => [...rpcUrl(), "--dry-run", "--grace-period", "599"]],
+	] as const)("and tells programs, with --json: %s", async (_title, args) => {
+		const ran = await sluice([...args(), "--json"]);
+		expect(ran.code).toBe(2);
+		expect(lastLine(ran)).toEqual({
+			outcome: "failed",
+			error: {
+				code: expect.stringMatching(/^(USAGE|ESCROW_ARGUMENTS)$/),
+				message: expect.stringMatching(/^(?!error).{10}/),
+			},
+		});
 	});
 
 	it("has help, which names variables, files and exit codes", async () => {

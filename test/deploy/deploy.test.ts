@@ -2,6 +2,7 @@ import type { Address } from "viem";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { deployEscrow, planDeployment, preflight, verifyDeployment } from "../../deploy/index.ts";
 import type { LocalChain } from "../../src/cli/demo/chain.ts";
+import { RpcProxy } from "../support/rpcProxy.ts";
 import { clientOf, fundedAccount, QUICK, rpc, startDeployChain, transactionsOf, walletOf } from "./support.ts";
 
 const plan = planDeployment();
@@ -92,6 +93,31 @@ describe("a deployment", () => {
 		expect(cost.max).toBeGreaterThanOrEqual(fee);
 		expect(cost.expected).toBeLessThanOrEqual(cost.max);
 		expect(cost.factory).toBe(0n);
+	});
+
+	it("is sent with a price of gas where blocks have no base fee, and costs what was said", async () => {
+		const proxy = await RpcProxy.start(first.url);
+		try {
+			const latest = await rpc(first.client, "eth_getBlockByNumber", ["latest", false]);
+			const { baseFeePerGas: _, ...block } = latest as Record<string, unknown>;
+			proxy.lies = (method) => (method === "eth_getBlockByNumber" ? { result: block } : undefined);
+			proxy.fails = (method) => /maxPriorityFeePerGas|feeHistory/.test(method);
+			const client = clientOf(proxy.url);
+			const { account } = await fundedAccount(first.client);
+			const { cost } = await preflight({ client, plan });
+			const gasPrice = await first.client.getGasPrice();
+			expect(cost).toMatchObject({ gasPrice, baseFeePerGas: 0n, maxFeePerGas: gasPrice });
+			expect(cost?.expected).toBe((cost?.gas ?? 0n) * gasPrice);
+			const { transactionHash: hash = "0x", fee } = await deployTo(first, {
+				client,
+				wallet: walletOf(proxy.url, account),
+			});
+			const sent = await first.client.getTransaction({ hash });
+			expect(sent).toMatchObject({ type: "legacy", gasPrice });
+			expect(fee).toBeLessThanOrEqual(cost?.max ?? 0n);
+		} finally {
+			await proxy.stop();
+		}
 	});
 
 	it("stops before anything is sent when the caller does not like what was found", async () => {

@@ -77,7 +77,7 @@ describe("a chain without the CREATE2 factory", () => {
 	});
 
 	it("waits for the presigned transaction where it is on its way already", async () => {
-		const chain = await startDeployChain(41_040, { args: ["--disable-default-create2-deployer"] });
+		const chain = await startDeployChain(41_040, { permit2: false, args: ["--disable-default-create2-deployer"] });
 		try {
 			const { client } = chain;
 			const { account } = await fundedAccount(client);

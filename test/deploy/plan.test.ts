@@ -6,6 +6,7 @@ import {
 	ESCROW_SALT,
 	FACTORY_DEPLOYER,
 	FACTORY_TRANSACTION,
+	permit2DomainSeparator,
 	planDeployment,
 } from "../../deploy/index.ts";
 
@@ -36,9 +37,23 @@ describe("the plan of a deployment", () => {
 		[{ closeGracePeriodSeconds: Number.NaN }],
 		[{ closeGracePeriodSeconds: 2 ** 60 }],
 		[{ permit2: "0x12" as const }],
-	])("is refused for %j, which the contract could not take", (args) => {
+		[{ permit2: `0x${"0".repeat(40)}` as const }],
+		[{ closeGracePeriodSeconds: 7 * 86_400 + 1 }],
+	])("is refused for %j, which the contract could not take or nobody means", (args) => {
 		expect(() => planDeployment(args)).toThrow(expect.objectContaining({ code: "ESCROW_ARGUMENTS" }));
 	});
+
+	it("takes a grace period of 7 days; of a longer one it asks whether it is in milliseconds", () => {
+		expect(planDeployment({ closeGracePeriodSeconds: 7 * 86_400 })).toMatchObject({
+			closeGracePeriodSeconds: 604_800,
+		});
+		expect(() => planDeployment({ closeGracePeriodSeconds: 3_600_000 })).toThrow(/milliseconds/);
+	});
+});
+
+test("Permit2's domain separator on Ethereum is the one that is known", () => {
+	const known = "0x866a5aba21966af95d6c7ab78eb2b2fc913915c28be3b9aa07cc04ff903e3f28";
+	expect(permit2DomainSeparator(CANONICAL_PERMIT2, 1)).toBe(known);
 });
 
 test("the factory's presigned transaction is its deployer's first, which creates the factory's address", async () => {

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from "vitest";
-import { assertRecordable, readDeployments, recordDeployment } from "../../deploy/index.ts";
+import { assertRecordable, readDeployments, recordDeployment, recordObstacle } from "../../deploy/index.ts";
 import { type Deployment, findDeployment, parseDeployments } from "../../src/escrow/index.ts";
 
 const deployment: Deployment = {
@@ -81,6 +81,21 @@ describe("a file of deployments", () => {
 			file: nowhere,
 		});
 		await expect(readDeployments(folder)).rejects.toMatchObject({ code: "RECORD_FILE" });
+	});
+
+	it("can be looked at without anything being written: not even by somebody else's lock is that stopped", async () => {
+		await recordDeployment(file, 8_453, deployment);
+		await writeFile(`${file}.lock`, "somebody else's");
+		const files = await readdir(folder);
+		expect(await recordObstacle(file, 8_453, deployment)).toBeUndefined();
+		expect(await recordObstacle(file, 10, other)).toBeUndefined();
+		expect(await recordObstacle(file, 8_453, other)).toContain("--force");
+		expect(await recordObstacle(file, 8_453, other, true)).toBeUndefined();
+		expect(await recordObstacle(join(folder, "nowhere", "deployments.json"), 1, other)).toContain("make the folder");
+		expect(await readdir(folder)).toEqual(files);
+		await rm(`${file}.lock`);
+		await writeFile(file, "{");
+		expect(await recordObstacle(file, 10, other)).toContain("not JSON");
 	});
 
 	it("leaves nothing else behind", async () => {

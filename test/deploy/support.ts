@@ -1,7 +1,16 @@
-import { createPublicClient, createWalletClient, type Hex, http, type LocalAccount, type PublicClient } from "viem";
+import {
+	type Address,
+	concat,
+	createPublicClient,
+	createWalletClient,
+	type Hex,
+	http,
+	type LocalAccount,
+	type PublicClient,
+} from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { CANONICAL_PERMIT2, permit2DomainSeparator } from "../../deploy/index.ts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
+import permit2Code from "../fixtures/permit2.json" with { type: "json" };
 
 /** Waits of tests: the chains are on this machine. */
 export const QUICK = { timeoutMs: 20_000, pollMs: 20 } as const;
@@ -11,11 +20,13 @@ export function rpc(client: PublicClient, method: string, params: readonly unkno
 	return client.request({ method, params } as never);
 }
 
-/** Code that answers every call with Permit2's domain separator there: all that a deployment asks of Permit2. */
-export async function placePermit2(client: PublicClient, permit2 = CANONICAL_PERMIT2): Promise<void> {
-	const separator = permit2DomainSeparator(permit2, await client.getChainId());
-	// PUSH32 separator PUSH0 MSTORE PUSH1 32 PUSH0 RETURN
-	await rpc(client, "anvil_setCode", [permit2, `0x7f${separator.slice(2)}5f5260205ff3`]);
+/** Deploys the real Permit2 to its address, through the factory, from an account of the node's own. */
+async function placePermit2(client: PublicClient): Promise<void> {
+	const [from] = (await rpc(client, "eth_accounts")) as [Address];
+	const data = concat([permit2Code.salt as Hex, permit2Code.initCode as Hex]);
+	const hash = (await rpc(client, "eth_sendTransaction", [{ from, to: permit2Code.factory, data }])) as Hex;
+	const { status } = await client.waitForTransactionReceipt({ hash });
+	if (status !== "success") throw new Error("Permit2 could not be deployed");
 }
 
 /** A development chain of another id, with the factory, and Permit2 unless it is not wanted. */

@@ -99,6 +99,19 @@ describe("verification", () => {
 		await expect(verifyWith(changed)).rejects.toMatchObject({ code: "DEPLOYMENT_MISMATCH" });
 	});
 
+	it("takes no immutable on trust that it does not know", async () => {
+		const generated = immutables as Record<string, readonly number[]>;
+		generated._unknown = [immutables.PERMIT2?.[0] ?? 0];
+		try {
+			await expect(verifyDeployment(chain.client, escrow)).rejects.toMatchObject({
+				code: "DEPLOYMENT_MISMATCH",
+				what: "the immutable _unknown",
+			});
+		} finally {
+			delete generated._unknown;
+		}
+	});
+
 	it("finds that the code of another address or chain was copied", async () => {
 		const copy: Address = `0x${"34".repeat(20)}`;
 		await expect(verifyWith(code, copy)).rejects.toMatchObject({ code: "DEPLOYMENT_MISMATCH" });

@@ -23,7 +23,7 @@ export function deployCommand(): Command {
 		.addOption(
 			new Option(
 				"--grace-period <seconds>",
-				"between a payer's request to close and its withdrawal, 600 to 2592000 (30 days)",
+				"between a payer's request to close and its withdrawal, 600 to 604800 (7 days)",
 			)
 				.argParser(parseSeconds)
 				.default(REFERENCE_GRACE_SECONDS),
@@ -87,7 +87,7 @@ function usageError(options: DeployCommandOptions & { privateKey?: unknown }): s
 	}
 	if (rpc === undefined) return "the chain's RPC is missing: give --rpc <url>, or set SLUICE_RPC_URL";
 	if (!URL.canParse(rpc) || !/^(https?|wss?):$/.test(new URL(rpc).protocol)) {
-		return "the RPC must be a URL that begins with http://, https://, ws:// or wss://";
+		return "the RPC must be a URL that begins with http:, https:, ws: or wss:";
 	}
 	const sending = ["dryRun", "record", "force", "deployFactory", "allowMissingPermit2", "unlocked", "from"] as const;
 	if (verify !== undefined && sending.some((name) => options[name] !== undefined)) {

@@ -42,10 +42,20 @@ export function failureLine(
 	return `${JSON.stringify({ outcome: "failed", error, ...transaction } satisfies Failure)}\n`;
 }
 
+/** Whether a node's word for a transaction is one, and not a text that may hold anything. */
+export function isHash(text: string): boolean {
+	return /^0x[0-9a-f]{64}$/i.test(text);
+}
+
 /** A report without secrets. Only what may hold one is touched: names and numbers stay what they are. */
 export function redacted(report: Report, redact: (text: string) => string): Report {
-	const { warnings, record } = report;
-	return { ...report, warnings: warnings.map(redact), ...(record !== undefined && { record: redact(record) }) };
+	const { warnings, record, transactionHash: hash } = report;
+	return {
+		...report,
+		warnings: warnings.map(redact),
+		...(record !== undefined && { record: redact(record) }),
+		...(hash !== undefined && { transactionHash: isHash(hash) ? hash : redact(hash) }),
+	};
 }
 
 /** A cost with its amounts as decimal strings. */

@@ -18,7 +18,7 @@ import {
 	verifyDeployment,
 } from "../../../deploy/index.ts";
 import { type Connection, connectTo } from "./connection.ts";
-import { costReport, describeCost, type Failure, failureLine, type Report, redacted, table } from "./report.ts";
+import { costReport, describeCost, type Failure, failureLine, isHash, type Report, redacted, table } from "./report.ts";
 import { hideTyped, originOf, redactor } from "./secrets.ts";
 import { readSigner, type Signer, SignerError } from "./signer.ts";
 
@@ -268,7 +268,7 @@ function transactionOf(error: unknown): Pick<Failure, "transactionHash" | "block
 		return { ...(transactionHash && { transactionHash }), ...(blockNumber !== undefined && { blockNumber }) };
 	}
 	if (error instanceof DeploymentPendingError || error instanceof DeploymentFailedError) {
-		return error.hash === undefined ? {} : { transactionHash: error.hash };
+		return error.hash !== undefined && isHash(error.hash) ? { transactionHash: error.hash } : {};
 	}
 	return {};
 }
