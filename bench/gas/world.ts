@@ -15,6 +15,7 @@ import {
 	type WalletClient,
 } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
+import { CANONICAL_PERMIT2, REFERENCE_GRACE_SECONDS } from "../../deploy/index.ts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "../../src/escrow/generated/escrow.ts";
@@ -34,8 +35,6 @@ import {
 /** 5 USDC, in base units. */
 export const DEPOSIT = 5_000_000n;
 
-const GRACE_SECONDS = 900n;
-const PERMIT2: Address = "0x000000000022D473030F116dDEE9F6B43aC78BA3";
 const ALREADY_HELD = 1_000_000n;
 /** What payer and payee hold. */
 export const RICH = 10n ** 15n;
@@ -89,7 +88,10 @@ async function furnish(chain: LocalChain, tokenBytecode: Hex, approval: bigint) 
 	}
 
 	const token = await deploy(testUsdcAbi, tokenBytecode, []);
-	const escrow = await deploy(paymentChannelEscrowAbi, paymentChannelEscrowBytecode, [GRACE_SECONDS, PERMIT2]);
+	const escrow = await deploy(paymentChannelEscrowAbi, paymentChannelEscrowBytecode, [
+		BigInt(REFERENCE_GRACE_SECONDS),
+		CANONICAL_PERMIT2,
+	]);
 	const domain: VoucherDomain = createVoucherDomain(chainId, escrow);
 	const tokenDomain: TokenDomain = { name: "USD Coin", version: "2", chainId, verifyingContract: token };
 
@@ -200,7 +202,7 @@ async function furnish(chain: LocalChain, tokenBytecode: Hex, approval: bigint) 
 		batch,
 		passGracePeriod: async () => {
 			// biome-ignore lint/suspicious/noExplicitAny: the development chain's own method
-			await client.request({ method: "evm_increaseTime", params: [Number(GRACE_SECONDS)] } as any);
+			await client.request({ method: "evm_increaseTime", params: [REFERENCE_GRACE_SECONDS] } as any);
 		},
 		stop: () => chain.stop(),
 	};

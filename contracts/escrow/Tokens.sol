@@ -20,7 +20,7 @@ abstract contract Tokens is IPaymentChannelEscrow {
      * @dev What a refund within a batch may cost. Many times what a transfer takes; it bounds what a token, or a payer
      * that is called by its token, can burn of the gas that the rest of the batch needs.
      */
-    uint256 internal constant REFUND_GAS_LIMIT = 300_000;
+    uint256 private constant REFUND_GAS_LIMIT = 300_000;
 
     /// @inheritdoc IPaymentChannelEscrow
     address public immutable PERMIT2;

@@ -6,16 +6,11 @@ import {
 	type Hex,
 	type LocalAccount,
 } from "viem";
+import { CANONICAL_PERMIT2, REFERENCE_GRACE_SECONDS } from "../../../deploy/index.ts";
 import { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "../../escrow/generated/escrow.ts";
 import { TransactionSender } from "../../escrow/sender.ts";
 import type { LocalChain } from "./chain.ts";
 import { testUsdcAbi, testUsdcBytecode } from "./generated/testUsdc.ts";
-
-/** The reference grace period of the draft. */
-const CLOSE_GRACE_SECONDS = 900n;
-
-/** Permit2's address on every chain that has it. The demo does not use it. */
-const PERMIT2: Address = "0x000000000022D473030F116dDEE9F6B43aC78BA3";
 
 /** Deploys a USDC-like token and the escrow, and gives `payer` some of the token. */
 export async function deployContracts(
@@ -37,7 +32,7 @@ export async function deployContracts(
 		return receipt.contractAddress ?? getContractAddress({ from: entry.from, nonce: BigInt(entry.nonce) });
 	};
 	const token = await send(null, encodeDeployData({ abi: testUsdcAbi, bytecode: testUsdcBytecode }));
-	const args = [CLOSE_GRACE_SECONDS, PERMIT2] as const;
+	const args = [BigInt(REFERENCE_GRACE_SECONDS), CANONICAL_PERMIT2] as const;
 	const escrow = await send(
 		null,
 		encodeDeployData({ abi: paymentChannelEscrowAbi, bytecode: paymentChannelEscrowBytecode, args }),
