@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { ServerSettings } from "./serverProcess.ts";
@@ -14,7 +15,8 @@ export type PaidServer = Readonly<{
 
 /** Starts the paid server in a process of its own; resolves when it listens. */
 export async function startServer(settings: ServerSettings): Promise<PaidServer> {
-	const script = fileURLToPath(new URL("./serverProcess.ts", import.meta.url));
+	// Beside this file, and ending as it does: `.ts` here, `.js` where it was built.
+	const script = fileURLToPath(new URL(`./serverProcess${extname(import.meta.url)}`, import.meta.url));
 	const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", script], {
 		stdio: ["pipe", "pipe", "inherit"],
 	});
