@@ -1,17 +1,9 @@
 import { defineConfig } from "vitest/config";
 
-// The repository's own condition in package.json's exports: `import "sluice/server"` gets the sources, without a build.
-const SOURCES = "sluice-source";
-
 export default defineConfig({
-	// These two replace the defaults, which therefore stand here again.
-	resolve: { conditions: [SOURCES, "module", "browser", "development|production"] },
-	ssr: {
-		resolve: {
-			conditions: [SOURCES, "module", "node", "development|production"],
-			externalConditions: [SOURCES, "node", "module-sync"],
-		},
-	},
+	// The repository's own condition in package.json's exports: `import "sluice/server"` gets the sources, without a build.
+	// The list replaces the default one, whose conditions therefore stand here again.
+	ssr: { resolve: { conditions: ["sluice-source", "module", "node", "development|production"] } },
 	test: {
 		include: ["test/**/*.test.ts"],
 		testTimeout: 60_000,
