@@ -1,4 +1,5 @@
-// Root postinstall: npm under Node 20 silently skips hardhat's native chain (its `engines` ask for Node 22, which this
+// Runs after an install in this repository (a workspace's `postinstall`: the root's own would run where the tarball is
+// installed, too). npm under Node 20 silently skips hardhat's native chain (its `engines` ask for Node 22, which this
 // project brings along but npm does not know). Fetches the one that belongs to this machine when it is missing, at the
 // version and integrity that package-lock.json names.
 import { execFileSync } from "node:child_process";
