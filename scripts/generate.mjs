@@ -23,8 +23,17 @@ const ERC3009_PARTS = [
 	"AuthorizationUsed(address,bytes32)",
 ];
 
+/** What a server asks of Permit2 for a charge. Permit2's errors are all taken. */
+const PERMIT2_PARTS = [
+	"permitWitnessTransferFrom(((address,uint256),uint256,uint256),(address,uint256),address,bytes32,string,bytes)",
+	"permitWitnessTransferFrom(((address,uint256)[],uint256,uint256),(address,uint256)[],address,bytes32,string,bytes)",
+	"nonceBitmap(address,uint256)",
+];
+
 const escrow = readBuild("contracts/PaymentChannelEscrow.sol/PaymentChannelEscrow.json");
 const testUsdc = readBuild("contracts/test/TestUSDC.sol/TestUSDC.json");
+const permit2 = readBuild("contracts/IPermit2Transfers.sol/IPermit2Transfers.json");
+const contractAccount = readBuild("contracts/test/ERC1271Wallet.sol/ERC1271Wallet.json");
 const double = (name) => readBuild(`contracts/test/${name}.sol/${name}.json`).bytecode;
 
 const files = {
@@ -49,6 +58,16 @@ const files = {
 			"erc3009Abi",
 			pick(testUsdc.abi, ERC3009_PARTS),
 			"What Sluice asks of an ERC-20 token with EIP-3009, as USDC 2.2 has it. The errors are the test token's.",
+		),
+	],
+	"src/escrow/generated/permit2.ts": [
+		abiConst("permit2Abi", pick(permit2.abi, PERMIT2_PARTS), "What Sluice asks of Permit2, and Permit2's errors."),
+	],
+	"src/escrow/generated/erc1271.ts": [
+		abiConst(
+			"erc1271Abi",
+			pick(contractAccount.abi, ["isValidSignature(bytes32,bytes)"]),
+			"What Sluice asks of a contract account that signs (ERC-1271).",
 		),
 	],
 	"bench/gas/generated/testErc3009.ts": [
@@ -120,14 +139,19 @@ function readIfThere(url) {
 function pick(abi, signatures) {
 	const found = signatures.map((signature) => {
 		const item = abi.find((each) => each.type !== "error" && signatureOf(each) === signature);
-		if (item === undefined) throw new Error(`No ${signature} in the token's ABI.`);
+		if (item === undefined) throw new Error(`No ${signature} in the ABI.`);
 		return item;
 	});
 	return [...found, ...abi.filter((each) => each.type === "error")];
 }
 
 function signatureOf({ name, inputs = [] }) {
-	return `${name}(${inputs.map((input) => input.type).join(",")})`;
+	return `${name}(${inputs.map(typeOf).join(",")})`;
+}
+
+/** The type as it stands in a signature: a struct is its members in brackets. */
+function typeOf({ type, components = [] }) {
+	return type.replace("tuple", () => `(${components.map(typeOf).join(",")})`);
 }
 
 /** The immutables by name: the artifact knows only the numbers of their declarations, which change with every edit. */

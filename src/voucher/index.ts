@@ -1,5 +1,5 @@
 /**
- * What gets signed: channel ids, vouchers and ERC-3009 authorizations; signing and verifying them. Runs in Node and in
+ * What gets signed: channel ids, vouchers, ERC-3009 authorizations and Permit2 permits; signing and verifying them. Runs in Node and in
  * browsers, and imports nothing else of Sluice.
  */
 export {
@@ -25,6 +25,15 @@ export {
 	voucherSigner,
 	ZERO_ADDRESS,
 } from "./channel.ts";
+export {
+	type ChannelOpenWitness,
+	type ChannelPermit,
+	type ChannelPermitTypedData,
+	type ChannelTopUpWitness,
+	channelPermitDigest,
+	channelPermitTypedData,
+	signChannelPermit,
+} from "./channelPermit.ts";
 export { portableSecp256k1, type Secp256k1 } from "./curve.ts";
 export {
 	createVoucherDomain,
@@ -36,6 +45,20 @@ export {
 	voucherTypedDataDomain,
 } from "./domain.ts";
 export { type Keccak256, keccak256 } from "./keccak.ts";
+export {
+	PAYMENT_WITNESS_FORMS,
+	type PaymentPermit,
+	type PaymentPermitTypedData,
+	type PaymentSigner,
+	type PaymentWitness,
+	type PaymentWitnessForm,
+	paymentPermitDigest,
+	paymentPermitTypedData,
+	paymentWitnessHash,
+	paymentWitnessTypeString,
+	signPaymentPermit,
+} from "./paymentPermit.ts";
+export { CANONICAL_PERMIT2, createPermit2Domain, type Permit2Domain, type TokenPermissions } from "./permit2.ts";
 export {
 	normalizeSignature,
 	type ParsedSignature,
