@@ -38,6 +38,61 @@ export function findChannelOpened(
 	return { ...log.args, transactionHash: receipt.transactionHash, logIndex: log.logIndex };
 }
 
+/** The escrow's own word that a channel was topped up. Amounts in base units. */
+export type ToppedUpEvent = Readonly<{
+	/** Whose tokens they were: anybody's. */
+	funder: Address;
+	/** What was added. */
+	amount: bigint;
+	/** The channel's deposit afterwards. */
+	deposit: bigint;
+	transactionHash: Hex;
+	logIndex: number;
+}>;
+
+/**
+ * Finds the events by which `escrow` topped up `channelId` in a transaction, whoever sent it and to whichever address
+ * (D12). One transaction can hold several, in the order of their `logIndex`.
+ *
+ * @example
+ * const added = findToppedUp(receipt, escrow, channelId).reduce((sum, { amount }) => sum + amount, 0n);
+ */
+export function findToppedUp(receipt: TransactionReceipt, escrow: Address, channelId: Hex): readonly ToppedUpEvent[] {
+	const { transactionHash } = receipt;
+	return parseEventLogs({ abi: paymentChannelEscrowAbi, eventName: "ToppedUp", logs: receipt.logs })
+		.filter(({ address, args }) => isAddressEqual(address, escrow) && args.channelId === channelId.toLowerCase())
+		.map(({ args: { funder, amount, deposit }, logIndex }) => ({
+			funder: funder.toLowerCase() as Address,
+			amount,
+			deposit,
+			transactionHash,
+			logIndex,
+		}));
+}
+
+/** A movement of tokens. `value` in base units, addresses lowercase. */
+export type TransferEvent = Readonly<{ from: Address; to: Address; value: bigint; logIndex: number }>;
+
+/**
+ * All transfers of `token` in a transaction, in their order. Says nothing about who sent the transaction, nor whether the
+ * receipt is a success.
+ *
+ * Source: draft-evm-charge-00, "Hash Verification", step 4; "Permit2 Verification", step 14.
+ *
+ * @example
+ * const paid = findTransfers(receipt, token).filter(({ to, value }) => to === recipient && value === amount);
+ */
+export function findTransfers(receipt: TransactionReceipt, token: Address): readonly TransferEvent[] {
+	return parseEventLogs({ abi: erc3009Abi, eventName: "Transfer", logs: receipt.logs })
+		.filter(({ address }) => isAddressEqual(address, token))
+		.map(({ args: { from, to, value }, logIndex }) => ({
+			from: from.toLowerCase() as Address,
+			to: to.toLowerCase() as Address,
+			value,
+			logIndex,
+		}));
+}
+
 /** Whether `token` moved exactly `value` from `from` to `to` in this transaction. */
 export function hasTransfer(
 	receipt: TransactionReceipt,

@@ -6,9 +6,21 @@ export {
 	closeCall,
 	openCall,
 	openWithAuthorizationCall,
+	openWithPermit2Call,
+	permitTransferCall,
+	requestCloseCall,
 	type SignedAuthorization,
+	type SignedDeposit,
+	type TransferDetails,
+	topUpCall,
+	topUpWithAuthorizationCall,
+	topUpWithPermit2Call,
+	transferCall,
 	transferWithAuthorizationCall,
+	withdrawCall,
 } from "./calls.ts";
+export { type AwaitReceiptOptions, awaitReceipt } from "./confirmations.ts";
+export { isContractSignatureValid } from "./contractSignature.ts";
 export {
 	type Deployment,
 	type Deployments,
@@ -17,21 +29,32 @@ export {
 	findDeployment,
 	parseDeployments,
 } from "./deployments.ts";
-export { type ChannelOpenedEvent, findChannelOpened, hasTransfer } from "./events.ts";
+export {
+	type ChannelOpenedEvent,
+	findChannelOpened,
+	findToppedUp,
+	findTransfers,
+	hasTransfer,
+	type ToppedUpEvent,
+	type TransferEvent,
+} from "./events.ts";
+export { erc1271Abi } from "./generated/erc1271.ts";
 export { erc3009Abi } from "./generated/erc3009.ts";
 export { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "./generated/escrow.ts";
+export { permit2Abi } from "./generated/permit2.ts";
 export type { Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
 export {
 	type EscrowChannel,
 	type EscrowFacts,
 	EscrowUnusableError,
+	hasCode,
+	isPermit2NonceUsed,
 	MIN_CLOSE_GRACE_SECONDS,
+	readAllowance,
 	readAuthorizationState,
 	readBalance,
 	readChannel,
 	readEscrow,
-	readTokenDomain,
-	TokenUnusableError,
 } from "./reads.ts";
 export { revertReason } from "./reverts.ts";
 export {
@@ -42,3 +65,4 @@ export {
 	TransactionRevertedError,
 	TransactionSender,
 } from "./sender.ts";
+export { findTokenDomain, readTokenDomain, type TokenDomainNames, TokenUnusableError } from "./tokenDomain.ts";

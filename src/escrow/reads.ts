@@ -1,17 +1,12 @@
 import type { Address, Hex, PublicClient } from "viem";
-import {
-	type BaseError,
-	ContractFunctionExecutionError,
-	HttpRequestError,
-	isAddressEqual,
-	RpcError,
-	TimeoutError,
-	toHex,
-	zeroAddress,
-} from "viem";
-import { domainSeparator, type TokenDomain } from "../voucher/index.ts";
+import { ContractFunctionExecutionError, isAddressEqual, zeroAddress } from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
+import { permit2Abi } from "./generated/permit2.ts";
+import { isNodeFault } from "./nodeFault.ts";
+
+export { isContractSignatureValid } from "./contractSignature.ts";
+export { findTokenDomain, readTokenDomain, type TokenDomainNames, TokenUnusableError } from "./tokenDomain.ts";
 
 /** The shortest grace period a compliant escrow may have (draft-evm-session-00, Forced Close). */
 export const MIN_CLOSE_GRACE_SECONDS = 600;
@@ -111,35 +106,41 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 	return { chainId, closeGraceSeconds: Number(grace), permit2: lower(permit2), domainSeparator };
 }
 
-/** The token is no ERC-3009 token, or does not sign with the domain that it states. */
-export class TokenUnusableError extends Error {
-	override readonly name = "TokenUnusableError";
-	readonly code = "TOKEN_UNUSABLE";
-}
-
-/**
- * The EIP-712 domain of an ERC-3009 token, read from the token and checked against the separator that it uses.
- *
- * @throws TokenUnusableError
- */
-export async function readTokenDomain(client: PublicClient, token: Address, chainId: number): Promise<TokenDomain> {
-	const contract = { address: token, abi: erc3009Abi } as const;
-	const [name, version, separator] = await Promise.all([
-		client.readContract({ ...contract, functionName: "name" }),
-		client.readContract({ ...contract, functionName: "version" }),
-		client.readContract({ ...contract, functionName: "DOMAIN_SEPARATOR" }),
-	]).catch((cause: unknown) => {
-		if (!(cause instanceof ContractFunctionExecutionError) || isNodeFault(cause)) throw cause;
-		throw new TokenUnusableError(`the token at ${token} is not an ERC-3009 token with name() and version()`, { cause });
-	});
-	const domain = { name, version, chainId, verifyingContract: token };
-	if (toHex(domainSeparator(domain)) === separator) return domain;
-	throw new TokenUnusableError(`the token at ${token} does not sign with the usual EIP-712 domain`);
-}
-
 /** A holder's balance in base units. */
 export function readBalance(client: PublicClient, token: Address, holder: Address): Promise<bigint> {
 	return client.readContract({ address: token, abi: erc3009Abi, functionName: "balanceOf", args: [holder] });
+}
+
+/** What `spender` may still move of `owner`'s tokens, in base units. */
+export function readAllowance(client: PublicClient, token: Address, owner: Address, spender: Address): Promise<bigint> {
+	return client.readContract({ address: token, abi: erc3009Abi, functionName: "allowance", args: [owner, spender] });
+}
+
+/**
+ * Whether a Permit2 nonce of `owner` was used or invalidated.
+ *
+ * @example
+ * if (await isPermit2NonceUsed(client, permit2, payer, permit.nonce)) throw new Error("sign with another nonce");
+ */
+export async function isPermit2NonceUsed(
+	client: PublicClient,
+	permit2: Address,
+	owner: Address,
+	nonce: bigint,
+): Promise<boolean> {
+	const word = await client.readContract({
+		address: permit2,
+		abi: permit2Abi,
+		functionName: "nonceBitmap",
+		args: [owner, nonce >> 8n],
+	});
+	return ((word >> (nonce & 0xffn)) & 1n) === 1n;
+}
+
+/** Whether there is code at an address: a contract, or an account that delegates to one (EIP-7702). */
+export async function hasCode(client: PublicClient, address: Address): Promise<boolean> {
+	const code = await client.getCode({ address });
+	return code !== undefined && code !== "0x";
 }
 
 /** Whether an ERC-3009 authorization was used or cancelled. */
@@ -155,15 +156,6 @@ export function readAuthorizationState(
 		functionName: "authorizationState",
 		args: [authorizer, nonce],
 	});
-}
-
-/** The node failed, which says nothing about the contract. */
-function isNodeFault(error: BaseError): boolean {
-	return (
-		error.walk(
-			(cause) => cause instanceof HttpRequestError || cause instanceof TimeoutError || cause instanceof RpcError,
-		) !== null
-	);
 }
 
 function lower(address: Address): Address {

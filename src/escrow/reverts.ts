@@ -1,9 +1,12 @@
 import { type Abi, BaseError, decodeErrorResult, type Hex } from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
+import { permit2Abi } from "./generated/permit2.ts";
 
-/** Errors of the escrow and of ERC-3009 tokens, for decoding. */
-const KNOWN_ERRORS: Abi = [...paymentChannelEscrowAbi, ...erc3009Abi].filter(({ type }) => type === "error");
+/** Errors of the escrow, of ERC-3009 tokens and of Permit2, for decoding. */
+const KNOWN_ERRORS: Abi = [...paymentChannelEscrowAbi, ...erc3009Abi, ...permit2Abi].filter(
+	({ type }) => type === "error",
+);
 
 /** Why a call reverted: the name of the contract's custom error, a revert string, or `unknown`. */
 export function revertReason(error: unknown): string | undefined {

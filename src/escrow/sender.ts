@@ -7,9 +7,9 @@ import {
 	type PublicClient,
 	TransactionNotFoundError,
 	type TransactionReceipt,
-	TransactionReceiptNotFoundError,
 } from "viem";
 import type { Call } from "./calls.ts";
+import { assertConfirmations, lookForReceipt } from "./confirmations.ts";
 import type { Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
 import { revertReason } from "./reverts.ts";
 
@@ -25,6 +25,8 @@ export type SenderOptions = Readonly<{
 	pollMs?: number;
 	/** How long `wait` looks for a receipt before it gives up waiting (the transaction goes on). */
 	timeoutMs?: number;
+	/** How many blocks deep a transaction has to lie before `wait` says how it ended; its own block counts. Default 1. */
+	confirmations?: number;
 }>;
 
 export type SendRequest = Call &
@@ -55,7 +57,7 @@ export class TransactionPendingError extends Error {
 	readonly code = "TRANSACTION_PENDING";
 	readonly hash: Hex;
 	constructor(hash: Hex) {
-		super(`transaction ${hash} is not mined yet`);
+		super(`transaction ${hash} is not mined, or not deep enough, yet`);
 		this.hash = hash;
 	}
 }
@@ -97,11 +99,17 @@ export class TransactionSender {
 	readonly #now: () => number;
 	readonly #pollMs: number;
 	readonly #timeoutMs: number;
+	readonly #confirmations: number;
 	/** One transaction at a time gets a nonce and is broadcast. */
 	#turn: Promise<unknown> = Promise.resolve();
 	#nextNonce = 0;
 
-	constructor({ client, account, chainId, outbox, now = Date.now, pollMs = 1_000, timeoutMs = 60_000 }: SenderOptions) {
+	/** @throws {RangeError} unless `confirmations` is a positive integer. */
+	constructor(options: SenderOptions) {
+		const { client, account, chainId, outbox, now = Date.now } = options;
+		const { pollMs = 1_000, timeoutMs = 60_000, confirmations = 1 } = options;
+		assertConfirmations(confirmations);
+		this.#confirmations = confirmations;
 		this.#client = client;
 		this.#account = account;
 		this.#chainId = chainId;
@@ -133,7 +141,8 @@ export class TransactionSender {
 	}
 
 	/**
-	 * Waits for the outcome of a recorded transaction. Broadcasts it again while no node knows it.
+	 * Waits for the outcome of a recorded transaction until it is `confirmations` blocks deep. Broadcasts it again while no
+	 * node knows it, also when a reorganization took it out of its block.
 	 *
 	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
 	 */
@@ -141,16 +150,18 @@ export class TransactionSender {
 		const deadline = this.#now() + this.#timeoutMs;
 		let looksPassed = 0;
 		for (;;) {
-			const receipt = await this.#receipt(entry.hash);
-			if (receipt?.status === "success") return receipt;
-			if (receipt) throw new TransactionRevertedError("unknown", entry.hash);
+			const { receipt, deepEnough } = await lookForReceipt(this.#client, entry.hash, this.#confirmations);
+			if (deepEnough) {
+				if (receipt.status === "success") return receipt;
+				throw new TransactionRevertedError("unknown", entry.hash);
+			}
 			// One node that lags behind another looks just the same: only many looks in a row are believed.
-			looksPassed = (await this.#isPassed(entry)) ? looksPassed + 1 : 0;
+			looksPassed = receipt === undefined && (await this.#isPassed(entry)) ? looksPassed + 1 : 0;
 			if (looksPassed >= LOOKS_BEFORE_DROPPED) {
 				throw new TransactionNotSentError(`another transaction took nonce ${entry.nonce} of ${entry.from}`, entry);
 			}
 			if (this.#now() >= deadline) throw new TransactionPendingError(entry.hash);
-			await this.#broadcastIfUnknown(entry);
+			if (receipt === undefined) await this.#broadcastIfUnknown(entry);
 			await delay(this.#pollMs);
 		}
 	}
@@ -243,15 +254,6 @@ export class TransactionSender {
 	/** As `#isKnown`; a node that does not answer knows it, perhaps. */
 	#mayBeKnown(hash: Hex): Promise<boolean> {
 		return this.#isKnown(hash).catch(() => true);
-	}
-
-	async #receipt(hash: Hex): Promise<TransactionReceipt | undefined> {
-		try {
-			return await this.#client.getTransactionReceipt({ hash });
-		} catch (error) {
-			if (error instanceof TransactionReceiptNotFoundError) return undefined;
-			throw error;
-		}
 	}
 
 	/** Its nonce is behind the account's confirmed count, yet no node knows it: another transaction took the nonce. */

@@ -68,7 +68,8 @@ export const chargeAuthorizationSchema = z.object({
  */
 export type ChargeAuthorizationPayload = z.output<typeof chargeAuthorizationSchema>;
 
-const permit2Schema = z
+/** Shape of a `permit2` payload (section "Permit2 Payload"). */
+export const chargePermit2Schema = z
 	.object({
 		type: z.literal("permit2"),
 		permit: z.object({
@@ -88,12 +89,30 @@ const permit2Schema = z
 		context.addIssue({ code: "custom", path: ["transferDetails"], message: "must be as long as permit.permitted" });
 	});
 
+/**
+ * A Permit2 signature over one transfer, or over one to the recipient and one to each split, which the server sends. The
+ * payload does not name the payer: that is the credential's `source`. `externalId` is empty where the challenge has none.
+ */
+export type ChargePermit2Payload = z.output<typeof chargePermit2Schema>;
+
+/** Shape of a `transaction` payload (section "Transaction Payload"). */
+export const chargeTransactionSchema = z.object({ type: z.literal("transaction"), signature: anyCaseBytes() });
+
+/** A whole signed transaction, in `signature`, which the server broadcasts. */
+export type ChargeTransactionPayload = z.output<typeof chargeTransactionSchema>;
+
+/** Shape of a `hash` payload (section "Hash Payload"). */
+export const chargeHashSchema = z.object({ type: z.literal("hash"), hash: anyCaseBytes(32) });
+
+/** The hash of a transaction that the client sent. */
+export type ChargeHashPayload = z.output<typeof chargeHashSchema>;
+
 /** Shape of any charge payload. */
 export const chargePayloadSchema = z.discriminatedUnion("type", [
 	chargeAuthorizationSchema,
-	permit2Schema,
-	z.object({ type: z.literal("transaction"), signature: anyCaseBytes() }),
-	z.object({ type: z.literal("hash"), hash: anyCaseBytes(32) }),
+	chargePermit2Schema,
+	chargeTransactionSchema,
+	chargeHashSchema,
 ]);
 
 /**

@@ -1,6 +1,14 @@
 /** The Payment scheme on the wire: challenge, credential, receipt, problem, and the EVM method's session and charge intents. */
 
 export {
+	formatAcceptPayment,
+	MAX_ACCEPT_PAYMENT_LENGTH,
+	type PaymentRange,
+	PaymentRangeError,
+	parseAcceptPayment,
+	preferred,
+} from "./acceptPayment.ts";
+export {
 	Base64urlError,
 	type Base64urlReason,
 	decodeBase64url,
@@ -27,17 +35,24 @@ export {
 export {
 	CHARGE_CREDENTIAL_TYPES,
 	type ChargeAuthorizationPayload,
+	type ChargeHashPayload,
 	type ChargePayload,
+	type ChargePermit2Payload,
 	type ChargeRequest,
+	type ChargeTransactionPayload,
 	chargeAuthorizationSchema,
+	chargeHashSchema,
 	chargePayloadSchema,
+	chargePermit2Schema,
 	chargeRequestSchema,
+	chargeTransactionSchema,
 	encodeChargePayload,
 	encodeChargeRequest,
 	MAX_SPLITS,
 	parseChargePayload,
 	parseChargeRequest,
 } from "./charge.ts";
+export { contentDigest, matchesContentDigest } from "./contentDigest.ts";
 export {
 	type Credential,
 	formatCredential,

@@ -1,0 +1,76 @@
+import { type Hex, type PublicClient, type TransactionReceipt, TransactionReceiptNotFoundError } from "viem";
+
+/** How deep a transaction has to lie, and how long it is waited for. */
+export type AwaitReceiptOptions = Readonly<{
+	/** Blocks from the transaction's own to the latest, both counted: 1 (the default) is the block it is in. */
+	confirmations?: number;
+	/** How long it is looked for, in ms; at least once. Default 60,000. */
+	timeoutMs?: number;
+	/** How long to wait between two looks, in ms. Default 1,000. */
+	pollMs?: number;
+}>;
+
+/**
+ * Waits until a transaction lies `confirmations` blocks deep. A receipt is read anew with each look, so that one that
+ * vanishes or moves in a reorganization is waited for again.
+ *
+ * @returns its receipt, of success or failure; `undefined` when the time is up first, which says nothing about later.
+ * @throws {RangeError} unless `confirmations` is a positive integer, and viem's errors when the node could not be asked.
+ * @example
+ * const receipt = await awaitReceipt(client, payload.hash, { confirmations: 3, timeoutMs: 30_000 });
+ */
+export async function awaitReceipt(
+	client: PublicClient,
+	hash: Hex,
+	options: AwaitReceiptOptions = {},
+): Promise<TransactionReceipt | undefined> {
+	const { confirmations = 1, timeoutMs = 60_000, pollMs = 1_000 } = options;
+	assertConfirmations(confirmations);
+	const deadline = Date.now() + timeoutMs;
+	for (;;) {
+		const { receipt, deepEnough } = await lookForReceipt(client, hash, confirmations);
+		if (deepEnough) return receipt;
+		const left = deadline - Date.now();
+		if (left <= 0) return undefined;
+		await new Promise((resolve) => setTimeout(resolve, Math.min(pollMs, left)));
+	}
+}
+
+/**
+ * One look: the receipt if there is one, and whether its block is deep enough and in the chain of that moment. Internal.
+ */
+export async function lookForReceipt(
+	client: PublicClient,
+	hash: Hex,
+	confirmations: number,
+): Promise<
+	Readonly<{ receipt: TransactionReceipt; deepEnough: boolean }> | Readonly<{ receipt: undefined; deepEnough: false }>
+> {
+	if (confirmations === 1) {
+		const receipt = await readReceipt(client, hash);
+		return receipt === undefined ? { receipt, deepEnough: false } : { receipt, deepEnough: true };
+	}
+	// The height first: a receipt read after it lies at least as deep as the two together say.
+	const latest = await client.getBlockNumber({ cacheTime: 0 });
+	const receipt = await readReceipt(client, hash);
+	if (receipt === undefined) return { receipt, deepEnough: false };
+	if (latest - receipt.blockNumber + 1n < BigInt(confirmations)) return { receipt, deepEnough: false };
+	// A node, or another one behind the same URL, may still know a receipt of a block that was left behind.
+	const { hash: canonical } = await client.getBlock({ blockNumber: receipt.blockNumber });
+	return { receipt, deepEnough: canonical === receipt.blockHash };
+}
+
+async function readReceipt(client: PublicClient, hash: Hex): Promise<TransactionReceipt | undefined> {
+	try {
+		return await client.getTransactionReceipt({ hash });
+	} catch (error) {
+		if (error instanceof TransactionReceiptNotFoundError) return undefined;
+		throw error;
+	}
+}
+
+/** @throws {RangeError} unless a positive integer. Internal. */
+export function assertConfirmations(confirmations: number): void {
+	if (Number.isSafeInteger(confirmations) && confirmations >= 1) return;
+	throw new RangeError(`confirmations must be a positive integer, not ${confirmations}`);
+}
