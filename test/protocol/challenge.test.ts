@@ -101,7 +101,7 @@ describe("the binding", () => {
 				const same = JSON.stringify(made) === JSON.stringify(presented);
 				expect(isOurChallenge([SECRET], { id, ...presented })).toBe(same);
 			}),
-			{ numRuns: 1000 },
+			{ numRuns: 10_000 },
 		);
 		const shifted = { ...ours, realm: `${ours.realm}|${ours.method}`, method: ours.intent, intent: ours.request };
 		expect(isOurChallenge([SECRET], shifted)).toBe(false);

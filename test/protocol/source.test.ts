@@ -1,15 +1,6 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
-import { formatSource, parseSource } from "../../src/protocol/index.ts";
-import { addresses, payer } from "./support.ts";
-
-test("a source survives a round trip", () => {
-	fc.assert(
-		fc.property(fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }), addresses, (chainId, address) => {
-			expect(parseSource(formatSource(chainId, address))).toEqual({ chainId, address });
-		}),
-	);
-});
+import { parseSource } from "../../src/protocol/index.ts";
+import { payer } from "./support.ts";
 
 test("the address is read in any case", () => {
 	expect(parseSource(`did:pkh:eip155:196:0x${"Aa".repeat(20)}`)).toEqual({ chainId: 196, address: payer });

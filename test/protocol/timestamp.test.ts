@@ -1,17 +1,5 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formatTimestamp, parseTimestamp } from "../../src/protocol/index.ts";
-
-test("a timestamp survives a round trip to the millisecond", () => {
-	fc.assert(
-		fc.property(
-			fc.date({ min: new Date(0), max: new Date("9999-12-31T23:59:59.999Z"), noInvalidDate: true }),
-			(date) => {
-				expect(parseTimestamp(formatTimestamp(date.getTime()))).toBe(date.getTime());
-			},
-		),
-	);
-});
 
 test("whole seconds are written without a fraction", () => {
 	expect(formatTimestamp(1_736_942_400_000)).toBe("2025-01-15T12:00:00Z");
@@ -24,6 +12,7 @@ test.each([
 	["2025-01-15T12:00:00.123456Z", 1_736_942_400_123],
 	["2025-01-15T13:30:00+01:30", 1_736_942_400_000],
 	["2024-02-29T00:00:00Z", 1_709_164_800_000],
+	["0000-02-29T00:00:00Z", -62_162_121_600_000],
 ])("%s is read", (text, ms) => {
 	expect(parseTimestamp(text)).toBe(ms);
 });
