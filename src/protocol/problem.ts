@@ -36,8 +36,10 @@ const PROBLEMS = {
 /** Plain HTTP conditions. Their type is `about:blank`, so RFC 9457 wants the status's own name as the title. */
 const PLAIN_PROBLEMS = {
 	"bad-request": { title: "Bad Request", status: 400 },
+	forbidden: { title: "Forbidden", status: 403 },
 	conflict: { title: "Conflict", status: 409 },
 	"unprocessable-content": { title: "Unprocessable Content", status: 422 },
+	"too-many-requests": { title: "Too Many Requests", status: 429 },
 	"service-unavailable": { title: "Service Unavailable", status: 503 },
 } as const satisfies Record<string, Definition>;
 

@@ -1,5 +1,5 @@
 import type { Problem, Receipt } from "../protocol/index.ts";
-import type { Offer } from "./offer.ts";
+import type { Offer } from "./method.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 /** A request as every face of the engine presents it. */
@@ -11,7 +11,7 @@ export type PaidRequest = Readonly<{
 	authorization: readonly string[];
 	/** The `Idempotency-Key` header, if any. */
 	idempotencyKey: string | undefined;
-	/** Digest of the body, empty when there is none: part of what an `Idempotency-Key` stands for. */
+	/** Digest of the body (RFC 9530, sha-256), empty when there is none: part of what an `Idempotency-Key` stands for. */
 	bodyDigest: string;
 	/** What this route asks for, the preferred offer first. Never empty. */
 	offers: readonly Offer[];

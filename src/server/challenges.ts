@@ -1,26 +1,15 @@
 import { LRUCache } from "lru-cache";
 import {
 	assertChallengeSecrets,
-	Base64urlError,
 	type Challenge,
 	type ChallengeSecret,
-	type ChargeRequest,
 	createChallenge,
-	decodeRequest,
 	formatTimestamp,
-	InvalidRequestError,
 	isExpired,
 	isOurChallenge,
-	JsonError,
 	nonceOpaque,
-	parseChargeRequest,
-	parseSessionRequest,
-	type SessionRequest,
 } from "../protocol/index.ts";
-import { type Offer, type Terms, wireRequest } from "./offer.ts";
-
-/** The payment method of all our challenges (draft-evm-charge-00, IANA Considerations). */
-export const METHOD = "evm";
+import type { Offer, PaymentMethod } from "./method.ts";
 
 /** Challenges recognised lately: their HMAC and their request need no second look. */
 const RECOGNISED_CHALLENGES = 10_000;
@@ -28,19 +17,18 @@ const RECOGNISED_CHALLENGES = 10_000;
 export type ChallengeOptions = Readonly<{
 	/** The first signs, the others still verify (D9). Each at least 32 bytes. */
 	secrets: readonly ChallengeSecret[];
-	terms: Terms;
+	realm: string;
+	methods: readonly PaymentMethod[];
 	/** How long a challenge can be answered, in seconds. */
 	ttlSeconds: number;
 	/** Fills 16 bytes with randomness. */
 	random: () => Uint8Array;
 }>;
 
-/** A challenge that this server issued, with its request decoded. */
+/** A challenge that this server issued, with its request as its method reads it. */
 export type Recognised = Decoded & Readonly<{ expired: boolean }>;
 
-type Decoded =
-	| Readonly<{ intent: "session"; challenge: Challenge; request: SessionRequest }>
-	| Readonly<{ intent: "charge"; challenge: Challenge; request: ChargeRequest }>;
+type Decoded = Readonly<{ challenge: Challenge; method: PaymentMethod; request: unknown }>;
 
 /** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
 export class ChallengeBook {
@@ -53,49 +41,51 @@ export class ChallengeBook {
 		this.#options = options;
 	}
 
-	/** A fresh challenge for one offer, unlike any other (128 random bits). */
-	issue(offer: Offer, nowMs: number): Challenge {
-		const { secrets, terms, ttlSeconds, random } = this.#options;
+	/**
+	 * A fresh challenge for one offer, unlike any other (128 random bits).
+	 *
+	 * @param digest binds it to a request body (draft-httpauth-payment-00, Request Body Digest Binding)
+	 */
+	issue(offer: Offer, nowMs: number, digest?: string): Challenge {
+		const { secrets, realm, ttlSeconds, random } = this.#options;
 		const [secret = ""] = secrets;
+		const method = this.method(offer.method);
+		if (method === undefined) throw new Error(`there is no payment method ${offer.method}`);
 		return createChallenge(secret, {
-			realm: terms.realm,
-			method: METHOD,
+			realm,
+			method: offer.method,
 			intent: offer.intent,
-			request: wireRequest(offer, terms),
+			request: method.request(offer),
 			expires: formatTimestamp(nowMs + ttlSeconds * 1_000),
 			opaque: nonceOpaque(random()),
 			...(offer.description !== undefined && { description: offer.description }),
+			...(digest !== undefined && { digest }),
 		});
 	}
 
 	/** The challenge as ours, or `undefined` when it is not: altered, or of another server. */
 	recognise(challenge: Challenge, nowMs: number): Recognised | undefined {
-		const decoded = challenge.method === METHOD ? this.#decode(challenge) : undefined;
+		const decoded = this.#decode(challenge);
 		return decoded && { ...decoded, expired: isExpired(challenge, nowMs) };
+	}
+
+	/** The method of that name, if it is taken here. */
+	method(name: string): PaymentMethod | undefined {
+		return this.#options.methods.find((method) => method.name === name);
 	}
 
 	#decode(challenge: Challenge): Decoded | undefined {
 		const known = this.#recognised.get(challenge.id);
 		if (known !== undefined && isSame(known.challenge, challenge)) return known;
-		if (!isOurChallenge(this.#options.secrets, challenge)) return undefined;
-		const decoded = decode(challenge);
-		if (decoded === undefined) return undefined;
+		const method = this.method(challenge.method);
+		if (method === undefined || !isOurChallenge(this.#options.secrets, challenge)) return undefined;
+		// Signed with our secret, and yet perhaps by another release or for another purpose.
+		const request = method.decode(challenge);
+		if (request === undefined) return undefined;
+		const decoded = { challenge, method, request };
 		this.#recognised.set(challenge.id, decoded);
 		return decoded;
 	}
-}
-
-/** `undefined` when it can't be read: signed with our secret, but by another release or for another purpose. */
-function decode(challenge: Challenge): Decoded | undefined {
-	try {
-		const request = decodeRequest(challenge);
-		if (challenge.intent === "charge") return { intent: "charge", challenge, request: parseChargeRequest(request) };
-		if (challenge.intent === "session") return { intent: "session", challenge, request: parseSessionRequest(request) };
-	} catch (error) {
-		if (!(error instanceof InvalidRequestError || error instanceof JsonError || error instanceof Base64urlError))
-			throw error;
-	}
-	return undefined;
 }
 
 /** All that the HMAC covers is equal; `description` is for people only. */

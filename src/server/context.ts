@@ -1,10 +1,13 @@
-import type { Hex, PublicClient, TransactionReceipt } from "viem";
-import type { TokenDomain, VoucherDomain, VoucherVerifier } from "../voucher/index.ts";
+import type { Address, Hex, PublicClient, TransactionReceipt } from "viem";
+import type { Permit2Domain, TokenDomain, VoucherDomain } from "../voucher/index.ts";
 import type { Refused } from "./admission.ts";
 import type { ChainStateReader } from "./chainState.ts";
+import type { Terms } from "./evm/terms.ts";
+import type { Listeners } from "./hooks.ts";
 import type { Effect } from "./ledger.ts";
-import type { Terms } from "./offer.ts";
+import type { RateLimit } from "./rateLimit.ts";
 import type { Drains } from "./session/drain.ts";
+import type { Signatures } from "./signatures.ts";
 import type { ChannelStore } from "./store/store.ts";
 import type { Transactions } from "./transactions.ts";
 
@@ -29,28 +32,47 @@ export type Limits = Readonly<{
 	idempotencyTtlMs: number;
 	/** The longest response body kept for a retry. */
 	maxReplayBytes: number;
-	/** The least an `open` that costs us gas must bring (draft-evm-session-00, Denial of Service). Base units. */
+	/** The least that an `open` or a top-up that costs us gas must bring (draft-evm-session-00, Denial of Service). Base units. */
 	minSponsoredDeposit: bigint;
 	/** How much longer than now an authorization must be valid, so that its transaction is mined in time. */
 	authorizationMarginSeconds: number;
+	/** How deep a deposit or a charge must be in the chain before it counts (draft-evm-session-00, Chain Reorganization). */
+	confirmations: number;
+	/**
+	 * How many vouchers of one channel are taken in a second; 0: any number. The draft says SHOULD limit to 10, which a
+	 * channel that pays for every token can't live with.
+	 */
+	maxVouchersPerSecond: number;
+	/** How often in a second the chain is asked for channels that this store does not know (D10). */
+	maxLookupsPerSecond: number;
 }>;
 
-/** The parts that the steps of a paid request work with. */
+/** The parts that the steps of a paid request in one token work with. */
 export type EngineContext = Readonly<{
 	terms: Terms;
 	limits: Limits;
 	store: ChannelStore;
 	client: PublicClient;
-	verifier: VoucherVerifier;
+	/** Sends transactions and pays their gas; the spender of a charge's permit. */
+	sender: Address;
+	signatures: Signatures;
 	voucherDomain: VoucherDomain;
-	tokenDomain: TokenDomain;
+	/** Where the token's own signatures are good; absent where it has no ERC-3009. */
+	tokenDomain?: TokenDomain;
+	/** Absent where the chain has no Permit2. */
+	permit2Domain?: Permit2Domain;
 	transactions: Transactions;
 	chainState: ChainStateReader;
 	drains: Drains;
+	/** Vouchers by channel. */
+	voucherRate?: RateLimit;
+	/** Look-ups of unknown channels, all together. */
+	lookupRate: RateLimit;
 	/** Closes that this process has begun, by channel. */
 	closes: Map<Hex, Promise<TransactionReceipt | Refused>>;
 	/** Carries out what the ledger wants done, after its state is stored. */
 	onEffects: (channelId: Hex, effects: readonly Effect[]) => void;
+	listeners: Listeners;
 	/** Unix milliseconds. */
 	now: () => number;
 	log: EngineLog;

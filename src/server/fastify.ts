@@ -17,8 +17,8 @@ import {
 	settlePayload,
 	storedResponse,
 } from "./fastifyReply.ts";
-import { type Offer, type PriceConfig, parseOffers } from "./offer.ts";
-import { isManagement, type Screened, unpaid } from "./screen.ts";
+import type { Offer, PriceConfig } from "./method.ts";
+import { type Screened, unpaid } from "./screen.ts";
 
 declare module "fastify" {
 	interface FastifyContextConfig {
@@ -78,7 +78,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 		function offersOf(route: string, price: PriceConfig | readonly PriceConfig[]): readonly Offer[] {
 			const known = offersByConfig.get(price);
 			if (known !== undefined) return known;
-			const offers = parseOffers(route, price);
+			const offers = engine.offers(route, price);
 			offersByConfig.set(price, offers);
 			return offers;
 		}
@@ -103,7 +103,7 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 			const state: PaidState = { offers, screened };
 			request[STATE] = state;
 			// About the channel itself: the route's handler, body and validation have no part in it (D11).
-			return isManagement(request.method, screened) ? admit(request, reply, state) : undefined;
+			return engine.isManagement(request.method, screened) ? admit(request, reply, state) : undefined;
 		});
 
 		app.addHook("preParsing", async (request: PaidFastifyRequest, _reply, body) => {
@@ -239,7 +239,7 @@ function hasBody({ headers }: FastifyRequest): boolean {
 }
 
 function paidRequest(request: FastifyRequest, { offers, body }: PaidState): PaidRequest {
-	const bodyDigest = body?.ended && body.length > 0 ? body.hash.digest("base64url") : "";
+	const bodyDigest = body?.ended && body.length > 0 ? `sha-256=:${body.hash.digest("base64")}:` : "";
 	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest, offers };
 }
 

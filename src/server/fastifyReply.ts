@@ -14,7 +14,7 @@ import {
 } from "../protocol/index.ts";
 import type { Refused } from "./admission.ts";
 import type { PaymentEngine } from "./engine.ts";
-import type { Offer } from "./offer.ts";
+import type { Offer } from "./method.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 /** A refusal, with a fresh challenge for each offer when it is a 402 (draft-httpauth-payment-00, Status Codes). */

@@ -3,12 +3,12 @@ import { z } from "zod";
 import { type Deployments, type DeploymentsInput, deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
 import type { ChallengeSecret } from "../protocol/index.ts";
 import type { EngineLog, Limits } from "./context.ts";
+import type { PaymentHooks } from "./hooks.ts";
+import type { PaymentMethod } from "./method.ts";
 import type { ChannelStore } from "./store/store.ts";
 
-/** What a server that wants to be paid has to say, and what it may. Amounts in base units of the token. */
-export type EngineOptions = Readonly<{
-	/** Protection space of the challenges, for example the API's host name. */
-	realm: string;
+/** One token on one chain that a server takes. Amounts in base units of the token. */
+export type TokenOptions = Readonly<{
 	/** A client of the chain the escrow is on. */
 	client: PublicClient;
 	chainId: number;
@@ -16,27 +16,50 @@ export type EngineOptions = Readonly<{
 	currency: string;
 	/** The `PaymentChannelEscrow` that is used. Default: the one that `deployments` records for the chain. */
 	escrow?: string;
-	/** Where escrows are, as `sluice deploy` wrote it. Default: what this release records. */
-	deployments?: DeploymentsInput;
-	/** The payee: receives the money, signs and pays for `open`, `close` and charges. */
-	account: LocalAccount;
-	/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
-	secrets: readonly ChallengeSecret[];
-	/** Where channels are kept; see `LevelStore.open`. */
-	store: ChannelStore;
-	/** Whether the server sends and pays for `open` (default true): the token must have ERC-3009. */
+	/** Whether the server sends and pays for deposits (default true, where token or chain allow it). */
 	feePayer?: boolean;
 	/** The least a voucher must add (default 0: any). */
 	minVoucherDelta?: bigint;
-	limits?: Partial<Limits>;
-	log?: EngineLog;
-	/** Unix milliseconds; default `Date.now`. */
-	now?: () => number;
-	/** 16 fresh random bytes; default the platform's generator. */
-	random?: () => Uint8Array;
-	/** How often the sender looks for a receipt, in ms (default 1,000). */
-	receiptPollMs?: number;
+	/**
+	 * The token's EIP-712 name and version, where it does not tell them itself. Either way they are checked against its
+	 * `DOMAIN_SEPARATOR()`.
+	 */
+	token?: Readonly<{ name: string; version: string }>;
 }>;
+
+/** What a server that wants to be paid has to say, and what it may. */
+export type EngineOptions = TokenOptions &
+	Readonly<{
+		/** Protection space of the challenges, for example the API's host name. */
+		realm: string;
+		/** Further tokens, of the same chain or of others, with the same payee. A price names the one it means. */
+		also?: readonly TokenOptions[];
+		/** Where escrows are, as `sluice deploy` wrote it. Default: what this release records. */
+		deployments?: DeploymentsInput;
+		/** The payee: receives the money, signs and pays for deposits, `close` and charges. */
+		account: LocalAccount;
+		/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
+		secrets: readonly ChallengeSecret[];
+		/** Where channels are kept; see `LevelStore.open`. */
+		store: ChannelStore;
+		/** Payment methods besides `evm`. */
+		methods?: readonly PaymentMethod[];
+		/** What the application wants to be told; see `PaymentEngine.observe` for later. */
+		hooks?: PaymentHooks;
+		/**
+		 * Whether payments are also taken over plain HTTP from other machines (default false). Behind a proxy that ends TLS let
+		 * the framework know of it (Fastify: `trustProxy`) instead.
+		 */
+		allowPlainHttp?: boolean;
+		limits?: Partial<Limits>;
+		log?: EngineLog;
+		/** Unix milliseconds; default `Date.now`. */
+		now?: () => number;
+		/** 16 fresh random bytes; default the platform's generator. */
+		random?: () => Uint8Array;
+		/** How often the sender looks for a receipt, in ms (default 1,000). */
+		receiptPollMs?: number;
+	}>;
 
 /** An option is missing or wrong; the message says which and what to change. */
 export class EngineOptionsError extends Error {
@@ -53,6 +76,9 @@ const DEFAULT_LIMITS: Limits = {
 	maxReplayBytes: 65_536,
 	minSponsoredDeposit: 0n,
 	authorizationMarginSeconds: 5,
+	confirmations: 1,
+	maxVouchersPerSecond: 0,
+	maxLookupsPerSecond: 20,
 };
 
 const positive = z.number().int().positive();
@@ -65,6 +91,9 @@ const limitsSchema = z.strictObject({
 	maxReplayBytes: z.number().int().nonnegative().max(16_777_216),
 	minSponsoredDeposit: z.bigint().nonnegative(),
 	authorizationMarginSeconds: z.number().int().nonnegative(),
+	confirmations: positive.max(1_000),
+	maxVouchersPerSecond: z.number().nonnegative(),
+	maxLookupsPerSecond: z.number().positive(),
 });
 
 const addressSchema = z
@@ -72,30 +101,67 @@ const addressSchema = z
 	.regex(/^0x[0-9a-fA-F]{40}$/, "must be an address: 0x and 40 hex digits")
 	.transform((text) => text.toLowerCase() as `0x${string}`);
 
-const optionsSchema = z.object({
-	// `|` separates the fields that a challenge's id covers.
-	realm: z.string().regex(/^[\x20-\x7b\x7d\x7e]+$/, "must be printable ASCII without |, and not empty"),
+const tokenShape = {
 	chainId: positive,
-	escrow: addressSchema.optional(),
-	deployments: deploymentsSchema.optional(),
 	currency: addressSchema,
+	escrow: addressSchema.optional(),
 	feePayer: z.boolean().default(true),
 	minVoucherDelta: z
 		.bigint()
 		.nonnegative()
 		.lt(2n ** 128n, "must be below 2^128")
 		.default(0n),
+	token: z.strictObject({ name: z.string(), version: z.string() }).optional(),
+};
+
+const optionsSchema = z.object({
+	...tokenShape,
+	// `|` separates the fields that a challenge's id covers.
+	realm: z.string().regex(/^[\x20-\x7b\x7d\x7e]+$/, "must be printable ASCII without |, and not empty"),
+	deployments: deploymentsSchema.optional(),
+	also: z.array(z.object(tokenShape)).max(64, "must be at most 64 tokens").default([]),
+	allowPlainHttp: z.boolean().default(false),
 });
 
-/** The checked options, with every default filled in. */
-export type Settings = Omit<z.output<typeof optionsSchema>, "escrow" | "deployments"> &
-	Readonly<{ escrow: Address; limits: Limits }>;
+/** One token, checked, with every default filled in. */
+export type TokenSettings = Readonly<{
+	client: PublicClient;
+	chainId: number;
+	currency: Address;
+	escrow: Address;
+	feePayer: boolean;
+	minVoucherDelta: bigint;
+	token?: Readonly<{ name: string; version: string }>;
+}>;
+
+/** The checked options. */
+export type Settings = Readonly<{
+	realm: string;
+	allowPlainHttp: boolean;
+	limits: Limits;
+	/** The first one is what a price means that names none. */
+	tokens: readonly TokenSettings[];
+}>;
 
 /** @throws EngineOptionsError naming the option */
 export function checkOptions(options: EngineOptions): Settings {
 	const limits = check(limitsSchema, { ...DEFAULT_LIMITS, ...options.limits }, "limits.");
-	const { escrow, deployments, ...settings } = check(optionsSchema, options, "");
-	return { ...settings, escrow: escrow ?? recordedEscrow(settings.chainId, deployments), limits };
+	const { realm, allowPlainHttp, deployments, also, ...first } = check(optionsSchema, options, "");
+	const clients = [options.client, ...(options.also ?? []).map(({ client }) => client)];
+	const tokens = [first, ...also].map(({ escrow, token, ...rest }, at) => ({
+		...rest,
+		...(token && { token }),
+		client: clients[at] ?? options.client,
+		escrow: escrow ?? recordedEscrow(rest.chainId, deployments),
+	}));
+	const seen = new Set<string>();
+	for (const { chainId, currency } of tokens) {
+		const key = `${chainId}:${currency}`;
+		if (seen.has(key))
+			throw new EngineOptionsError(`option also: token ${currency} on chain ${chainId} is there twice`);
+		seen.add(key);
+	}
+	return { realm, allowPlainHttp, limits, tokens };
 }
 
 function recordedEscrow(chainId: number, deployments: Deployments | undefined): Address {

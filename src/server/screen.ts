@@ -1,30 +1,28 @@
 import {
-	type ChargeRequest,
+	type Challenge,
 	type Credential,
 	MalformedCredentialError,
+	type Problem,
 	parseCredential,
 	paymentCredentials,
 	problem,
-	type SessionRequest,
 } from "../protocol/index.ts";
 import { type PaidRequest, type Refused, refused } from "./admission.ts";
 import type { ChallengeBook } from "./challenges.ts";
 import { idempotencyKeyProblem } from "./idempotency.ts";
-import { matchOffer, type Offer, type Terms } from "./offer.ts";
+import type { Offer, PaymentMethod } from "./method.ts";
 import { credentialKey } from "./proofs.ts";
 
 /** A credential that answers a challenge of ours for this route. Its signatures are not looked at yet. */
-export type Screened = ScreenedSession | ScreenedCharge;
-
-export type ScreenedSession = ScreenedBase & Readonly<{ intent: "session"; request: SessionRequest }>;
-export type ScreenedCharge = ScreenedBase & Readonly<{ intent: "charge"; request: ChargeRequest }>;
-
-type ScreenedBase = Readonly<{
+export type Screened<O extends Offer = Offer, Request = unknown> = Readonly<{
 	kind: "screened";
+	method: PaymentMethod;
 	credential: Credential;
 	/** The challenge has expired: it can still fetch what was paid with it in time, nothing else. */
 	expired: boolean;
-	offer: Offer;
+	offer: O;
+	/** The request of its challenge, as its method reads it. */
+	request: Request;
 	credentialKey: string;
 }>;
 
@@ -33,20 +31,12 @@ export function unpaid(): Refused {
 	return refused(problem("payment-required", "This resource has to be paid for."));
 }
 
-/** Whether the request is only about the channel: a `HEAD`, a close, a top-up. The route itself is not asked (D11). */
-export function isManagement(method: string, { intent, credential }: Screened): boolean {
-	if (intent !== "session") return false;
-	const { action } = credential.payload;
-	return method === "HEAD" || action === "close" || action === "topUp";
-}
-
 /**
  * The first steps of a paid request, all cheap and without I/O: is there exactly one credential, can it be read, was its
  * challenge ours and for this route? (draft-httpauth-payment-00, Status Codes; D9, D18)
  */
 export function screen(
 	{ offers, authorization, idempotencyKey }: Pick<PaidRequest, "offers" | "authorization" | "idempotencyKey">,
-	terms: Terms,
 	challenges: ChallengeBook,
 	nowMs: number,
 ): Screened | Refused {
@@ -65,12 +55,25 @@ export function screen(
 	}
 	const { challenge } = credential;
 	const recognised = challenges.recognise(challenge, nowMs);
-	const offer = recognised && matchOffer(offers, terms, challenge, recognised.request);
-	const isSession = challenge.intent === "session";
-	// A charge paid in time is still delivered when its challenge has expired; `admitCharge` decides.
-	if (recognised === undefined || offer === undefined || (isSession && recognised.expired)) {
-		const name = isSession ? "session/challenge-not-found" : "invalid-challenge";
-		return refused(problem(name, "The challenge is unknown, expired, or not for this resource; answer the fresh one."));
-	}
-	return { ...recognised, kind: "screened", credential, offer, credentialKey: credentialKey(header) };
+	if (recognised === undefined) return refused(challengeProblem(challenge));
+	const { method, request, expired } = recognised;
+	const offer = offers.find((one) => one.method === method.name && method.matches(one, challenge, request));
+	// What was paid in time may still be delivered when its challenge has expired; its method decides.
+	if (offer === undefined || (expired && !method.takesExpired(challenge.intent)))
+		return refused(challengeProblem(challenge));
+	return {
+		kind: "screened",
+		method,
+		credential,
+		expired,
+		offer,
+		request,
+		credentialKey: credentialKey(header),
+	};
+}
+
+/** Sessions have a problem type of their own (draft-evm-session-00, Error Responses; D18). */
+function challengeProblem({ intent }: Pick<Challenge, "intent">): Problem {
+	const name = intent === "session" ? "session/challenge-not-found" : "invalid-challenge";
+	return problem(name, "The challenge is unknown, expired, or not for this resource; answer the fresh one.");
 }

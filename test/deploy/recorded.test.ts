@@ -54,7 +54,7 @@ async function start(options: Partial<EngineOptions>): Promise<Readonly<{ engine
 describe("an escrow that is not named", () => {
 	it("is the recorded one, for the server and for the client: a request is paid through it", async () => {
 		const { engine, url } = await start({ deployments });
-		expect(engine.terms.escrow).toBe(world.escrow);
+		expect(engine.terms[0]?.escrow).toBe(world.escrow);
 		const { account } = await world.payer();
 		const payer = new PaymentClient({
 			account,
@@ -76,7 +76,7 @@ describe("an escrow that is not named", () => {
 	it("stands back behind the one that is named", async () => {
 		const elsewhere = { [world.chain.chainId]: { ...deployments[world.chain.chainId], escrow: world.token } };
 		const { engine } = await start({ deployments: elsewhere as DeploymentsInput, escrow: world.escrow });
-		expect(engine.terms.escrow).toBe(world.escrow);
+		expect(engine.terms[0]?.escrow).toBe(world.escrow);
 	});
 
 	it("keeps a server from starting where none is recorded, and the server says what to do", async () => {

@@ -3,27 +3,26 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Challenge, encodeBase64url, WeakSecretError } from "../../src/protocol/index.ts";
 import { ChallengeBook } from "../../src/server/challenges.ts";
-import type { Offer, Terms } from "../../src/server/offer.ts";
+import { chargeOffer, sessionOffer, testMethod, testTerms } from "./evmMethod.ts";
 
 const NOW = 1_800_000_000_000;
 const TTL_SECONDS = 300;
 const OLD = "an old secret of at least thirty-two bytes";
 const NEW = "a new secret of at least thirty-two bytes!";
 
-const terms: Terms = {
-	realm: "api.example.com",
-	chainId: 8_453,
-	escrow: `0x${"dd".repeat(20)}`,
-	currency: `0x${"cc".repeat(20)}`,
-	recipient: `0x${"bb".repeat(20)}`,
-	feePayer: true,
-	minVoucherDelta: 0n,
-};
-const session: Offer = { intent: "session", amount: 100n, description: "a quote" };
-const charge: Offer = { intent: "charge", amount: 100n };
+const terms = testTerms();
+const methods = [testMethod(terms)];
+const session = sessionOffer(terms, { description: "a quote" });
+const charge = chargeOffer(terms);
 
 function book(...secrets: string[]): ChallengeBook {
-	return new ChallengeBook({ secrets, terms, ttlSeconds: TTL_SECONDS, random: () => randomBytes(16) });
+	return new ChallengeBook({
+		secrets,
+		realm: terms.realm,
+		methods,
+		ttlSeconds: TTL_SECONDS,
+		random: () => randomBytes(16),
+	});
 }
 
 /** A copy of a challenge with its request changed and encoded again. */
@@ -62,7 +61,10 @@ describe.each([
 		const recognised = challenges.recognise(challenges.issue(offer, NOW), NOW);
 		expect(recognised).toMatchObject({
 			expired: false,
-			request: { amount: 100n, recipient: terms.recipient, methodDetails: { chainId: terms.chainId } },
+			request: {
+				intent: offer.intent,
+				request: { amount: 100n, recipient: terms.recipient, methodDetails: { chainId: terms.chainId } },
+			},
 		});
 	});
 
@@ -122,13 +124,29 @@ describe("issuing", () => {
 		fc.assert(
 			fc.property(bits, bits, (a, b) => {
 				const [first, second] = [a, b].map((bytes) =>
-					new ChallengeBook({ secrets: [NEW], terms, ttlSeconds: 1, random: () => bytes }).issue(session, NOW),
+					new ChallengeBook({ secrets: [NEW], realm: terms.realm, methods, ttlSeconds: 1, random: () => bytes }).issue(
+						session,
+						NOW,
+					),
 				);
 				expect(first?.id === second?.id).toBe(Buffer.compare(a, b) === 0);
 			}),
 		);
-		const short = new ChallengeBook({ secrets: [NEW], terms, ttlSeconds: 1, random: () => randomBytes(15) });
+		const short = new ChallengeBook({
+			secrets: [NEW],
+			realm: terms.realm,
+			methods,
+			ttlSeconds: 1,
+			random: () => randomBytes(15),
+		});
 		expect(() => short.issue(session, NOW)).toThrow("16 random bytes");
+	});
+
+	test("binds a challenge to a body where it is given one, and a changed digest is not ours", () => {
+		const bound = book(NEW).issue(charge, NOW, "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:");
+		expect(book(NEW).recognise(bound, NOW)).toBeDefined();
+		const { digest: _, ...unbound } = bound;
+		expect(book(NEW).recognise(unbound, NOW)).toBeUndefined();
 	});
 
 	test("says the description for people beside the request", () => {

@@ -1,28 +1,30 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseChargeRequest, parseSessionRequest } from "../../src/protocol/index.ts";
-import {
-	matchOffer,
-	type Offer,
-	OfferError,
-	type PriceConfig,
-	parseOffers,
-	type Terms,
-	wireRequest,
-} from "../../src/server/offer.ts";
+import { type EvmOffer, evmRequest, matchesOffer } from "../../src/server/evm/offer.ts";
+import type { PriceConfig } from "../../src/server/method.ts";
+import { OfferError, parseOffers as parse } from "../../src/server/offer.ts";
+import { chargeOffer, sessionOffer, testMethod, testTerms } from "./evmMethod.ts";
 
-const terms: Terms = {
-	realm: "api.example.com",
-	chainId: 8_453,
-	escrow: `0x${"dd".repeat(20)}`,
-	currency: `0x${"cc".repeat(20)}`,
-	recipient: `0x${"bb".repeat(20)}`,
-	feePayer: true,
-	minVoucherDelta: 0n,
-};
+const terms = testTerms();
 const elsewhere = `0x${"99".repeat(20)}` as const;
-const session: Offer = { intent: "session", amount: 100n };
-const charge: Offer = { intent: "charge", amount: 100n };
+const session = sessionOffer(terms);
+const charge = chargeOffer(terms);
+
+function parseOffers(
+	route: string,
+	config: PriceConfig | readonly PriceConfig[],
+	...also: (typeof terms)[]
+): EvmOffer[] {
+	return parse({ methods: [testMethod(terms, ...also)], realm: terms.realm }, route, config) as EvmOffer[];
+}
+
+/** The request of an offer's challenge, as its method reads it back. */
+function requestOf(offer: EvmOffer) {
+	return offer.intent === "session"
+		? ({ intent: "session", request: parseSessionRequest(evmRequest(offer)) } as const)
+		: ({ intent: "charge", request: parseChargeRequest(evmRequest(offer)) } as const);
+}
 
 /** The message of the OfferError that a configuration of `GET /quote` must bring. */
 function refusalOf(config: unknown): string {
@@ -38,12 +40,10 @@ function refusalOf(config: unknown): string {
 describe("a price", () => {
 	test("as a string or bigint of base units becomes an offer, a session unless it says otherwise", () => {
 		expect(parseOffers("GET /quote", { price: "100", unitType: "request" })).toEqual([
-			{ intent: "session", amount: 100n, unitType: "request" },
+			{ ...session, unitType: "request" },
 		]);
 		expect(parseOffers("GET /quote", { price: 100n, intent: "charge" })).toEqual([charge]);
-		expect(parseOffers("GET /quote", { price: 2n ** 128n - 1n })).toEqual([
-			{ intent: "session", amount: 2n ** 128n - 1n },
-		]);
+		expect(parseOffers("GET /quote", { price: 2n ** 128n - 1n })).toEqual([{ ...session, amount: 2n ** 128n - 1n }]);
 	});
 
 	test("may come with another one to choose from, in the configured order", () => {
@@ -96,7 +96,7 @@ describe("a price", () => {
 				const settings = { ...(note !== undefined && { description: note, unitType: note, externalId: note }) };
 				const [offer] = parseOffers("GET /quote", { price: String(price), suggestedDeposit: deposit, ...settings });
 				if (offer === undefined) throw new TypeError("no offer");
-				const request = parseSessionRequest(wireRequest(offer, { ...terms, feePayer, minVoucherDelta }));
+				const request = parseSessionRequest(evmRequest({ ...offer, terms: { ...terms, feePayer, minVoucherDelta } }));
 				expect(request).toMatchObject({ amount: price, suggestedDeposit: deposit, ...settings });
 				expect(request.methodDetails).toMatchObject({ chainId: terms.chainId, escrowContract: terms.escrow });
 			}),
@@ -104,65 +104,172 @@ describe("a price", () => {
 	});
 });
 
+describe("a price names its token and how it may be paid", () => {
+	const second = testTerms({ currency: `0x${"ee".repeat(20)}` });
+	const onAnotherChain = testTerms({ chainId: 10 });
+
+	test("the first token by default, another one by its address, or chain, in any case of its digits", () => {
+		const offers = parseOffers(
+			"GET /quote",
+			[
+				{ price: "1" },
+				{ price: "2", currency: second.currency.toUpperCase().replace("0X", "0x") },
+				{ price: "3", chainId: 10 },
+			],
+			second,
+			onAnotherChain,
+		);
+		expect(offers.map((offer) => offer.terms)).toEqual([terms, second, onAnotherChain]);
+	});
+
+	test("a token or chain that the server does not take is refused at start-up, and the option named", () => {
+		expect(refusalOf({ price: "1", currency: elsewhere })).toMatch(/^GET \/quote: payment currency: .*option also/);
+		expect(refusalOf({ price: "1", chainId: 1 })).toMatch(/payment currency: /);
+	});
+
+	test("credential types in the order given, as far as token and chain can do them", () => {
+		const [offer] = parseOffers("GET /quote", { price: "1", credentialTypes: ["hash", "permit2"] });
+		expect(offer?.credentialTypes).toEqual(["hash", "permit2"]);
+		expect(refusalOf({ price: "1", credentialTypes: ["transaction"] })).toMatch(/credentialTypes: "transaction" can't/);
+		const plain = testTerms({ sessionTypes: ["hash"], chargeTypes: ["transaction", "hash"] });
+		const parsePlain = () =>
+			parse({ methods: [testMethod(plain)], realm: terms.realm }, "GET /quote", {
+				price: "1",
+				intent: "charge",
+				credentialTypes: ["authorization"],
+			});
+		expect(parsePlain).toThrow(/credentialTypes: "authorization" can't/);
+	});
+
+	test("a charge takes a transfer that anyone can see on chain only where the route asks for it", () => {
+		const [offer] = parseOffers("GET /quote", { price: "1", intent: "charge" });
+		expect(offer?.credentialTypes).toEqual(["permit2", "authorization", "transaction"]);
+		const [weak] = parseOffers("GET /quote", { price: "1", intent: "charge", credentialTypes: ["hash"] });
+		expect(weak?.credentialTypes).toEqual(["hash"]);
+	});
+
+	test("two prices that a payment could not be told apart by are refused", () => {
+		expect(refusalOf([{ price: "1" }, { price: "2" }])).toMatch(/can't be told apart/);
+		expect(
+			refusalOf([
+				{ price: "1", intent: "charge" },
+				{ price: "1", intent: "charge" },
+			]),
+		).toMatch(/told apart/);
+		expect(
+			parseOffers("GET /quote", [
+				{ price: "1", intent: "charge" },
+				{ price: "2", intent: "charge" },
+			]),
+		).toHaveLength(2);
+	});
+
+	test("a challenge that would not fit into 8 KB is refused at start-up", () => {
+		const memo = "ä".repeat(256);
+		const splits = Array.from({ length: 10 }, () => ({ recipient: elsewhere, amount: "1", memo }));
+		expect(refusalOf({ price: "100", intent: "charge", description: "ü".repeat(512), splits })).toMatch(
+			/GET \/quote: payment .*the challenge would have \d+ bytes; shorten/,
+		);
+	});
+
+	test("a method that nobody takes is refused", () => {
+		expect(refusalOf({ method: "invoice", price: "1" })).toMatch(/method: "invoice" is not known; there are evm/);
+	});
+});
+
+describe("splits of a charge", () => {
+	const splits = [{ recipient: elsewhere, amount: "5", memo: "platform fee" }];
+
+	test("are paid by Permit2 alone, all of them or none", () => {
+		const [offer] = parseOffers("GET /quote", { price: "100", intent: "charge", splits });
+		expect(offer).toMatchObject({ credentialTypes: ["permit2"], splits: [{ recipient: elsewhere, amount: 5n }] });
+		if (offer === undefined) throw new TypeError("no offer");
+		expect(evmRequest(offer).methodDetails).toMatchObject({
+			credentialTypes: ["permit2"],
+			permit2Address: terms.permit2,
+			splits: [{ recipient: elsewhere, amount: "5", memo: "platform fee" }],
+		});
+	});
+
+	test.each([
+		["that leave nothing for the recipient", { splits: [{ recipient: elsewhere, amount: "100" }] }],
+		["that are none", { splits: [] }],
+		["more than ten", { splits: Array.from({ length: 11 }, () => ({ recipient: elsewhere, amount: "1" })) }],
+		["with a memo of 257 characters", { splits: [{ recipient: elsewhere, amount: "1", memo: "x".repeat(257) }] }],
+		["of a session", { splits, intent: "session" }],
+		["where permit2 is not taken", { splits, credentialTypes: ["authorization"] }],
+	])("%s are refused at start-up", (_, its) => {
+		expect(refusalOf({ price: "100", intent: "charge", ...its })).toMatch(/^GET \/quote: payment splits/);
+	});
+});
+
 describe("the request of an offer", () => {
 	test("offers to pay the gas of an open only where the server does", () => {
-		const sponsored = parseSessionRequest(wireRequest(session, terms)).methodDetails;
-		expect(sponsored).toMatchObject({ feePayer: true, credentialTypes: ["authorization", "hash"] });
-		const own = parseSessionRequest(wireRequest(session, { ...terms, feePayer: false })).methodDetails;
+		const sponsored = parseSessionRequest(evmRequest(session)).methodDetails;
+		expect(sponsored).toMatchObject({
+			feePayer: true,
+			credentialTypes: ["authorization", "permit2", "hash"],
+			permit2Contract: terms.permit2,
+		});
+		const unpaid = sessionOffer(testTerms({ feePayer: false, sessionTypes: ["hash"] }));
+		const own = parseSessionRequest(evmRequest(unpaid)).methodDetails;
 		expect(own.feePayer).toBeUndefined();
 		expect(own.credentialTypes).toEqual(["hash"]);
 	});
 
 	test("states minVoucherDelta only where there is one", () => {
-		expect(wireRequest(session, terms).methodDetails).not.toHaveProperty("minVoucherDelta");
-		expect(wireRequest(session, { ...terms, minVoucherDelta: 5n }).methodDetails).toMatchObject({
+		expect(evmRequest(session).methodDetails).not.toHaveProperty("minVoucherDelta");
+		expect(evmRequest(sessionOffer(testTerms({ minVoucherDelta: 5n }))).methodDetails).toMatchObject({
 			minVoucherDelta: "5",
 		});
 	});
 
-	test("of a charge names no escrow and takes authorizations", () => {
-		expect(wireRequest(charge, terms).methodDetails).toEqual({
+	test("of a charge names no escrow and says how it can be paid", () => {
+		expect(evmRequest(charge).methodDetails).toEqual({
 			chainId: terms.chainId,
-			credentialTypes: ["authorization"],
+			permit2Address: terms.permit2,
+			credentialTypes: ["permit2", "authorization", "transaction"],
 		});
+	});
+
+	test("names a channel to go on with where the application knows one", () => {
+		const channelId = `0x${"c1".repeat(32)}` as const;
+		expect(evmRequest(sessionOffer(terms, { channelId })).methodDetails).toMatchObject({ channelId });
 	});
 });
 
 describe("a challenge is good for a route's offer only where its terms are the route's (D9)", () => {
-	const sessionRequest = parseSessionRequest(wireRequest(session, terms));
-	const chargeRequest = parseChargeRequest(wireRequest(charge, terms));
 	const { realm } = terms;
+	const both = [
+		["session", session],
+		["charge", charge],
+	] as const;
 
-	test("as issued", () => {
-		expect(matchOffer([session], terms, { realm, intent: "session" }, sessionRequest)).toBe(session);
-		expect(matchOffer([session, charge], terms, { realm, intent: "charge" }, chargeRequest)).toBe(charge);
+	test.each(both)("as issued (%s)", (intent, offer) => {
+		expect(matchesOffer(offer, { realm, intent }, requestOf(offer))).toBe(true);
 	});
 
-	test("not with another realm", () => {
-		const challenge = { realm: "api.example.org", intent: "session" };
-		expect(matchOffer([session], terms, challenge, sessionRequest)).toBeUndefined();
-	});
-
-	test("not for an intent that the route does not offer", () => {
-		expect(matchOffer([charge], terms, { realm, intent: "session" }, sessionRequest)).toBeUndefined();
-		expect(matchOffer([session], terms, { realm, intent: "charge" }, chargeRequest)).toBeUndefined();
-		expect(matchOffer([session, charge], terms, { realm, intent: "subscription" }, chargeRequest)).toBeUndefined();
+	test.each(both)("not with another realm or intent (%s)", (intent, offer) => {
+		expect(matchesOffer(offer, { realm: "api.example.org", intent }, requestOf(offer))).toBe(false);
+		expect(matchesOffer(offer, { realm, intent: "subscription" }, requestOf(offer))).toBe(false);
 	});
 
 	test.each(["currency", "recipient", "chainId", "escrow"] as const)("not with another %s", (name) => {
-		const other = { ...terms, [name]: name === "chainId" ? 1 : elsewhere };
-		const foreign = parseSessionRequest(wireRequest(session, other));
-		expect(matchOffer([session], terms, { realm, intent: "session" }, foreign)).toBeUndefined();
+		const other = testTerms({ [name]: name === "chainId" ? 1 : elsewhere });
+		expect(matchesOffer(session, { realm, intent: "session" }, requestOf(sessionOffer(other)))).toBe(false);
 		if (name === "escrow") return;
-		const foreignCharge = parseChargeRequest(wireRequest(charge, other));
-		expect(matchOffer([charge], terms, { realm, intent: "charge" }, foreignCharge)).toBeUndefined();
+		expect(matchesOffer(charge, { realm, intent: "charge" }, requestOf(chargeOffer(other)))).toBe(false);
 	});
 
-	test("a charge only at the price of this request, a session at any price", () => {
-		const dearer = { ...charge, amount: 101n };
-		expect(matchOffer([dearer], terms, { realm, intent: "charge" }, chargeRequest)).toBeUndefined();
-		expect(matchOffer([dearer, charge], terms, { realm, intent: "charge" }, chargeRequest)).toBe(charge);
-		const cheaper = { ...session, amount: 99n };
-		expect(matchOffer([cheaper], terms, { realm, intent: "session" }, sessionRequest)).toBe(cheaper);
+	test("a charge only at the price and with the splits of this request, a session at any price", () => {
+		const split = (amount: bigint) => chargeOffer(terms, { splits: [{ recipient: elsewhere, amount }] });
+		const asked = { realm, intent: "charge" };
+		expect(matchesOffer(chargeOffer(terms, { amount: 101n }), asked, requestOf(charge))).toBe(false);
+		expect(matchesOffer(split(5n), asked, requestOf(charge))).toBe(false);
+		expect(matchesOffer(charge, asked, requestOf(split(5n)))).toBe(false);
+		expect(matchesOffer(split(6n), asked, requestOf(split(5n)))).toBe(false);
+		expect(matchesOffer(split(5n), asked, requestOf(split(5n)))).toBe(true);
+		const cheaper = sessionOffer(terms, { amount: 99n });
+		expect(matchesOffer(cheaper, { realm, intent: "session" }, requestOf(session))).toBe(true);
 	});
 });

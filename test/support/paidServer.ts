@@ -48,7 +48,22 @@ export type Routes = (app: FastifyInstance, handlers: Handlers) => void | Promis
 
 export type ServerOptions = Readonly<{
 	/** Given to the engine besides what the test world decides. */
-	engine?: Partial<Pick<EngineOptions, "limits" | "feePayer" | "minVoucherDelta" | "realm" | "secrets" | "currency">>;
+	engine?: Partial<
+		Pick<
+			EngineOptions,
+			| "limits"
+			| "feePayer"
+			| "minVoucherDelta"
+			| "realm"
+			| "secrets"
+			| "currency"
+			| "also"
+			| "token"
+			| "hooks"
+			| "methods"
+			| "allowPlainHttp"
+		>
+	>;
 	fastify?: FastifyHttpOptions<Server>;
 	/** What is declared before the plugin registers. */
 	before?: Routes;

@@ -16,9 +16,10 @@ import {
 import { authorizationDigest, chargeNonce } from "../../voucher/index.ts";
 import { type Admission, type Admitted, type PaidRequest, type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
+import type { ScreenedCharge } from "../evm/method.ts";
+import type { Terms } from "../evm/terms.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { challengeIdOf, challengeKey, expiryOf } from "../proofs.ts";
-import type { ScreenedCharge } from "../screen.ts";
 import type { IdempotencyRecord, ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
 import { isValidNow } from "../validity.ts";
 
@@ -39,7 +40,7 @@ export async function admitCharge(
 ): Promise<Admission> {
 	const { challenge } = screened.credential;
 	if (request.method === "HEAD") return refused(failed("A charge pays for an answer with a body; send GET.").problem);
-	const checked = verify(context, screened);
+	const checked = await verify(context, screened);
 	if ("problem" in checked) return refused(checked.problem);
 	const { payload } = checked;
 	// The price belongs to what a key stands for: what was paid for one thing does not fetch a dearer one.
@@ -84,10 +85,10 @@ async function payingProof({ store }: EngineContext, { scope, paidBy }: ChargeOr
 }
 
 /** The credential's fields against the challenge, then its signature. No chain, no store. */
-function verify(
-	{ terms, verifier, tokenDomain }: EngineContext,
+async function verify(
+	{ terms, signatures, tokenDomain }: EngineContext,
 	{ credential, request }: ScreenedCharge,
-): Readonly<{ payload: ChargeAuthorizationPayload }> | Readonly<{ problem: Problem }> {
+): Promise<Readonly<{ payload: ChargeAuthorizationPayload }> | Readonly<{ problem: Problem }>> {
 	let payload: ReturnType<typeof parseChargePayload>;
 	try {
 		payload = parseChargePayload(credential.payload);
@@ -95,7 +96,7 @@ function verify(
 		if (error instanceof InvalidPayloadError) return { problem: problem("malformed-credential", error.message) };
 		throw error;
 	}
-	if (payload.type !== "authorization")
+	if (payload.type !== "authorization" || tokenDomain === undefined)
 		return failed(`This server does not take credentials of type "${payload.type}".`);
 	const { from, to, value, validAfter, validBefore, nonce, signature } = payload;
 	if (to !== terms.recipient) return failed("authorization.to is not the recipient.", { to });
@@ -105,7 +106,7 @@ function verify(
 		return failed("The nonce is not the challenge's hash.");
 	}
 	const digest = authorizationDigest("transfer", tokenDomain, { from, to, value, validAfter, validBefore, nonce });
-	if (verifier.verifyDigest(from, digest, signature) !== "valid")
+	if ((await signatures.verifyDigest(from, digest, signature)) !== "valid")
 		return failed("The authorization's signature is not the payer's.");
 	return { payload };
 }
@@ -165,7 +166,7 @@ async function pay(context: EngineContext, order: ChargeOrder): Promise<Admissio
 		const late = lateProblem(context, order);
 		if (late !== undefined) return refused(late);
 		const call: Call = transferWithAuthorizationCall(terms.currency, order.payload);
-		const purpose = purposeOf(order);
+		const purpose = purposeOf(order, terms);
 		await transactions.perform({
 			...call,
 			key: chargeKey(purpose.proof),
@@ -345,10 +346,22 @@ export function chargeKey(proof: string | undefined): string {
 	return `charge:${proof}`;
 }
 
-function purposeOf({ challenge, payload, scope }: ChargeOrder): TransactionPurpose & { proof: string } {
+function purposeOf(
+	{ challenge, payload, scope }: ChargeOrder,
+	{ currency }: Pick<Terms, "currency">,
+): TransactionPurpose & { proof: string } {
 	const { from, to, value, nonce } = payload;
 	const proof = challengeKey(challenge);
-	return { kind: "charge", proof, from, to, value: String(value), nonce, ...(scope && { idempotency: scope.key }) };
+	return {
+		kind: "charge",
+		currency,
+		proof,
+		from,
+		to,
+		value: String(value),
+		nonce,
+		...(scope && { idempotency: scope.key }),
+	};
 }
 
 function proofOf(

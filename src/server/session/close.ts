@@ -93,7 +93,7 @@ async function begin(
 		return await transactions.perform({
 			...closeCall(terms.escrow, channelId, cumulativeAmount, signature),
 			key,
-			purpose: { kind: "close", channelId, cumulativeAmount: String(cumulativeAmount) },
+			purpose: { kind: "close", currency: terms.currency, channelId, cumulativeAmount: String(cumulativeAmount) },
 			record: (entry) => recordEntry(context.store, entry),
 		});
 	} catch (error) {

@@ -6,6 +6,7 @@ import { sameAddress } from "../../voucher/index.ts";
 import { ChainUnavailableError } from "../chainState.ts";
 import type { ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import type { Terms } from "../evm/terms.ts";
 import { applyEvent, type VerifiedVoucher } from "../ledger.ts";
 import { challengeKey, consumeChallenge, foreignChallengeProblem, fundingKey } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
@@ -130,10 +131,14 @@ export function openConclusions(context: EngineContext): Conclusions {
 }
 
 /** All that `credit` needs after a restart, as strings. */
-export function openingPurpose({ identity, salt, voucher, challengeExpiresAt, minimum }: Opening): TransactionPurpose {
+export function openingPurpose(
+	{ identity, salt, voucher, challengeExpiresAt, minimum }: Opening,
+	{ currency }: Pick<Terms, "currency">,
+): TransactionPurpose {
 	const { channelId, payer, authorizedSigner } = identity;
 	return {
 		kind: "open",
+		currency,
 		channelId,
 		payer,
 		authorizedSigner,

@@ -35,7 +35,7 @@ export async function open(context: EngineContext, order: SessionOrder<OpenPaylo
 	const accepted = screened.request.methodDetails.credentialTypes ?? ["hash"];
 	if (!accepted.includes(payload.type)) return refused(unsupportedProblem(`type "${payload.type}"`));
 
-	const opening = describe(context, order as SessionOrder<AuthorizationOpen | HashOpen>);
+	const opening = await describe(context, order as SessionOrder<AuthorizationOpen | HashOpen>);
 	if ("problem" in opening) return refused(opening.problem);
 	const foreign = await usedByAnother(context, order, opening.identity.channelId);
 	if (foreign !== undefined) return foreign;
@@ -60,11 +60,11 @@ export async function open(context: EngineContext, order: SessionOrder<OpenPaylo
 }
 
 /** What the credential says it opens, its channel id recomputed and its voucher verified; or what is wrong with it. */
-function describe(
+async function describe(
 	context: EngineContext,
 	{ payload, screened, offer }: SessionOrder<AuthorizationOpen | HashOpen>,
-): Opening | Readonly<{ problem: Problem }> {
-	const { terms, verifier, voucherDomain, now } = context;
+): Promise<Opening | Readonly<{ problem: Problem }>> {
+	const { terms, signatures, voucherDomain, now } = context;
 	const { challenge, source } = screened.credential;
 	const { channelId, cumulativeAmount, salt, authorizedSigner } = payload;
 	const payer = payload.type === "authorization" ? payload.authorization.from : payerOf(source, terms.chainId);
@@ -83,7 +83,7 @@ function describe(
 		};
 	}
 	const signature = payload.type === "authorization" ? payload.voucherSignature : payload.signature;
-	const verdict = verifier.verifyVoucher(
+	const verdict = await signatures.verifyVoucher(
 		voucherDomain,
 		voucherSigner(identity),
 		{ channelId, cumulativeAmount },
@@ -121,7 +121,7 @@ async function fundByAuthorization(
 	const { channelId } = opening.identity;
 	// What is on its way already is waited for, however long its authorization is still valid.
 	const isUnderWay = transactions.isUnderWay(openKey({ channelId }));
-	const invalid = isUnderWay ? undefined : authorizationProblem(context, payload, opening);
+	const invalid = isUnderWay ? undefined : await authorizationProblem(context, payload, opening);
 	if (invalid !== undefined) return refused(invalid);
 
 	const { authorization, signature } = payload;
@@ -132,7 +132,7 @@ async function fundByAuthorization(
 		authorizedSigner: opening.identity.authorizedSigner,
 	};
 	const call = openWithAuthorizationCall(terms.escrow, channel, { ...authorization, signature });
-	const purpose = openingPurpose(opening);
+	const purpose = openingPurpose(opening, terms);
 	try {
 		await transactions.perform({
 			...call,
@@ -166,12 +166,13 @@ async function record({ store }: EngineContext, opening: Opening, entry: OutboxE
 }
 
 /** What is wrong with an ERC-3009 deposit, checked before any gas is spent on it. */
-function authorizationProblem(
+async function authorizationProblem(
 	context: EngineContext,
 	{ authorization, signature, channelId }: AuthorizationOpen,
 	{ identity, salt, voucher, minimum }: Opening,
-): Problem | undefined {
-	const { terms, limits, verifier, tokenDomain, now } = context;
+): Promise<Problem | undefined> {
+	const { terms, limits, signatures, tokenDomain, now } = context;
+	if (tokenDomain === undefined) return unsupportedProblem('type "authorization"');
 	const { from, to, value, validAfter, validBefore, nonce } = authorization;
 	const { payee, token, authorizedSigner } = identity;
 	if (to !== terms.escrow) {
@@ -190,7 +191,7 @@ function authorizationProblem(
 		return problem("payment-expired", detail, { validAfter, validBefore });
 	}
 	const digest = authorizationDigest("receive", tokenDomain, authorization);
-	return signatureProblem(verifier.verifyDigest(from, digest, signature), channelId);
+	return signatureProblem(await signatures.verifyDigest(from, digest, signature), channelId);
 }
 
 /** Finds the opening that the payer's own transaction made; resolves when it is credited, or to a refusal. */

@@ -1,12 +1,12 @@
 import { type Problem, problem, type SessionPayload } from "../../protocol/index.ts";
 import type { PaidRequest } from "../admission.ts";
-import type { Offer } from "../offer.ts";
-import type { ScreenedSession } from "../screen.ts";
+import type { ScreenedSession } from "../evm/method.ts";
+import type { SessionOffer } from "../evm/offer.ts";
 
 /** A session credential on its way: recognised, offer found, payload parsed. */
 export type SessionOrder<Payload extends SessionPayload = SessionPayload> = Readonly<{
 	request: PaidRequest;
-	offer: Offer;
+	offer: SessionOffer;
 	screened: ScreenedSession;
 	payload: Payload;
 }>;

@@ -1,7 +1,7 @@
 import { InvalidPayloadError, parseSessionPayload, problem, type SessionPayload } from "../../protocol/index.ts";
 import { type Admission, type PaidRequest, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
-import type { ScreenedSession } from "../screen.ts";
+import type { ScreenedSession } from "../evm/method.ts";
 import { close } from "./close.ts";
 import { open } from "./open.ts";
 import { unsupportedProblem } from "./order.ts";

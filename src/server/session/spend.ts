@@ -5,7 +5,7 @@ import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Effect, type Reservation, requiredCumulative, type VerifiedVoucher } from "../ledger.ts";
-import type { Offer } from "../offer.ts";
+import type { Offer } from "../method.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
 import { withoutTheGone } from "./current.ts";

@@ -29,7 +29,7 @@ export async function voucher(context: EngineContext, order: SessionOrder<Vouche
  * before that (I3).
  */
 export async function verifyOnChannel(
-	{ store, verifier, voucherDomain, terms }: EngineContext,
+	{ store, signatures, voucherDomain, terms }: EngineContext,
 	{ channelId, cumulativeAmount, signature }: VoucherPayload | ClosePayload,
 ): Promise<Readonly<{ kind: "verified"; channel: Channel }> | Refused> {
 	const channel = await store.channel(channelId);
@@ -40,7 +40,7 @@ export async function verifyOnChannel(
 		channel.payee === terms.recipient &&
 		channel.token === terms.currency;
 	if (!isOurs) return refused(channelNotFoundProblem(channelId));
-	const verdict = verifier.verifyVoucher(
+	const verdict = await signatures.verifyVoucher(
 		voucherDomain,
 		voucherSigner(channel),
 		{ channelId, cumulativeAmount },

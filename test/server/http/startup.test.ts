@@ -30,8 +30,28 @@ describe("a server does not start on a mistake, and says which and how to mend i
 			/the RPC serves chain 31337, not 1; fix the RPC URL or the chain id/,
 			() => ({ chainId: 1 }),
 		],
-		["a token without ERC-3009", /option currency: .* is not an ERC-3009 token/, () => ({ token: world.escrow })],
-		["no token", /option currency: .* is not an ERC-3009 token/, () => ({ token: nobody })],
+		["something else than a token", /option currency: .* is not an ERC-20 token.*fix/, () => ({ token: world.escrow })],
+		[
+			"no token",
+			/option currency: .* is not an ERC-20 token on chain 31337; fix its address/,
+			() => ({ token: nobody }),
+		],
+		[
+			"a name that the token does not sign with",
+			/option currency: .* does not sign with the EIP-712 domain of the configured name "USDX".*\(option token\)/,
+			() => ({ engine: { token: { name: "USDX", version: "2" } } }),
+		],
+		[
+			"the same token twice",
+			/option also: token 0x[0-9a-f]{40} on chain 31337 is there twice/,
+			() => ({
+				engine: {
+					also: [
+						{ client: world.chain.client, chainId: world.chain.chainId, currency: world.token, escrow: world.escrow },
+					],
+				},
+			}),
+		],
 		["no secret", /secret/, () => ({ engine: { secrets: [] } })],
 		["a short secret", /has 31 bytes; give at least 32/, () => ({ engine: { secrets: [secret.slice(1)] } })],
 		["a short second secret", /has 4 bytes; give at least 32/, () => ({ engine: { secrets: [secret, "1234"] } })],

@@ -1,0 +1,152 @@
+import { setTimeout } from "node:timers/promises";
+import type { OutboxEntry } from "../../escrow/outbox.ts";
+import {
+	Base64urlError,
+	type Challenge,
+	type ChargeRequest,
+	decodeRequest,
+	InvalidRequestError,
+	JsonError,
+	parseChargeRequest,
+	parseSessionRequest,
+	type SessionRequest,
+} from "../../protocol/index.ts";
+import type { Admission, PaidRequest } from "../admission.ts";
+import { admitCharge } from "../charge/charge.ts";
+import type { EngineContext } from "../context.ts";
+import { describeError } from "../describeError.ts";
+import type { PaymentMethod } from "../method.ts";
+import type { Screened } from "../screen.ts";
+import { resumeClose } from "../session/close.ts";
+import { admitSession } from "../session/session.ts";
+import {
+	type ChargeOffer,
+	EVM,
+	type EvmOffer,
+	type EvmRequest,
+	evmRequest,
+	matchesOffer,
+	parseEvmOffer,
+	type SessionOffer,
+} from "./offer.ts";
+import type { Terms } from "./terms.ts";
+
+/** A credential for a session, recognised; its payload is not parsed yet. */
+export type ScreenedSession = Screened<SessionOffer, SessionRequest>;
+
+/** A credential for a charge, recognised; its payload is not parsed yet. */
+export type ScreenedCharge = Screened<ChargeOffer, ChargeRequest>;
+
+/** How long a start waits for the transactions of an earlier run before it takes requests. */
+const START_WAIT_MS = 5_000;
+
+/** The `evm` method: sessions and charges in ERC-20 tokens, one context for each token. */
+export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
+	readonly name = EVM;
+	/** The tokens that are taken, the default one first. */
+	readonly terms: readonly Terms[];
+	readonly #contexts: ReadonlyMap<Terms, EngineContext>;
+
+	constructor(contexts: readonly EngineContext[]) {
+		this.terms = contexts.map(({ terms }) => terms);
+		this.#contexts = new Map(contexts.map((context) => [context.terms, context]));
+	}
+
+	parseOffer(price: unknown): EvmOffer {
+		return parseEvmOffer(price, this.terms);
+	}
+
+	request(offer: EvmOffer): Record<string, unknown> {
+		return evmRequest(offer);
+	}
+
+	decode(challenge: Challenge): EvmRequest | undefined {
+		try {
+			const request = decodeRequest(challenge);
+			if (challenge.intent === "charge") return { intent: "charge", request: parseChargeRequest(request) };
+			if (challenge.intent === "session") return { intent: "session", request: parseSessionRequest(request) };
+		} catch (error) {
+			if (!(error instanceof InvalidRequestError || error instanceof JsonError || error instanceof Base64urlError))
+				throw error;
+		}
+		return undefined;
+	}
+
+	matches(offer: EvmOffer, challenge: Challenge, request: EvmRequest): boolean {
+		return matchesOffer(offer, challenge, request);
+	}
+
+	takesExpired(intent: string): boolean {
+		return intent === "charge";
+	}
+
+	/** A `HEAD`, a close, a top-up: about the channel alone. */
+	isManagement(httpMethod: string, { credential, offer }: Screened<EvmOffer, EvmRequest>): boolean {
+		if (offer.intent !== "session") return false;
+		const { action } = credential.payload;
+		return httpMethod === "HEAD" || action === "close" || action === "topUp";
+	}
+
+	admit(request: PaidRequest, screened: Screened<EvmOffer, EvmRequest>): Promise<Admission> {
+		const { offer } = screened;
+		const context = this.#contextOf(offer.terms);
+		const decoded = screened.request;
+		if (offer.intent === "session" && decoded.intent === "session")
+			return admitSession(context, request, { ...screened, offer, request: decoded.request });
+		if (offer.intent === "charge" && decoded.intent === "charge")
+			return admitCharge(context, request, { ...screened, offer, request: decoded.request });
+		throw new Error(`an offer of intent ${offer.intent} was matched with a request of intent ${decoded.intent}`);
+	}
+
+	async resume(): Promise<void> {
+		const [first] = this.#contexts.values();
+		if (first === undefined) return;
+		const { store, log } = first;
+		for (const { key, reason } of store.quarantined())
+			log.error({ key, reason }, "a stored record is damaged; restore it from a backup");
+		const pending = new Map<EngineContext["transactions"], OutboxEntry[]>();
+		for await (const entry of store.outbox({ state: "pending" })) {
+			const context = this.#contextFor(entry);
+			if (context === undefined) {
+				const { hash: txHash, chainId } = entry;
+				log.error({ txHash, chainId }, "a transaction of a token that is not taken any more is pending in this store");
+				continue;
+			}
+			const entries = pending.get(context.transactions) ?? [];
+			pending.set(context.transactions, [...entries, entry]);
+			if (entry.purpose.kind !== "close") continue;
+			// A damaged channel is out of use as it is; the others go on.
+			await resumeClose(context, entry).catch((error: unknown) => {
+				const { channelId } = entry.purpose;
+				log.error({ channelId, reason: describeError(error) }, "a close can't be taken up again");
+			});
+		}
+		// A stuck transaction is followed in the background; only what it is about waits for it.
+		const resumed = Promise.all([...pending].map(([transactions, entries]) => transactions.resume(entries)));
+		await Promise.race([resumed, setTimeout(START_WAIT_MS, undefined, { ref: false })]);
+	}
+
+	async keepHouse(): Promise<void> {
+		const all = new Set([...this.#contexts.values()].map(({ transactions }) => transactions));
+		for (const transactions of all) await transactions.resume([]);
+	}
+
+	#contextOf(terms: Terms): EngineContext {
+		const context = this.#contexts.get(terms);
+		if (context === undefined) throw new Error(`token ${terms.currency} is not taken here`);
+		return context;
+	}
+
+	#contextFor({ chainId, purpose }: OutboxEntry): EngineContext | undefined {
+		return contextFor([...this.#contexts.values()], chainId, purpose.currency);
+	}
+}
+
+/** The context of a recorded transaction. */
+export function contextFor(
+	contexts: readonly EngineContext[],
+	chainId: number,
+	currency: string | undefined,
+): EngineContext | undefined {
+	return contexts.find(({ terms }) => terms.chainId === chainId && terms.currency === currency);
+}

@@ -1,0 +1,234 @@
+import { type Address, ContractFunctionExecutionError, type Hex, type PublicClient, toHex } from "viem";
+import { isNodeFault } from "../../escrow/nodeFault.ts";
+import type { OutboxEntry } from "../../escrow/outbox.ts";
+import {
+	EscrowUnusableError,
+	hasCode,
+	readAuthorizationState,
+	readBalance,
+	readEscrow,
+	readTokenDomain,
+	TokenUnusableError,
+} from "../../escrow/reads.ts";
+import { TransactionSender } from "../../escrow/sender.ts";
+import {
+	createPermit2Domain,
+	createVoucherDomain,
+	createVoucherVerifier,
+	type TokenDomain,
+	type VoucherVerifier,
+} from "../../voucher/index.ts";
+import { ChainStateReader } from "../chainState.ts";
+import { chargeKey } from "../charge/charge.ts";
+import { chargeConclusions } from "../charge/conclusions.ts";
+import type { EngineContext, EngineLog, Limits } from "../context.ts";
+import { loadCrypto } from "../crypto.ts";
+import type { Listeners } from "../hooks.ts";
+import {
+	checkAgainstGrace,
+	type EngineOptions,
+	EngineOptionsError,
+	type Settings,
+	type TokenSettings,
+} from "../options.ts";
+import { RateLimit } from "../rateLimit.ts";
+import { closeConclusions, closeKey } from "../session/close.ts";
+import { openConclusions, openKey } from "../session/credit.ts";
+import { Drains } from "../session/drain.ts";
+import { Signatures } from "../signatures.ts";
+import { type Conclusions, recordEntry, Transactions } from "../transactions.ts";
+import { contextFor, EvmMethod } from "./method.ts";
+import { chargeTypes, sessionTypes, type Terms } from "./terms.ts";
+
+/** Channels whose voucher rate is remembered. */
+const RATED_CHANNELS = 10_000;
+
+export type EvmParts = Readonly<{
+	options: EngineOptions;
+	settings: Settings;
+	listeners: Listeners;
+	log: EngineLog;
+	now: () => number;
+}>;
+
+/**
+ * Checks each token's escrow, chain and domain (D17) and makes the `evm` method.
+ *
+ * @throws EngineOptionsError, EscrowUnusableError: what is wrong and what to change
+ */
+export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
+	const { curve, secp256k1, keccak256 } = await loadCrypto();
+	const verifier = createVoucherVerifier({ secp256k1, keccak256 });
+	const shared = sharedParts(parts, verifier);
+	const contexts: EngineContext[] = [];
+	for (const token of parts.settings.tokens) contexts.push(await createContext(parts, shared, token, contexts));
+	for (const { terms } of contexts) {
+		const { chainId, escrow, currency, recipient } = terms;
+		parts.log.info({ curve, chainId, escrow, currency, recipient }, "payment engine starts");
+	}
+	return new EvmMethod(contexts);
+}
+
+type Shared = ReturnType<typeof sharedParts>;
+
+/** What all tokens have in common. */
+function sharedParts({ options, settings: { limits }, listeners, log, now }: EvmParts, verifier: VoucherVerifier) {
+	const drains = new Drains();
+	const onEffects: EngineContext["onEffects"] = (channelId, effects) => {
+		if (effects.includes("drained")) drains.drained(channelId);
+		if (effects.includes("close-requested")) log.warn({ channelId }, "the payer asked the chain to close this channel");
+	};
+	const { maxVouchersPerSecond, maxLookupsPerSecond } = limits;
+	return {
+		verifier,
+		limits,
+		store: options.store,
+		sender: options.account.address.toLowerCase() as Address,
+		drains,
+		closes: new Map(),
+		onEffects,
+		listeners,
+		now,
+		log,
+		lookupRate: new RateLimit({ perSecond: maxLookupsPerSecond, keys: 1, now }),
+		...(maxVouchersPerSecond > 0 && {
+			voucherRate: new RateLimit({ perSecond: maxVouchersPerSecond, keys: RATED_CHANNELS, now }),
+		}),
+	};
+}
+
+async function createContext(
+	{ options, settings }: EvmParts,
+	{ verifier, ...shared }: Shared,
+	token: TokenSettings,
+	before: EngineContext[],
+): Promise<EngineContext> {
+	const { client, chainId, escrow, currency, minVoucherDelta } = token;
+	const { limits, store, now, onEffects, sender: recipient } = shared;
+	const facts = await readEscrow(client, escrow, chainId);
+	checkAgainstGrace(limits, facts.closeGraceSeconds);
+	const voucherDomain = createVoucherDomain(chainId, escrow);
+	if (toHex(voucherDomain.separator) !== facts.domainSeparator) {
+		throw new EscrowUnusableError(
+			`the escrow at ${escrow} takes no vouchers of this release: its EIP-712 domain is another one`,
+		);
+	}
+	const tokenDomain = await tokenDomainOf(client, token, recipient);
+	const hasPermit2 = await hasCode(client, facts.permit2);
+	const capabilities = { hasErc3009: tokenDomain !== undefined, hasPermit2, feePayer: token.feePayer };
+	const sessions = sessionTypes(capabilities);
+	const terms: Terms = {
+		realm: settings.realm,
+		chainId,
+		escrow,
+		currency,
+		recipient,
+		feePayer: token.feePayer && sessions.length > 1,
+		minVoucherDelta,
+		...(hasPermit2 && { permit2: facts.permit2 }),
+		sessionTypes: sessions,
+		chargeTypes: chargeTypes(capabilities),
+	};
+	const sameChain = before.find((one) => one.terms.chainId === chainId);
+	const sameEscrow = before.find((one) => one.terms.chainId === chainId && one.terms.escrow === escrow);
+	return {
+		...shared,
+		terms,
+		client,
+		signatures: sameChain?.signatures ?? new Signatures({ verifier, client, now }),
+		voucherDomain,
+		...(tokenDomain && { tokenDomain }),
+		...(hasPermit2 && { permit2Domain: createPermit2Domain(chainId, facts.permit2) }),
+		// One account has one nonce sequence on a chain, whatever the token.
+		transactions: sameChain?.transactions ?? transactionsOn(options, limits, token, () => before, shared.log),
+		chainState:
+			sameEscrow?.chainState ??
+			new ChainStateReader({ client, escrow, store, maxAgeMs: limits.maxChainStateAgeMs, now, onEffects }),
+	};
+}
+
+function transactionsOn(
+	{ account, store, now, receiptPollMs }: EngineOptions,
+	{ transactionTimeoutMs, confirmations }: Limits,
+	{ client, chainId }: TokenSettings,
+	contexts: () => readonly EngineContext[],
+	log: EngineLog,
+): Transactions {
+	const sender = new TransactionSender({
+		client,
+		account,
+		chainId,
+		outbox: { put: (entry) => recordEntry(store, entry) },
+		timeoutMs: transactionTimeoutMs,
+		confirmations,
+		...(now && { now }),
+		...(receiptPollMs !== undefined && { pollMs: receiptPollMs }),
+	});
+	const conclusions = (purpose: OutboxEntry["purpose"]) => {
+		const context = contextFor(contexts(), chainId, purpose.currency);
+		if (context === undefined)
+			throw new Error(`the outbox holds a transaction in ${purpose.currency}, which is not taken`);
+		return conclusionsOf(context, purpose);
+	};
+	return new Transactions(sender, conclusions, keyOf, log);
+}
+
+function conclusionsOf(context: EngineContext, { kind }: OutboxEntry["purpose"]): Conclusions {
+	switch (kind) {
+		case "open":
+			return openConclusions(context);
+		case "close":
+			return closeConclusions(context);
+		case "charge":
+			return chargeConclusions(context);
+		default:
+			throw new Error(`the outbox holds a transaction of unknown kind ${kind}`);
+	}
+}
+
+function keyOf(purpose: OutboxEntry["purpose"]): string {
+	switch (purpose.kind) {
+		case "open":
+			return openKey(purpose);
+		case "close":
+			return closeKey(purpose);
+		default:
+			return chargeKey(purpose.proof);
+	}
+}
+
+/** Where the token's own signatures are good; `undefined` for a plain ERC-20 token, which moves by Permit2 or by the payer. */
+async function tokenDomainOf(
+	client: PublicClient,
+	{ currency, chainId, token }: TokenSettings,
+	holder: Address,
+): Promise<TokenDomain | undefined> {
+	if (!(await answers(readBalance(client, currency, holder)))) {
+		throw new EngineOptionsError(
+			`option currency: ${currency} is not an ERC-20 token on chain ${chainId}; fix its address`,
+		);
+	}
+	if (!(await answers(readAuthorizationState(client, currency, holder, NO_NONCE)))) {
+		if (token === undefined) return undefined;
+		throw new EngineOptionsError(`option token: ${currency} is not an ERC-3009 token, so it needs no name and version`);
+	}
+	try {
+		return await readTokenDomain(client, currency, chainId, token);
+	} catch (cause) {
+		if (!(cause instanceof TokenUnusableError)) throw cause;
+		throw new EngineOptionsError(`option currency: ${cause.message} (option token)`, { cause });
+	}
+}
+
+const NO_NONCE: Hex = `0x${"0".repeat(64)}`;
+
+/** Whether a contract has that function. Rejects when the node does not say. */
+async function answers(call: Promise<unknown>): Promise<boolean> {
+	try {
+		await call;
+		return true;
+	} catch (error) {
+		if (error instanceof ContractFunctionExecutionError && !isNodeFault(error)) return false;
+		throw error;
+	}
+}

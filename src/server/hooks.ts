@@ -1,0 +1,59 @@
+import type { Address, Hex } from "viem";
+import type { EngineLog } from "./context.ts";
+import { describeError } from "./describeError.ts";
+
+/** A voucher raised what a channel may be charged. Amounts in base units. */
+export type VoucherEvent = Readonly<{ channelId: Hex; payer: Address; acceptedCumulative: bigint; delta: bigint }>;
+
+/** A request was paid for: out of a channel, or by a charge. Amounts in base units. */
+export type ChargedEvent = Readonly<{
+	intent: "session" | "charge";
+	amount: bigint;
+	payer: Address;
+	/** Sessions only. */
+	channelId?: Hex;
+	/** Charges only: the transaction that moved the money. */
+	txHash?: Hex;
+	method: string;
+	url: string;
+}>;
+
+/** A channel is open here: just opened, or adopted. `txHash` is the transaction that opened it, where it is known. */
+export type ChannelOpenedEvent = Readonly<{ channelId: Hex; payer: Address; deposit: bigint; txHash?: Hex }>;
+
+/** A channel is finalized on chain. */
+export type ChannelClosedEvent = Readonly<{ channelId: Hex; payer: Address; settledOnChain: bigint; txHash?: Hex }>;
+
+/** What an application may want to know of its payments. Each is called after what it tells is on disk. */
+export type PaymentHooks = Readonly<{
+	onVoucher?(event: VoucherEvent): void | Promise<void>;
+	onCharged?(event: ChargedEvent): void | Promise<void>;
+	onChannelOpened?(event: ChannelOpenedEvent): void | Promise<void>;
+	onChannelClosed?(event: ChannelClosedEvent): void | Promise<void>;
+}>;
+
+/** Tells those who listen. What a listener throws is logged and changes nothing: the money has moved already. */
+export class Listeners {
+	readonly #hooks = new Set<PaymentHooks>();
+	readonly #log: EngineLog;
+
+	constructor(log: EngineLog) {
+		this.#log = log;
+	}
+
+	/** @returns stops it */
+	add(hooks: PaymentHooks): () => void {
+		this.#hooks.add(hooks);
+		return () => void this.#hooks.delete(hooks);
+	}
+
+	tell<Name extends keyof PaymentHooks>(name: Name, event: Parameters<NonNullable<PaymentHooks[Name]>>[0]): void {
+		for (const hooks of this.#hooks) {
+			const hook = hooks[name] as ((event: unknown) => void | Promise<void>) | undefined;
+			if (hook === undefined) continue;
+			void (async () => hook.call(hooks, event))().catch((error: unknown) => {
+				this.#log.error({ hook: name, reason: describeError(error) }, "a payment hook failed");
+			});
+		}
+	}
+}

@@ -1,0 +1,71 @@
+import type { Challenge } from "../protocol/index.ts";
+import type { Admission, PaidRequest } from "./admission.ts";
+import type { EvmPrice } from "./evm/offer.ts";
+import type { Screened } from "./screen.ts";
+
+/**
+ * The price of a route, by payment method. A method of your own adds its member by module augmentation; its price names
+ * the method: `{ method: "invoice", ... }`. Without a name it is an `evm` price.
+ */
+export interface MethodPrices {
+	evm: EvmPrice;
+}
+
+/** A price as a route's configuration states it. */
+export type PriceConfig = MethodPrices[keyof MethodPrices];
+
+/** What one route asks for, checked. A method keeps more in its own offers. */
+export type Offer = Readonly<{
+	/** The method's identifier on the wire, lowercase letters. */
+	method: string;
+	intent: string;
+	/** What one request costs, in the smallest unit of what the method moves. */
+	amount: bigint;
+	/** For people. */
+	description?: string;
+	/** Whether challenges for requests with a body are good for that body alone (draft-httpauth-payment-00, Request Body Digest Binding). */
+	bindBody: boolean;
+}>;
+
+/**
+ * How one payment method of the registry is taken (draft-httpauth-payment-00, Payment Method Specifications): what it asks
+ * for, how it knows its own requests again, and how it is paid. `evm` is the first; give others as option `methods`.
+ *
+ * The engine has done the scheme's part before: one credential, readable, its challenge ours and not altered. A method
+ * never throws for what a client sent: it refuses.
+ */
+export interface PaymentMethod<O extends Offer = Offer, Request = unknown> {
+	/** Identifier on the wire, lowercase letters. */
+	readonly name: string;
+
+	/**
+	 * Checks one price of a route, at start-up or, for prices that are made per request, at the request.
+	 *
+	 * @throws OfferError saying which setting to change
+	 */
+	parseOffer(price: unknown): O;
+
+	/** The challenge's `request` for an offer: JSON, amounts as decimal strings. */
+	request(offer: O): Record<string, unknown>;
+
+	/** The `request` of a challenge of ours, read back; `undefined` when it can't be. */
+	decode(challenge: Challenge): Request | undefined;
+
+	/** Whether a challenge of ours, with this request, is good for this offer (D9). */
+	matches(offer: O, challenge: Challenge, request: Request): boolean;
+
+	/** Whether a credential of this intent is looked at though its challenge has expired: what was paid in time is delivered. */
+	takesExpired(intent: string): boolean;
+
+	/** Whether a request is about the payment alone: then its answer is a receipt, and neither body nor handler have a part in it (D11). */
+	isManagement(httpMethod: string, screened: Screened<O, Request>): boolean;
+
+	/** Takes the payment, or says why not. May reject for faults of its own parts: the engine then refuses with 503 (I10). */
+	admit(request: PaidRequest, screened: Screened<O, Request>): Promise<Admission>;
+
+	/** Takes up what an earlier run left unfinished; called once before requests are. */
+	resume(): Promise<void>;
+
+	/** Called every few seconds. */
+	keepHouse(): Promise<void>;
+}

@@ -1,0 +1,101 @@
+import { LRUCache } from "lru-cache";
+import type { Address, Hex, PublicClient } from "viem";
+import { hasCode, isContractSignatureValid } from "../escrow/reads.ts";
+import {
+	type SignatureVerdict,
+	type Voucher,
+	type VoucherDomain,
+	type VoucherVerifier,
+	voucherDigest,
+} from "../voucher/index.ts";
+import { RateLimit } from "./rateLimit.ts";
+
+/** How many signers are remembered for whether they are contracts. */
+const KNOWN_SIGNERS = 10_000;
+
+/** How long a signer is taken to be what it was. An account without code may get some. */
+const SIGNER_TTL_MS = 60_000;
+
+/** How often in a second the chain is asked what an unknown signer is: anyone can send a bad signature. */
+const LOOKS_PER_SECOND = 50;
+
+/** How many contract wallets are asked at a time, and how many questions wait. */
+const MAX_ASKED = 32;
+
+export type SignaturesOptions = Readonly<{ verifier: VoucherVerifier; client: PublicClient; now: () => number }>;
+
+/**
+ * Verifies signatures of accounts and of contract wallets on one chain (draft-evm-session-00, Signature Verification).
+ * ECDSA is tried first: it needs no chain, and accounts with EIP-7702 code sign like that too. Only where it fails is the
+ * chain asked, and only of signers that have code (ERC-1271).
+ */
+export class Signatures {
+	readonly #options: SignaturesOptions;
+	readonly #contracts: LRUCache<Address, boolean>;
+	readonly #looks: RateLimit;
+	#asked = 0;
+
+	constructor(options: SignaturesOptions) {
+		this.#options = options;
+		this.#contracts = new LRUCache({ max: KNOWN_SIGNERS, ttl: SIGNER_TTL_MS });
+		this.#looks = new RateLimit({ perSecond: LOOKS_PER_SECOND, keys: 1, now: options.now });
+	}
+
+	/** Whether `signature` is `signer`'s over `voucher`; at once for accounts. Rejects when the chain does not answer. */
+	verifyVoucher(
+		domain: VoucherDomain,
+		signer: Address,
+		voucher: Voucher,
+		signature: Hex,
+	): SignatureVerdict | Promise<SignatureVerdict> {
+		const verdict = this.#options.verifier.verifyVoucher(domain, signer, voucher, signature);
+		if (verdict === "valid") return this.#signsItself(signer);
+		return this.#askContract(signer, voucherDigest(domain, voucher), signature, verdict);
+	}
+
+	/** Whether `signature` is `signer`'s over the 32 bytes `digest`. */
+	verifyDigest(signer: Address, digest: Uint8Array, signature: Hex): SignatureVerdict | Promise<SignatureVerdict> {
+		const verdict = this.#options.verifier.verifyDigest(signer, digest, signature);
+		return verdict === "valid" ? this.#signsItself(signer) : this.#askContract(signer, digest, signature, verdict);
+	}
+
+	/** Whoever signs with a key needs no chain to be told from a forger for a while. */
+	#signsItself(signer: Address): "valid" {
+		if (!this.#contracts.has(signer)) this.#contracts.set(signer, false);
+		return "valid";
+	}
+
+	async #askContract(
+		signer: Address,
+		digest: Uint8Array,
+		signature: Hex,
+		otherwise: SignatureVerdict,
+	): Promise<SignatureVerdict> {
+		if (this.#asked >= MAX_ASKED) throw new SignersBusyError();
+		this.#asked++;
+		try {
+			if (!(await this.#isContract(signer))) return otherwise;
+			return (await isContractSignatureValid(this.#options.client, signer, digest, signature)) ? "valid" : otherwise;
+		} finally {
+			this.#asked--;
+		}
+	}
+
+	async #isContract(signer: Address): Promise<boolean> {
+		const known = this.#contracts.get(signer);
+		if (known !== undefined) return known;
+		if (this.#looks.take("") > 0) throw new SignersBusyError();
+		const found = await hasCode(this.#options.client, signer);
+		this.#contracts.set(signer, found);
+		return found;
+	}
+}
+
+/** Too many signatures wait for the chain: whoever sent this one may come back (I10). */
+export class SignersBusyError extends Error {
+	override readonly name = "SignersBusyError";
+	readonly code = "SIGNERS_BUSY";
+	constructor() {
+		super("too many signatures have to be checked on chain; try again in a moment");
+	}
+}
