@@ -1,7 +1,8 @@
-// Root `prepare`: runs after an install in this repository, and not, as `postinstall` would, where its tarball is installed.
-// (A workspace's script is too early: npm 10 then removes what it skipped.) npm under Node 20 silently skips hardhat's native chain (its `engines` ask for Node 22, which this
-// project brings along but npm does not know). Fetches the one that belongs to this machine when it is missing, at the
-// version and integrity that package-lock.json names.
+// Root `prepare`: runs after an install in this repository, and not, as `postinstall` would, where its tarball is
+// installed. (A workspace's script is too early: npm 10 then removes again what it had skipped.)
+// npm under Node 20 silently skips hardhat's native chain (its `engines` ask for Node 22, which this project brings along
+// but npm does not know). Fetches the one that belongs to this machine when it is missing, at the version and integrity
+// that package-lock.json names.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
