@@ -1,14 +1,18 @@
 import { Challenge, Credential, Errors, Receipt } from "mppx";
-import { evm as evmClient } from "mppx/client";
+import { evm as evmClient, Mppx, tempo } from "mppx/client";
 import type { Hex, LocalAccount } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
+	ACCEPT_PAYMENT,
+	contentDigest,
 	decodeReceipt,
 	encodeBase64url,
 	PAYMENT_RECEIPT,
 	type ProblemName,
+	parseAcceptPayment,
 	parseProblem,
+	preferred,
 	problemType,
 } from "../../src/protocol/index.ts";
 import { spyOn } from "../client/support.ts";
@@ -34,6 +38,10 @@ const routes: Routes = async (app, kit) => {
 	app.get("/order", { config: { payment: { ...charge, externalId: "order-7" } } }, kit.handler("/order"));
 	app.get("/plain", { config: { payment: { ...charge, description: 'A "fresh" quote' } } }, kit.handler("/plain"));
 	app.get("/cafe", { config: { payment: { ...charge, description: "Café crème" } } }, kit.handler("/cafe"));
+	const listed = { ...charge, credentialTypes: ["transaction" as const, "authorization" as const, "hash" as const] };
+	app.get("/listed", { config: { payment: listed } }, kit.handler("/listed"));
+	const transaction = { ...charge, credentialTypes: ["transaction" as const] };
+	app.get("/transaction", { config: { payment: transaction } }, kit.handler("/transaction"));
 	const session = { price: PRICE, suggestedDeposit: 10_000n };
 	app.get("/either", { config: { payment: [session, charge] } }, kit.handler("/either"));
 };
@@ -84,14 +92,72 @@ describe("mppx's evm client", () => {
 		expect(await world.chain.client.getTransactionCount({ address: payer.address })).toBe(0);
 	});
 
-	it("pays for a POST, whose body arrives", async () => {
-		const response = await (await client()).fetch(`${server.url}/charge`, {
+	it("pays for a POST, whose body the challenge is bound to by its RFC 9530 digest", async () => {
+		const mppx = await client();
+		const digests: unknown[] = [];
+		mppx.onChallengeReceived(({ challenge }) => {
+			digests.push(challenge.digest);
+			return undefined;
+		});
+		const body = JSON.stringify({ question: "price?" });
+		const response = await mppx.fetch(`${server.url}/charge`, {
 			method: "POST",
 			headers: { "content-type": "application/json" },
-			body: JSON.stringify({ question: "price?" }),
+			body,
 		});
 		expect(response.status).toBe(200);
+		expect(digests).toEqual([contentDigest(new TextEncoder().encode(body))]);
 		expect(await moved()).toBe(PRICE);
+	});
+
+	it("pays by authorization where other types are offered as well, and before it", async () => {
+		expect((await (await client()).fetch(`${server.url}/listed`)).status).toBe(200);
+		expect(await moved()).toBe(PRICE);
+	});
+
+	it("gives up before it signs where only a type is offered that it does not have", async () => {
+		const spy = spyOn(payer.account);
+		const mppx = await client(1, spy.account);
+		await expect(mppx.fetch(`${server.url}/transaction`)).rejects.toThrow(/authorization is not accepted/);
+		expect(spy.signed).toEqual([]);
+	});
+
+	it("is charged once for two requests with one Idempotency-Key, which get one answer (I6)", async () => {
+		const mppx = await client();
+		const answers = [];
+		for (let request = 0; request < 2; request++) {
+			const response = await mppx.fetch(`${server.url}/charge`, { headers: { "Idempotency-Key": "one-of-a-kind" } });
+			answers.push([response.status, await response.text(), Receipt.fromResponse(response).reference]);
+		}
+		expect(answers[1]).toEqual(answers[0]);
+		expect(await moved()).toBe(PRICE);
+		expect(server.calls()).toBe(1);
+	});
+
+	it("says in Accept-Payment what it can pay with and how gladly, as we read it", async () => {
+		const sent: (string | null)[] = [];
+		const mppx = Mppx.create({
+			polyfill: false,
+			methods: [evmClient.charge({ account: payer.account }), ...tempo({ account: payer.account })],
+			paymentPreferences: { "evm/charge": 0.25 },
+			fetch: async (input, init) => {
+				sent.push(new Request(input, init).headers.get(ACCEPT_PAYMENT));
+				return new Response();
+			},
+		});
+		await mppx.fetch(server.url);
+		const ranges = parseAcceptPayment(sent[0]);
+		expect(ranges?.[0]).toEqual({ method: "evm", intent: "charge", q: 0.25 });
+		expect(ranges?.slice(1).map(({ method, q }) => [method, q])).toContainEqual(["tempo", 1]);
+		expect(
+			preferred(
+				[
+					{ method: "evm", intent: "charge" },
+					{ method: "tempo", intent: "charge" },
+				],
+				ranges,
+			)[0]?.method,
+		).toBe("tempo");
 	});
 
 	it("pays a second time for a second request", async () => {
