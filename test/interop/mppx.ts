@@ -54,6 +54,8 @@ export async function mppxClient(
 export type MppxServerOptions = Readonly<{
 	/** Price in whole tokens; "0.0001" is 100 base units. */
 	amount?: string;
+	/** A price that is offered as well, and first. */
+	dearer?: string;
 	description?: string;
 	externalId?: string;
 	/** Says where the money goes; by default a fresh account of the test. */
@@ -72,7 +74,7 @@ export type RunningMppxServer = Readonly<{
 
 /** mppx's `evm` charge server on a socket. It settles with an account of its own that has gas. */
 export async function startMppxServer(world: World, options: MppxServerOptions): Promise<RunningMppxServer> {
-	const { amount = "0.0001", description, externalId, recipient } = options;
+	const { amount = "0.0001", dearer, description, externalId, recipient } = options;
 	const { account } = await world.payer({ gas: true, funds: 0n });
 	const settlements: Hex[] = [];
 	let served = 0;
@@ -94,11 +96,12 @@ export async function startMppxServer(world: World, options: MppxServerOptions):
 			}),
 		],
 	});
-	const route = mppx.evm.charge({
-		amount,
-		...(description !== undefined && { description }),
-		...(externalId !== undefined && { externalId }),
-	});
+	const texts = { ...(description !== undefined && { description }), ...(externalId !== undefined && { externalId }) };
+	const charge = "evm/charge" as const;
+	const route =
+		dearer === undefined
+			? mppx.evm.charge({ amount, ...texts })
+			: mppx.compose([charge, { amount: dearer, ...texts }], [charge, { amount, ...texts }]);
 	const listener = MppxRequest.toNodeListener(async (request) => {
 		const outcome = await route(request);
 		if (outcome.status === 402) return outcome.challenge;

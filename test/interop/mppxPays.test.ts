@@ -274,6 +274,11 @@ const REFUSALS: readonly (readonly [
 		},
 	],
 	["no JSON", "malformed-credential", async () => `Payment ${encodeBase64url("{")}`],
+	[
+		"a payload of the wrong shape",
+		"malformed-credential",
+		async (challenge) => Credential.serialize({ challenge, payload: { type: "authorization" } }),
+	],
 	["no payload", "malformed-credential", async (challenge) => Credential.serialize({ challenge, payload: undefined })],
 ];
 

@@ -6,6 +6,7 @@ import type { PaymentPolicy } from "../../src/client/index.ts";
 import {
 	AUTHORIZATION,
 	decodeReceipt,
+	formatSource,
 	MalformedReceiptError,
 	PAYMENT_RECEIPT,
 	parseChallenge,
@@ -104,6 +105,13 @@ describe("mppx's evm charge server", () => {
 		expect(server.served()).toBe(3);
 	});
 
+	it("is paid the one of its two offers that the policy allows", async () => {
+		const twofold = await serve({ dearer: "0.9" });
+		const { agent } = await agentFor();
+		expect((await agent.fetch(twofold.url)).status).toBe(200);
+		expect(await world.balance(recipient)).toBe(PRICE);
+	});
+
 	it.each(['A "fresh" quote', "Café crème — 日本"])("is paid whatever its description is: %s", async (description) => {
 		const described = await serve({ description, externalId: "order-7" });
 		const { agent } = await agentFor();
@@ -185,6 +193,43 @@ describe("a refusal of mppx's server, as our client sees it", () => {
 		const { challenge } = parseChallenge(response.headers.get(WWW_AUTHENTICATE) ?? "");
 		expect(challenge.id).toBe(Challenge.fromResponse(response).id);
 		expect(challenge.id).not.toBe(read.challenge.id);
+	});
+
+	it("difference: a payer named in lowercase: 402 verification-failed, since sources are compared as text", async () => {
+		const { agent, payer, credentials } = await agentFor();
+		expect((await agent.fetch(server.url)).status).toBe(200);
+		const read = Credential.deserialize(credentials[0] ?? "");
+		const lowercase = Credential.serialize({ ...read, source: formatSource(world.chain.chainId, payer.address) });
+		const response = await fetch(server.url, { headers: { [AUTHORIZATION]: lowercase } });
+		expect(response.status).toBe(402);
+		expect(parseProblem(await response.json())?.detail).toMatch(/source mismatch/);
+	});
+
+	it("difference: a payload of the wrong shape: 402 invalid-payload, where core has malformed-credential", async () => {
+		const challenge = Challenge.fromResponse(await fetch(server.url));
+		const credential = Credential.serialize({ challenge, payload: { type: "authorization" } });
+		const response = await fetch(server.url, { headers: { [AUTHORIZATION]: credential } });
+		expect(response.status).toBe(402);
+		expect(parseProblem(await response.json())?.type).toBe("https://paymentauth.org/problems/invalid-payload");
+	});
+
+	it("a paid answer that was lost: the same credential is sent again, mppx can't tell that it paid, and nothing is paid twice (I11)", async () => {
+		const payer = await world.payer();
+		const { account, charges } = spyOn(payer.account);
+		let lost = 0;
+		const fetch: typeof globalThis.fetch = async (input, init) => {
+			const request = new Request(input, init);
+			const response = await globalThis.fetch(request);
+			if (!request.headers.has(AUTHORIZATION) || lost > 0) return response;
+			lost += 1;
+			throw new TypeError("fetch failed");
+		};
+		const agent = clientFor(world, account, [server.host], {}, { fetch });
+		const response = await agent.fetch(server.url);
+		expect(lost).toBe(1);
+		expect(response.status).toBe(402);
+		expect(charges()).toHaveLength(1);
+		expect(await world.balance(recipient)).toBe(PRICE);
 	});
 
 	it("difference: a challenge without an expiry, though the id is its own: 402 invalid-challenge", async () => {
