@@ -31,17 +31,19 @@ describe("the vocabulary", () => {
 
 	test.each([
 		["bad-request", "Bad Request", 400],
+		["forbidden", "Forbidden", 403],
 		["conflict", "Conflict", 409],
 		["unprocessable-content", "Unprocessable Content", 422],
+		["too-many-requests", "Too Many Requests", 429],
 		["service-unavailable", "Service Unavailable", 503],
 	] as const)("has %s as a plain HTTP condition", (name, title, status) => {
 		expect(problem(name, "why")).toEqual({ type: "about:blank", title, status, detail: "why" });
 	});
 
 	test("has a status of refusal for every name", () => {
-		expect(PROBLEM_NAMES).toHaveLength(21);
+		expect(PROBLEM_NAMES).toHaveLength(23);
 		for (const name of PROBLEM_NAMES) {
-			expect([400, 402, 409, 410, 422, 503]).toContain(problemStatus(name));
+			expect([400, 402, 403, 409, 410, 422, 429, 503]).toContain(problemStatus(name));
 			expect(problem(name, "")).toMatchObject({ type: problemType(name), status: problemStatus(name) });
 		}
 	});

@@ -34,9 +34,15 @@ export type Base = Readonly<{
 export type Spoilt = NonNullable<Send["authorization"]> | Draft;
 export type Row = readonly [title: string, name: ProblemName, spoil: (good: Draft) => Spoilt];
 
-/** Every row for a base. */
-export function rowsOf(base: Base): Row[] {
-	return [...headerRows, ...severalRows, ...challengeRows(base), ...shapeRows(base), ...signatureRows(base)];
+/** Every row for a base, by what is wrong. */
+export function rowsOf(base: Base): readonly (readonly [what: string, rows: readonly Row[]])[] {
+	return [
+		["a header that is no credential", headerRows],
+		["several credentials", severalRows],
+		["a challenge that is not the one we gave", challengeRows(base)],
+		["a payload of the wrong shape", shapeRows(base)],
+		["a signature that can't be verified", signatureRows(base)],
+	];
 }
 
 const raw = (json: string) => `Payment ${encodeBase64url(json)}`;
@@ -150,11 +156,7 @@ function challengeRows({ intent }: Base): Row[] {
 		["description, added", unknown, () => ({ description: "something else" })],
 		["parts moved over a separator", unknown, ({ realm }) => ({ realm: `${realm}|evm`, method: intent })],
 	];
-	return tampered.map(([title, name, change]) => [
-		`tampered echo: ${title}`,
-		name,
-		(good) => withChallenge(good, change(good.challenge)),
-	]);
+	return tampered.map(([title, name, change]) => [title, name, (good) => withChallenge(good, change(good.challenge))]);
 }
 
 /** What a challenge that is not ours, not for this route or expired is called (D18). */

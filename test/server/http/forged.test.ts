@@ -39,8 +39,8 @@ async function refused(name: ProblemName, draft: Draft): Promise<void> {
 	expectRefusal(await unchanged(server, [channel], () => server.pay("/session", draft)), name);
 }
 
-describe("a challenge that is not one of ours is unknown, though nothing in it was changed:", () => {
-	it("another server's, with other terms, or another secret", async () => {
+describe("a challenge that is not the one we gave", () => {
+	it("but another server's, with other terms, or another secret", async () => {
 		const servers = [await world.serve({ engine: { realm: "other.example" } }), await world.serve()];
 		for (const other of servers) {
 			const draft = await payer.voucher(await other.challenge("/session"), channel, PRICE);
@@ -48,7 +48,7 @@ describe("a challenge that is not one of ours is unknown, though nothing in it w
 		}
 	});
 
-	it("another payee's who has the same secret and realm (D9)", async () => {
+	it("but another payee's who has the same secret and realm (D9)", async () => {
 		const secrets = ["the-very-same-secret-of-two-payees"];
 		const [mine, other] = [await world.serve({ engine: { secrets } }), await world.serve({ engine: { secrets } })];
 		const draft = await payer.voucher(await other.challenge("/session"), channel, PRICE);

@@ -173,16 +173,19 @@ describe.each(bases)("$title", (base) => {
 		good = await fresh();
 	});
 
-	describe("is refused, changes nothing and costs nothing (D18):", () => {
-		it.each(rowsOf(base))("%s: %s", async (_title, name, spoil) => {
+	// Each changes nothing, runs nothing and costs nothing.
+	describe.each(rowsOf(base))("%s", (_what, rows) => {
+		it.each(rows)("%s: %s", async (_title, name, spoil) => {
 			await refused(name, spoil(good));
 		});
+	});
 
-		it("a challenge that has expired", async () => {
+	describe("is refused", () => {
+		it("with a challenge that has expired (D9)", async () => {
 			await refused(unknownChallenge(intent), await base.make(await past.challenge(path)));
 		});
 
-		it("the other intent: its challenge, or its payload", async () => {
+		it("with the other intent's challenge, or its payload (D9)", async () => {
 			const [otherPath, otherIntent] =
 				intent === "session" ? ["/charge", "charge" as const] : ["/session", "session" as const];
 			await refused(unknownChallenge(otherIntent), { ...good, challenge: await server.challenge(otherPath) });
