@@ -135,7 +135,8 @@ describe("the README's two programs, in an empty folder", () => {
 				'import { PaymentClient } from "sluice/client";',
 				'import "sluice/server";',
 				'import Fastify from "fastify";',
-				'Fastify().get("/", { config: { payment: { price: 100 } } }, ({ payment }) => payment?.nonsense);',
+				'Fastify().get("/", { config: { payment: { price: 100 } } }, () => "");',
+				'Fastify().get("/", ({ payment }) => payment?.nonsense);',
 				"new PaymentClient({});",
 			].join("\n"),
 		);
@@ -145,11 +146,8 @@ describe("the README's two programs, in an empty folder", () => {
 		const ours = faults.filter((line) => !/^node_modules\/(?!sluice\/)/.test(line));
 		// The wrong program proves that the types are read, that Fastify's are extended, and that none of them is `any`.
 		expect(code).not.toBe(0);
-		expect(ours.map((line) => line.replace(/,\d+\): error (TS\d+):.*/, ") $1"))).toEqual([
-			"wrong.ts(4) TS2322",
-			"wrong.ts(4) TS2339",
-			"wrong.ts(5) TS2739",
-		]);
+		const places = ours.map((line) => line.replace(/,\d+\): error .*/, ""));
+		expect([...new Set(places)], stdout).toEqual(["wrong.ts(4", "wrong.ts(5", "wrong.ts(6"]);
 	});
 
 	it("run there: ten quotes over one channel, one charge, one close; the chain has the money", {
