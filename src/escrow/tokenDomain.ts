@@ -1,7 +1,7 @@
 import { type Address, ContractFunctionExecutionError, type Hex, type PublicClient, toHex } from "viem";
 import { domainSeparator, type TokenDomain } from "../voucher/index.ts";
 import { erc3009Abi } from "./generated/erc3009.ts";
-import { isNodeFault } from "./nodeFault.ts";
+import { isContractFault, isNodeFault } from "./nodeFault.ts";
 
 /** The token is no ERC-3009 token, or does not sign with the domain that it, or the configuration, states. */
 export class TokenUnusableError extends Error {
@@ -36,7 +36,7 @@ export async function readTokenDomain(
 
 /**
  * As {@link readTokenDomain}, and `undefined` for a token without `DOMAIN_SEPARATOR()`: a plain ERC-20 token, which can
- * still be paid by transaction or through Permit2.
+ * still be paid by transaction or through Permit2. An address without code looks the same: ask `hasCode` of it first.
  *
  * @throws {TokenUnusableError} for a token with `DOMAIN_SEPARATOR()` whose domain is not the expected one.
  * @example
@@ -56,7 +56,7 @@ export async function findTokenDomain(
 	const shown = `name ${JSON.stringify(name.slice(0, 80))} and version ${JSON.stringify(version.slice(0, 80))}`;
 	throw new TokenUnusableError(
 		configured === undefined
-			? `the token at ${token} says ${shown}, and does not sign with the EIP-712 domain of them on chain ${chainId}; configure the token's name and version`
+			? `the token at ${token} says ${shown}, and does not sign with the usual EIP-712 domain of them on chain ${chainId}; configure the token's name and version`
 			: `the token at ${token} does not sign with the EIP-712 domain of the configured ${shown} on chain ${chainId}; fix them`,
 	);
 }
@@ -89,5 +89,5 @@ async function readNames(client: PublicClient, token: Address): Promise<TokenDom
 
 /** The contract has no such function: it reverted, returned nothing, or something of another type. */
 function isAnswer(error: unknown): boolean {
-	return error instanceof ContractFunctionExecutionError && !isNodeFault(error);
+	return error instanceof ContractFunctionExecutionError && (isContractFault(error) || !isNodeFault(error));
 }
