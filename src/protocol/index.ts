@@ -90,6 +90,7 @@ export {
 	type JsonReason,
 	toWire,
 } from "./json.ts";
+export { isLoopback } from "./loopback.ts";
 export {
 	PROBLEM_BASE_URI,
 	PROBLEM_CONTENT_TYPE,

@@ -38,6 +38,7 @@ const PLAIN_PROBLEMS = {
 	"bad-request": { title: "Bad Request", status: 400 },
 	forbidden: { title: "Forbidden", status: 403 },
 	conflict: { title: "Conflict", status: 409 },
+	"content-too-large": { title: "Content Too Large", status: 413 },
 	"unprocessable-content": { title: "Unprocessable Content", status: 422 },
 	"too-many-requests": { title: "Too Many Requests", status: 429 },
 	"service-unavailable": { title: "Service Unavailable", status: 503 },

@@ -35,15 +35,16 @@ describe("the vocabulary", () => {
 		["conflict", "Conflict", 409],
 		["unprocessable-content", "Unprocessable Content", 422],
 		["too-many-requests", "Too Many Requests", 429],
+		["content-too-large", "Content Too Large", 413],
 		["service-unavailable", "Service Unavailable", 503],
 	] as const)("has %s as a plain HTTP condition", (name, title, status) => {
 		expect(problem(name, "why")).toEqual({ type: "about:blank", title, status, detail: "why" });
 	});
 
 	test("has a status of refusal for every name", () => {
-		expect(PROBLEM_NAMES).toHaveLength(23);
+		expect(PROBLEM_NAMES).toHaveLength(24);
 		for (const name of PROBLEM_NAMES) {
-			expect([400, 402, 403, 409, 410, 422, 429, 503]).toContain(problemStatus(name));
+			expect([400, 402, 403, 409, 410, 413, 422, 429, 503]).toContain(problemStatus(name));
 			expect(problem(name, "")).toMatchObject({ type: problemType(name), status: problemStatus(name) });
 		}
 	});

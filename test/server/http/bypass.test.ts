@@ -143,6 +143,6 @@ describe("a paid route is paid for (I10)", () => {
 				app.get("/two", { config: { payment: [{ price: 10n }, { price: 100n }] } }, handler("/two"));
 			},
 		});
-		await expect(start).rejects.toThrow(/GET \/two: payment: one session offer per route/);
+		await expect(start).rejects.toThrow(/GET \/two: payment intent: two prices that a payment can.t be told apart by/);
 	});
 });

@@ -1,0 +1,106 @@
+/** Answers of the engine's own, and what an application's answer gets besides: the same for every face. */
+import {
+	CACHE_CONTROL,
+	encodeReceipt,
+	formatChallenge,
+	PAYMENT_RECEIPT,
+	PROBLEM_CONTENT_TYPE,
+	RETRY_AFTER,
+	type Receipt,
+	receiptToJson,
+	WWW_AUTHENTICATE,
+} from "../protocol/index.ts";
+import type { Admission, Admitted, Refused } from "./admission.ts";
+import type { ChallengeFor, PaymentEngine } from "./engine.ts";
+import type { Offer } from "./method.ts";
+import type { StoredResponse } from "./store/store.ts";
+
+/** Head and body of an answer in which the application has no part. */
+export type OwnAnswer = Readonly<{
+	status: number;
+	/** Several values where a field stands several times. */
+	headers: Readonly<Record<string, string | readonly string[]>>;
+	body: string | Uint8Array | null;
+}>;
+
+/** The answer to a request that is not served. */
+export function ownAnswer(
+	engine: PaymentEngine,
+	offers: readonly Offer[],
+	admission: Exclude<Admission, Admitted>,
+	asked: ChallengeFor,
+): OwnAnswer {
+	switch (admission.kind) {
+		case "refused":
+			return refusalAnswer(engine, offers, admission, asked);
+		case "managed":
+			return {
+				status: 200,
+				headers: {
+					"content-type": "application/json; charset=utf-8",
+					[PAYMENT_RECEIPT]: encodeReceipt(admission.receipt),
+					[CACHE_CONTROL]: "private",
+				},
+				body: JSON.stringify(receiptToJson(admission.receipt)),
+			};
+		case "replayed": {
+			const { status, headers, body } = admission.response;
+			return { status, headers, body };
+		}
+	}
+}
+
+/** A refusal, with fresh challenges when it is a 402 (draft-httpauth-payment-00, Status Codes). */
+export function refusalAnswer(
+	engine: PaymentEngine,
+	offers: readonly Offer[],
+	{ problem, retryAfterSeconds }: Refused,
+	asked: ChallengeFor,
+): OwnAnswer {
+	return {
+		status: problem.status,
+		headers: {
+			"content-type": PROBLEM_CONTENT_TYPE,
+			[CACHE_CONTROL]: "no-store",
+			...(retryAfterSeconds !== undefined && { [RETRY_AFTER]: String(Math.ceil(retryAfterSeconds)) }),
+			...(problem.status === 402 && { [WWW_AUTHENTICATE]: engine.challenge(offers, asked).map(formatChallenge) }),
+		},
+		body: JSON.stringify(problem),
+	};
+}
+
+/**
+ * What carries a receipt must not get into a shared cache (draft-httpauth-payment-00, Caching).
+ *
+ * @param own the application's own `Cache-Control`, if any
+ */
+export function privateCache(own: string): string {
+	// `private="field"` is not `private`.
+	const directives = own.match(/(?:"[^"]*"|[^,"])+/g)?.map((directive) => directive.trim().toLowerCase()) ?? [];
+	if (directives.includes("private") && !directives.includes("public")) return own;
+	return directives.includes("no-store") ? "private, no-store" : "private";
+}
+
+/** Not kept: what belongs to the connection or is made anew for each answer. */
+const OWN_OF_EACH_ANSWER = new Set(["connection", "content-length", "date", "keep-alive", "transfer-encoding"]);
+
+/**
+ * An application's answer as a retry gets it again.
+ *
+ * @param headers lower-case names
+ * @param body `null` where it is a stream, which is not kept; neither are bodies over `maxBytes`
+ */
+export function storedResponse(
+	status: number,
+	headers: Iterable<readonly [string, string | readonly string[]]>,
+	body: Uint8Array | null,
+	receipt: Receipt,
+	maxBytes: number,
+): StoredResponse {
+	const kept: Record<string, string | readonly string[]> = {};
+	for (const [name, value] of headers) if (!OWN_OF_EACH_ANSWER.has(name)) kept[name] = value;
+	kept[PAYMENT_RECEIPT.toLowerCase()] = encodeReceipt(receipt);
+	const cache = CACHE_CONTROL.toLowerCase();
+	kept[cache] = privateCache(String(kept[cache] ?? ""));
+	return { status, headers: kept, body: body !== null && body.length <= maxBytes ? body : null };
+}
