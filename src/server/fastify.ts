@@ -2,28 +2,35 @@ import { createHash } from "node:crypto";
 import { PassThrough, type Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import fastifyPlugin from "fastify-plugin";
-import { IDEMPOTENCY_KEY, PAYMENT_RECEIPT, problem, receiptToJson } from "../protocol/index.ts";
-import type { Admission, Admitted, PaidRequest, Payment, Refused } from "./admission.ts";
-import type { PaymentEngine } from "./engine.ts";
+import { ACCEPT_PAYMENT, IDEMPOTENCY_KEY, isLoopback, PAYMENT_RECEIPT, problem } from "../protocol/index.ts";
+import type { Admitted, PaidRequest, Payment, Refused } from "./admission.ts";
+import { type OwnAnswer, ownAnswer, refusalAnswer } from "./answer.ts";
+import type { ChallengeFor, PaymentEngine } from "./engine.ts";
+import { isEventStream } from "./eventStream.ts";
 import {
 	assertSendableHead,
 	clearHeaders,
 	hasBegun,
 	isStream,
 	type Payload,
-	replay,
+	setOwnAnswer,
 	setReceipt,
-	setRefusal,
 	settlePayload,
-	storedResponse,
+	storedReply,
+	withReceiptEvent,
 } from "./fastifyReply.ts";
-import type { Offer, PriceConfig } from "./method.ts";
+import type { PaymentHooks } from "./hooks.ts";
+import type { Offer } from "./method.ts";
+import { type Price, PriceList } from "./price.ts";
 import { type Screened, unpaid } from "./screen.ts";
 
 declare module "fastify" {
 	interface FastifyContextConfig {
-		/** What this route costs; several for a choice, the preferred one first. Without it the route is free. */
-		payment?: PriceConfig | readonly PriceConfig[];
+		/**
+		 * What this route costs; several prices for a choice, the preferred one first, or a function of the request. Without it
+		 * the route is free.
+		 */
+		payment?: Price<FastifyRequest>;
 	}
 	interface FastifyRequest {
 		/** The payment this request came with; `null` on free routes. */
@@ -33,10 +40,13 @@ declare module "fastify" {
 
 /** What the hooks of one paid request hand on to each other. */
 type PaidState = {
-	readonly offers: readonly Offer[];
-	readonly screened: Screened;
+	/** Absent until they are made, where the price is a function. */
+	offers?: readonly Offer[];
+	screened?: Screened;
+	/** Answered once the body was read, since the challenge is to be bound to it. */
+	refused?: Refused;
 	/** Of the body, as far as it was read; final when it has ended. */
-	body?: { hash: ReturnType<typeof createHash>; length: number; ended: boolean };
+	body?: { hash: ReturnType<typeof createHash>; length: number; ended: boolean; digest?: string };
 	admitted?: Admitted;
 	/** An answer went through `onSend`. */
 	answered?: boolean;
@@ -58,29 +68,31 @@ export class HijackError extends Error {
 	}
 }
 
+export type SluiceOptions = Readonly<{
+	engine: PaymentEngine;
+	/** What the application wants to be told, as long as this Fastify instance lives. */
+	hooks?: PaymentHooks;
+}>;
+
 /**
  * Fastify plugin: a route with `config.payment` is served to whoever pays for it. A thin face, all rules are the engine's.
  *
- * A request without a good credential is answered before its body is read; the money moves after the body was parsed
- * and validated, right before the handler. Answers below 400 are captured before their first byte leaves, all others cost
- * nothing. Await the registration before you declare routes: then a wrong price is an error at start-up, and an
- * `onSend` hook of yours that fails costs nobody anything.
+ * A request without a good credential is answered before its body is read, unless its price is made from the body or its
+ * challenge is bound to it; the money moves after the body was parsed and validated, right before the handler. Answers below
+ * 400 are captured before their first byte leaves, all others cost nothing. Await the registration before you declare routes:
+ * then a wrong price is an error at start-up, and an `onSend` hook of yours that fails costs nobody anything. Hooks that
+ * authenticate belong before it: they answer 401 before anything is said of payment.
  *
  * @example
  * await app.register(sluice, { engine });
  * app.get("/quote", { config: { payment: { price: "100" } } }, async () => ({ quote: 42 }));
  */
-export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
-	async (app, { engine }) => {
-		const offersByConfig = new WeakMap<object, readonly Offer[]>();
-
-		/** Also for routes that were declared before the plugin, which `onRoute` does not see. */
-		function offersOf(route: string, price: PriceConfig | readonly PriceConfig[]): readonly Offer[] {
-			const known = offersByConfig.get(price);
-			if (known !== undefined) return known;
-			const offers = engine.offers(route, price);
-			offersByConfig.set(price, offers);
-			return offers;
+export const sluice = fastifyPlugin<SluiceOptions>(
+	async (app, { engine, hooks }) => {
+		const prices = new PriceList<FastifyRequest>(engine);
+		if (hooks !== undefined) {
+			const stop = engine.observe(hooks);
+			app.addHook("onClose", async () => stop());
 		}
 
 		app.decorateRequest("payment", null);
@@ -88,52 +100,99 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 		app.addHook("onRoute", (route) => {
 			const { method, url, config } = route;
 			if (config?.payment === undefined) return;
-			offersOf(`${method} ${url}`, config.payment);
+			prices.constant(`${method} ${url}`, config.payment);
 			// After all other hooks, so that none of them can fail once the payment is taken.
 			route.onSend = [route.onSend ?? [], settle].flat();
 			route.onRequest = [markSettledLast, route.onRequest ?? []].flat();
 		});
 
 		app.addHook("onRequest", async (request: PaidFastifyRequest, reply) => {
-			const { config, method, url } = request.routeOptions;
-			if (config.payment === undefined) return undefined;
-			const offers = offersOf(`${method} ${url}`, config.payment);
-			const screened = engine.screen({ offers, ...headersOf(request) });
-			if (screened.kind === "refused") return refuse(reply, engine, offers, screened);
-			const state: PaidState = { offers, screened };
+			const { payment } = request.routeOptions.config;
+			if (payment === undefined) return undefined;
+			const state: PaidState = {};
 			request[STATE] = state;
-			// About the channel itself: the route's handler, body and validation have no part in it (D11).
-			return engine.isManagement(request.method, screened) ? admit(request, reply, state) : undefined;
+			const plain = engine.transportRefusal({ isSecure: request.protocol === "https", isLoopback: isLocal(request) });
+			if (plain !== undefined) return refuse(request, reply, [], plain);
+			const offers = prices.constant(routeOf(request), payment);
+			if (offers === undefined) return undefined;
+			const refusal = look(request, state, offers);
+			if (refusal === undefined) return manage(request, reply, state);
+			const binds = refusal.problem.status === 402 && hasBody(request) && offers.some(({ bindBody }) => bindBody);
+			if (!binds) return refuse(request, reply, offers, refusal);
+			state.refused = refusal;
+			return undefined;
 		});
 
 		app.addHook("preParsing", async (request: PaidFastifyRequest, _reply, body) => {
 			const state = request[STATE];
 			const isRead = request.method !== "GET" && request.method !== "HEAD";
-			if (state === undefined || !isRead || headersOf(request).idempotencyKey === undefined) return body;
+			if (state === undefined || !isRead || !wantsDigest(request, state)) return body;
 			state.body = { hash: createHash("sha256"), length: 0, ended: false };
 			return hashing(body, state.body);
 		});
 
+		/** The body is there: what had to wait for it. */
+		app.addHook("preValidation", async (request: PaidFastifyRequest, reply) => {
+			const { payment } = request.routeOptions.config;
+			const state = request[STATE];
+			if (payment === undefined || state === undefined) return undefined;
+			if (state.refused !== undefined) return refuse(request, reply, state.offers ?? [], state.refused);
+			if (state.offers !== undefined) return undefined;
+			const offers = await offersOf(request, payment);
+			if ("kind" in offers) return refuse(request, reply, [], offers);
+			const refusal = look(request, state, offers);
+			return refusal === undefined ? manage(request, reply, state) : refuse(request, reply, offers, refusal);
+		});
+
 		app.addHook("preHandler", async (request: PaidFastifyRequest, reply) => {
-			const { config, method, url } = request.routeOptions;
-			if (config.payment === undefined) return undefined;
+			if (request.routeOptions.config.payment === undefined) return undefined;
 			const state = request[STATE];
 			// Never without `onRequest`: a paid route that it did not see is not served.
-			if (state === undefined) return refuse(reply, engine, offersOf(`${method} ${url}`, config.payment), unpaid());
-			return admit(request, reply, state);
+			if (state?.screened === undefined) return withhold(request, reply);
+			return admit(request, reply, state, state.screened);
 		});
 
 		app.addHook("onSend", async (request, reply, payload) => {
 			return (request as PaidFastifyRequest)[SETTLED_LAST] ? payload : settle(request, reply, payload);
 		});
 
-		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
+		/** The offers for a request whose price may be the application's to make. What fails there is no free content (I10). */
+		async function offersOf(
+			request: FastifyRequest,
+			payment: Price<FastifyRequest>,
+		): Promise<readonly Offer[] | Refused> {
+			try {
+				return await prices.of(routeOf(request), payment, request);
+			} catch (error) {
+				return engine.refusalFor(error);
+			}
+		}
+
+		/** Keeps what the credential is, or says why it is none. */
+		function look(request: FastifyRequest, state: PaidState, offers: readonly Offer[]): Refused | undefined {
+			state.offers = offers;
+			const screened = engine.screen({ offers, ...headersOf(request) });
+			if (screened.kind === "refused") return screened;
+			state.screened = screened;
+			return undefined;
+		}
+
+		/** About the payment itself: the route's handler, body and validation have no part in it (D11). */
+		async function manage(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
+			const { screened } = state;
+			if (screened === undefined || !engine.isManagement(request.method, screened)) return undefined;
+			return admit(request, reply, state, screened);
+		}
+
+		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState, screened: Screened) {
+			const { offers = [] } = state;
 			if (state.body?.ended === false && hasBody(request)) {
 				const detail = "An Idempotency-Key needs a body that was read to its end before the handler; send none here.";
-				return refuse(reply, engine, state.offers, { kind: "refused", problem: problem("bad-request", detail) });
+				return refuse(request, reply, offers, { kind: "refused", problem: problem("bad-request", detail) });
 			}
-			const admission = await engine.admit(paidRequest(request, state), state.screened);
-			if (admission.kind !== "admitted") return answer(reply, engine, state.offers, admission);
+			const admission = await engine.admit(paidRequest(request, state), screened);
+			if (admission.kind !== "admitted")
+				return answer(request, reply, ownAnswer(engine, offers, admission, asked(request)));
 			if (reply.raw.destroyed || reply.raw.closed) {
 				// The client is gone already: there is nobody to serve.
 				await admission.release();
@@ -153,14 +212,20 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 
 		async function settle(request: PaidFastifyRequest, reply: FastifyReply, sent: unknown): Promise<unknown> {
 			const state = request[STATE];
-			if (state?.admitted === undefined) return isEarned(request, reply) ? sent : withhold(request, reply, sent);
+			if (state?.admitted === undefined) {
+				if (isEarned(request, reply)) return sent;
+				// Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for.
+				if (isStream(sent)) sent.destroy();
+				clearHeaders(reply);
+				return setOwnAnswer(reply, await unpaidAnswer(request));
+			}
 			if (state.answered) {
 				// A hook failed after the payment was taken: an error carries no receipt.
 				if (reply.statusCode >= 400) reply.removeHeader(PAYMENT_RECEIPT);
 				return sent;
 			}
 			state.answered = true;
-			const { admitted, offers } = state;
+			const { admitted, offers = [] } = state;
 			const payload = await judge(reply, sent, request.raw.socket?.destroyed === true).catch(async (error: unknown) => {
 				await release(admitted);
 				throw error;
@@ -174,24 +239,40 @@ export const sluice = fastifyPlugin<{ engine: PaymentEngine }>(
 				return payload;
 			}
 			const captured = await admitted
-				.capture((receipt) => storedResponse(reply, payload, receipt, engine.limits.maxReplayBytes))
+				.capture((receipt) => storedReply(reply, payload, receipt, engine.limits.maxReplayBytes))
 				.catch((error: unknown) => engine.refusalFor(error));
 			if (captured.kind === "captured") {
 				setReceipt(reply, captured.receipt);
-				return payload;
+				if (!isEventStream(String(reply.getHeader("content-type") ?? ""))) return payload;
+				reply.removeHeader("content-length");
+				return withReceiptEvent(payload, captured.receipt);
 			}
 			// Nothing may be delivered: the answer becomes the refusal.
 			if (isStream(payload)) payload.destroy();
 			clearHeaders(reply);
-			return setRefusal(reply, engine, offers, captured);
+			return setOwnAnswer(reply, refusalAnswer(engine, offers, captured, asked(request)));
 		}
 
-		/** Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for. */
-		function withhold(request: FastifyRequest, reply: FastifyReply, sent: unknown): string {
-			const { config, method, url } = request.routeOptions;
-			if (isStream(sent)) sent.destroy();
-			clearHeaders(reply);
-			return setRefusal(reply, engine, offersOf(`${method} ${url}`, config.payment ?? []), unpaid());
+		/** Nobody has looked at the payment of this request: it is not served. */
+		async function withhold(request: PaidFastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+			return answer(request, reply, await unpaidAnswer(request));
+		}
+
+		async function unpaidAnswer(request: PaidFastifyRequest): Promise<OwnAnswer> {
+			const { payment = [] } = request.routeOptions.config;
+			const offers = request[STATE]?.offers ?? (await offersOf(request, payment));
+			return "kind" in offers
+				? refusalAnswer(engine, [], offers, asked(request))
+				: refusalAnswer(engine, offers, unpaid(), asked(request));
+		}
+
+		function refuse(
+			request: PaidFastifyRequest,
+			reply: FastifyReply,
+			offers: readonly Offer[],
+			refused: Refused,
+		): FastifyReply {
+			return answer(request, reply, refusalAnswer(engine, offers, refused, asked(request)));
 		}
 
 		/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
@@ -238,9 +319,39 @@ function hasBody({ headers }: FastifyRequest): boolean {
 	return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 
-function paidRequest(request: FastifyRequest, { offers, body }: PaidState): PaidRequest {
-	const bodyDigest = body?.ended && body.length > 0 ? `sha-256=:${body.hash.digest("base64")}:` : "";
-	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest, offers };
+function paidRequest(request: PaidFastifyRequest, { offers = [] }: PaidState): PaidRequest {
+	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest: bodyDigest(request), offers };
+}
+
+function routeOf({ routeOptions }: FastifyRequest): string {
+	return `${String(routeOptions.method)} ${routeOptions.url ?? ""}`;
+}
+
+/** From this very machine, as far as Fastify can tell: behind a proxy that it trusts, the client's own address counts. */
+function isLocal({ ip }: FastifyRequest): boolean {
+	return !ip || isLoopback(ip);
+}
+
+/** Whether somebody will ask for the digest of this body. */
+function wantsDigest(request: FastifyRequest, { offers, refused, screened }: PaidState): boolean {
+	if (offers === undefined || refused !== undefined) return true;
+	return screened?.credential.challenge.digest !== undefined || headersOf(request).idempotencyKey !== undefined;
+}
+
+/** Digest of the body (RFC 9530), empty where there is none, or none that was read to its end. */
+function bodyDigest(request: PaidFastifyRequest): string {
+	const body = request[STATE]?.body;
+	if (body === undefined || !body.ended || body.length === 0) return "";
+	body.digest ??= `sha-256=:${body.hash.digest("base64")}:`;
+	return body.digest;
+}
+
+function asked(request: PaidFastifyRequest): ChallengeFor {
+	const accept = request.headers[ACCEPT_PAYMENT.toLowerCase()];
+	return {
+		acceptPayment: Array.isArray(accept) ? accept.join(",") : accept,
+		bodyDigest: bodyDigest(request),
+	};
 }
 
 /** The body, hashed as it passes. */
@@ -265,27 +376,7 @@ async function endUnanswered(admitted: Admitted, { raw }: FastifyReply): Promise
 	await admitted.capture(() => ({ status: raw.statusCode, headers: {}, body: null }));
 }
 
-function answer(
-	reply: FastifyReply,
-	engine: PaymentEngine,
-	offers: readonly Offer[],
-	admission: Exclude<Admission, Admitted>,
-): FastifyReply {
-	(reply.request as PaidFastifyRequest)[OWN_ANSWER] = true;
-	switch (admission.kind) {
-		case "refused":
-			return refuse(reply, engine, offers, admission);
-		case "managed":
-			setReceipt(reply, admission.receipt);
-			// A string: the route's response schema is for its own answers.
-			reply.code(200).header("content-type", "application/json; charset=utf-8");
-			return reply.send(JSON.stringify(receiptToJson(admission.receipt)));
-		case "replayed":
-			return replay(reply, admission.response);
-	}
-}
-
-function refuse(reply: FastifyReply, engine: PaymentEngine, offers: readonly Offer[], refused: Refused): FastifyReply {
-	(reply.request as PaidFastifyRequest)[OWN_ANSWER] = true;
-	return reply.send(setRefusal(reply, engine, offers, refused));
+function answer(request: PaidFastifyRequest, reply: FastifyReply, own: OwnAnswer): FastifyReply {
+	request[OWN_ANSWER] = true;
+	return reply.send(setOwnAnswer(reply, own));
 }

@@ -2,32 +2,17 @@ import { once } from "node:events";
 import { type ServerResponse, validateHeaderName, validateHeaderValue } from "node:http";
 import { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
-import {
-	CACHE_CONTROL,
-	encodeReceipt,
-	formatChallenge,
-	PAYMENT_RECEIPT,
-	PROBLEM_CONTENT_TYPE,
-	RETRY_AFTER,
-	type Receipt,
-	WWW_AUTHENTICATE,
-} from "../protocol/index.ts";
-import type { Refused } from "./admission.ts";
-import type { PaymentEngine } from "./engine.ts";
-import type { Offer } from "./method.ts";
+import { CACHE_CONTROL, encodeReceipt, PAYMENT_RECEIPT, type Receipt } from "../protocol/index.ts";
+import { type OwnAnswer, privateCache, storedResponse } from "./answer.ts";
+import { receiptEvent } from "./eventStream.ts";
 import type { StoredResponse } from "./store/store.ts";
 
-/** A refusal, with a fresh challenge for each offer when it is a 402 (draft-httpauth-payment-00, Status Codes). */
-export function setRefusal(
-	reply: FastifyReply,
-	engine: PaymentEngine,
-	offers: readonly Offer[],
-	{ problem, retryAfterSeconds }: Refused,
-): string {
-	reply.code(problem.status).header("content-type", PROBLEM_CONTENT_TYPE).header(CACHE_CONTROL, "no-store");
-	if (retryAfterSeconds !== undefined) reply.header(RETRY_AFTER, String(retryAfterSeconds));
-	if (problem.status === 402) reply.header(WWW_AUTHENTICATE, engine.challenge(offers).map(formatChallenge));
-	return JSON.stringify(problem);
+/** Puts an answer of ours into the reply; returns its body, for `onSend`. */
+export function setOwnAnswer(reply: FastifyReply, { status, headers, body }: OwnAnswer): string | Buffer | undefined {
+	reply.code(status);
+	for (const [name, value] of Object.entries(headers)) reply.header(name, value);
+	if (body === null || body.length === 0) return undefined;
+	return typeof body === "string" ? body : Buffer.from(body);
 }
 
 /** Takes back what a handler has put into its answer's head; what browsers need to read any answer stays. */
@@ -38,16 +23,9 @@ export function clearHeaders(reply: FastifyReply): void {
 }
 
 export function setReceipt(reply: FastifyReply, receipt: Receipt): void {
-	reply.header(PAYMENT_RECEIPT, encodeReceipt(receipt)).header(CACHE_CONTROL, privateCache(reply));
-}
-
-/** What carries a receipt must not get into a shared cache (draft-httpauth-payment-00, Caching). */
-function privateCache(reply: FastifyReply): string {
-	const own = String(reply.getHeader(CACHE_CONTROL) ?? "");
-	// `private="field"` is not `private`.
-	const directives = own.match(/(?:"[^"]*"|[^,"])+/g)?.map((directive) => directive.trim().toLowerCase()) ?? [];
-	if (directives.includes("private") && !directives.includes("public")) return own;
-	return directives.includes("no-store") ? "private, no-store" : "private";
+	reply
+		.header(PAYMENT_RECEIPT, encodeReceipt(receipt))
+		.header(CACHE_CONTROL, privateCache(String(reply.getHeader(CACHE_CONTROL) ?? "")));
 }
 
 /** What Fastify is going to send, its status and headers settled. */
@@ -101,6 +79,18 @@ async function* read(stream: Pick<ReadableStream<Uint8Array>, "getReader">): Asy
 	}
 }
 
+/** Ends a paid event stream with its receipt, whether the application streams it or has it whole. */
+export function withReceiptEvent(payload: Payload, receipt: Receipt): Payload {
+	const event = receiptEvent(receipt);
+	if (!isStream(payload)) return Buffer.concat([bytesOf(payload), Buffer.from(event)]);
+	const stream = payload;
+	async function* append(): AsyncGenerator<Uint8Array | string> {
+		yield* stream as AsyncIterable<Uint8Array | string>;
+		yield event;
+	}
+	return Readable.from(append(), { objectMode: false });
+}
+
 export function isStream(payload: unknown): payload is Readable {
 	return payload instanceof Readable;
 }
@@ -144,33 +134,15 @@ export async function hasBegun(stream: Readable, client: ServerResponse): Promis
 	}
 }
 
-/** Not kept: what belongs to the connection or is made anew for each answer. */
-const OWN_OF_EACH_ANSWER = new Set(["connection", "content-length", "date", "keep-alive", "transfer-encoding"]);
-
-/** The answer as a retry gets it again. Streams and long bodies are not kept. */
-export function storedResponse(
-	reply: FastifyReply,
-	payload: Payload,
-	receipt: Receipt,
-	maxBytes: number,
-): StoredResponse {
-	const headers: Record<string, string | readonly string[]> = {};
-	for (const [name, value] of Object.entries(reply.getHeaders())) {
-		if (value !== undefined && !OWN_OF_EACH_ANSWER.has(name))
-			headers[name] = Array.isArray(value) ? value : String(value);
-	}
-	headers[PAYMENT_RECEIPT.toLowerCase()] = encodeReceipt(receipt);
-	headers[CACHE_CONTROL.toLowerCase()] = privateCache(reply);
-	const body = isStream(payload) ? null : bytesOf(payload);
-	return { status: reply.statusCode, headers, body: body !== null && body.length <= maxBytes ? body : null };
+/** The answer as a retry gets it again. Streams are not kept. */
+export function storedReply(reply: FastifyReply, payload: Payload, receipt: Receipt, maxBytes: number): StoredResponse {
+	const headers = Object.entries(reply.getHeaders()).flatMap(([name, value]) =>
+		value === undefined ? [] : [[name, Array.isArray(value) ? value : String(value)] as const],
+	);
+	return storedResponse(reply.statusCode, headers, isStream(payload) ? null : bytesOf(payload), receipt, maxBytes);
 }
 
 function bytesOf(payload: Exclude<Payload, Readable>): Uint8Array {
 	if (payload === undefined || payload === null) return new Uint8Array();
 	return typeof payload === "string" ? Buffer.from(payload) : payload;
-}
-
-export function replay(reply: FastifyReply, { status, headers, body }: StoredResponse): FastifyReply {
-	for (const [name, value] of Object.entries(headers)) reply.header(name, value);
-	return reply.code(status).send(body === null || body.length === 0 ? undefined : Buffer.from(body));
 }
