@@ -1,6 +1,9 @@
 import { type Address, encodeDeployData, getContractAddress, type Hex, size, stringToHex } from "viem";
 import { MIN_CLOSE_GRACE_SECONDS, paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "../src/escrow/index.ts";
+import { CANONICAL_PERMIT2 } from "../src/voucher/index.ts";
 import { FACTORY_ADDRESS } from "./factory.ts";
+
+export { CANONICAL_PERMIT2 };
 
 /**
  * The salt of every escrow. It never changes: another build or other arguments are another creation code, and so have
@@ -13,9 +16,6 @@ export const REFERENCE_GRACE_SECONDS = 900;
 
 /** The longest that is taken for meant: 7 days. The contract has no limit. */
 const MAX_CLOSE_GRACE_SECONDS = 7 * 86_400;
-
-/** Where Permit2 is on every chain that has the canonical one. */
-export const CANONICAL_PERMIT2: Address = "0x000000000022d473030f116ddee9f6b43ac78ba3";
 
 /** What the escrow's constructor is given. Both are in its code for ever. */
 export type EscrowArguments = Readonly<{

@@ -34,6 +34,7 @@ const escrow = readBuild("contracts/PaymentChannelEscrow.sol/PaymentChannelEscro
 const testUsdc = readBuild("contracts/test/TestUSDC.sol/TestUSDC.json");
 const permit2 = readBuild("contracts/IPermit2Transfers.sol/IPermit2Transfers.json");
 const contractAccount = readBuild("contracts/test/ERC1271Wallet.sol/ERC1271Wallet.json");
+const permit2Fixture = JSON.parse(readFileSync(new URL("test/fixtures/permit2.json", ROOT), "utf8"));
 const double = (name) => readBuild(`contracts/test/${name}.sol/${name}.json`).bytecode;
 
 const files = {
@@ -80,6 +81,13 @@ const files = {
 	"src/cli/demo/generated/testUsdc.ts": [
 		abiConst("testUsdcAbi", testUsdc.abi, "The demo's play money: functions, events and errors."),
 		bytecodeConst("testUsdcBytecode", testUsdc.bytecode, "The play money's creation code; it takes no arguments."),
+	],
+	"src/cli/demo/generated/permit2Code.ts": [
+		bytecodeConst(
+			"permit2Deployment",
+			`${permit2Fixture.salt}${permit2Fixture.initCode.slice(2)}`,
+			"What the CREATE2 factory is sent to put Permit2 at its usual address: a salt, then its creation code.",
+		),
 	],
 	"test/model/generated/doubles.ts": [
 		bytecodeConst(

@@ -6,13 +6,15 @@ import {
 	type Hex,
 	type LocalAccount,
 } from "viem";
-import { CANONICAL_PERMIT2, REFERENCE_GRACE_SECONDS } from "../../../deploy/index.ts";
+import { CANONICAL_PERMIT2, FACTORY_ADDRESS, REFERENCE_GRACE_SECONDS } from "../../../deploy/index.ts";
 import { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "../../escrow/generated/escrow.ts";
+import { hasCode } from "../../escrow/reads.ts";
 import { TransactionSender } from "../../escrow/sender.ts";
 import type { LocalChain } from "./chain.ts";
+import { permit2Deployment } from "./generated/permit2Code.ts";
 import { testUsdcAbi, testUsdcBytecode } from "./generated/testUsdc.ts";
 
-/** Deploys a USDC-like token and the escrow, and gives `payer` some of the token. */
+/** Deploys a USDC-like token, Permit2 and the escrow, and gives `payer` some of the token. */
 export async function deployContracts(
 	{ client, chainId }: LocalChain,
 	deployer: LocalAccount,
@@ -32,6 +34,8 @@ export async function deployContracts(
 		return receipt.contractAddress ?? getContractAddress({ from: entry.from, nonce: BigInt(entry.nonce) });
 	};
 	const token = await send(null, encodeDeployData({ abi: testUsdcAbi, bytecode: testUsdcBytecode }));
+	// The development chain has the factory from its start.
+	if (!(await hasCode(client, CANONICAL_PERMIT2))) await send(FACTORY_ADDRESS, permit2Deployment);
 	const args = [BigInt(REFERENCE_GRACE_SECONDS), CANONICAL_PERMIT2] as const;
 	const escrow = await send(
 		null,
