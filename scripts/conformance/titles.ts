@@ -1,0 +1,15 @@
+/** Where a title of a table of tests has another text for each row: `%s`, `%j`, `$name`, `${…}`. */
+const PLACEHOLDER = /%[sdifjoO]|\$\{[^}]*\}|\$\w+(?:\.\w+)*/g;
+
+/**
+ * Whether a test that ran bears a title as it stands in the source. Placeholders stand for any text that is not empty,
+ * everything else for itself.
+ *
+ * @example matchesTitle("a signature > of %s is refused", "a signature > of zeros is refused") // true
+ */
+export function matchesTitle(title: string, ran: string): boolean {
+	const literals = title
+		.split(PLACEHOLDER)
+		.map((text) => text.replace(/%%/g, "%").replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+	return new RegExp(`^${literals.join(".+")}$`, "s").test(ran);
+}
