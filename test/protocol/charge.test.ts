@@ -6,7 +6,7 @@ import {
 	parseChargePayload,
 	parseChargeRequest,
 } from "../../src/protocol/index.ts";
-import { codeOf, hash, payee, payer, signature, signer, thrownBy, token } from "./support.ts";
+import { codeOf, hash, pathsOf, payee, payer, signature, signer, thrownBy, token, withMember } from "./support.ts";
 
 const authorization = {
 	type: "authorization",
@@ -56,6 +56,20 @@ describe("a charge payload", () => {
 				const error = thrownBy(() => parseChargePayload({ ...authorization, [name]: wrong }));
 				expect(error).toMatchObject({ code: "invalid_payload", path: name });
 				expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain("s3cr3t");
+			}
+		}
+	});
+
+	test("is refused when any member of another type is missing or wrong", () => {
+		for (const wire of [permit2, { type: "transaction", signature: "0x02f8" }, { type: "hash", hash }]) {
+			for (const path of pathsOf(wire)) {
+				for (const wrong of [undefined, null, 7, {}, "s3cr3t"]) {
+					// A text is what externalId is, and it may be left out.
+					if (path.at(-1) === "externalId" && (wrong === undefined || wrong === "s3cr3t")) continue;
+					const error = thrownBy(() => parseChargePayload(withMember(wire, path, wrong)));
+					expect(error, path.join(".")).toMatchObject({ code: "invalid_payload" });
+					expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain("s3cr3t");
+				}
 			}
 		}
 	});

@@ -5,6 +5,7 @@ import {
 	codeOf,
 	escrow,
 	hash,
+	pathsOf,
 	payee,
 	payer,
 	salt,
@@ -73,14 +74,6 @@ const wirePayloads: Record<string, Record<string, unknown>> = {
 	},
 	close: { ...voucher, action: "close" },
 };
-
-/** Every member of a payload by its path, so that each can be broken in turn. */
-function pathsOf(object: object, prefix: readonly string[] = []): string[][] {
-	return Object.entries(object).flatMap(([name, value]) => [
-		[...prefix, name],
-		...(typeof value === "object" ? pathsOf(value, [...prefix, name]) : []),
-	]);
-}
 
 describe.each(Object.entries(wirePayloads))("the payload %s", (_, wire) => {
 	test("is read and written back as it was", () => {

@@ -39,14 +39,23 @@ export const sampleChallenge: Challenge = {
 	request: "e30",
 };
 
-/** A copy of an object with the member at a path replaced. */
+/** Every member of a payload by its path, so that each can be broken in turn. */
+export function pathsOf(object: object, prefix: readonly string[] = []): string[][] {
+	return Object.entries(object).flatMap(([name, value]) => [
+		[...prefix, name],
+		...(typeof value === "object" ? pathsOf(value, [...prefix, name]) : []),
+	]);
+}
+
+/** A copy of an object with the member at a path replaced; `undefined` leaves it out, as JSON does. */
 export function withMember(
 	object: object,
 	[name = "", ...rest]: readonly string[],
 	value: unknown,
 ): Record<string, unknown> {
-	const copy: Record<string, unknown> = { ...object };
+	const copy = (Array.isArray(object) ? [...object] : { ...object }) as Record<string, unknown>;
 	const inner = copy[name];
 	copy[name] = rest.length > 0 && typeof inner === "object" && inner !== null ? withMember(inner, rest, value) : value;
+	if (copy[name] === undefined) Reflect.deleteProperty(copy, name);
 	return copy;
 }
