@@ -28,15 +28,17 @@ const MAX_RETRY_AFTER_MS = 10_000;
 /** The longest problem or receipt that is read from a body. */
 const MAX_BODY_BYTES = 65_536;
 
-/** What a 402 offers that this client can pay, in the server's order. */
-export type Offers = readonly (
+/** One challenge that can be read, and its request. */
+export type Offer =
 	| Readonly<{ intent: "session" } & Offered<SessionRequest>>
-	| Readonly<{ intent: "charge" } & Offered<ChargeRequest>>
-)[];
+	| Readonly<{ intent: "charge" } & Offered<ChargeRequest>>;
+
+/** What a 402 offers, in the server's order. */
+export type Offers = readonly Offer[];
 
 /**
- * Reads the challenges of a response. Left out are those of other methods, expired or unreadable ones, and those that
- * take no credential this client makes (draft-evm-session-00, Method Details; draft-evm-charge-00, Method Details).
+ * Reads the challenges of a response. Left out are those of other methods and intents, expired or unreadable ones, and
+ * those that take no credential of the drafts.
  */
 export function offersOf(response: Response, nowMs: number): Offers {
 	const header = response.headers.get(WWW_AUTHENTICATE);
@@ -57,12 +59,11 @@ function offerOf(challenge: Challenge, json: unknown): Offers {
 	try {
 		if (challenge.intent === "session") {
 			const request = parseSessionRequest(json);
-			const payable = takesAuthorization(request) || takesTransaction(request);
-			return payable ? [{ intent: "session", challenge, request }] : [];
+			return takesSomething(request) ? [{ intent: "session", challenge, request }] : [];
 		}
 		if (challenge.intent === "charge") {
 			const request = parseChargeRequest(json);
-			return takesAuthorization(request) ? [{ intent: "charge", challenge, request }] : [];
+			return takesSomething(request) ? [{ intent: "charge", challenge, request }] : [];
 		}
 	} catch {
 		// An offer that can't be read can't be answered; there may be others.
@@ -70,13 +71,8 @@ function offerOf(challenge: Challenge, json: unknown): Offers {
 	return [];
 }
 
-/** Whether the server moves the money by the payer's ERC-3009 signature. */
-export function takesAuthorization({ methodDetails }: SessionRequest | ChargeRequest): boolean {
-	return methodDetails.credentialTypes?.some((type) => type === "authorization") ?? false;
-}
-
-function takesTransaction({ methodDetails }: SessionRequest): boolean {
-	return methodDetails.credentialTypes?.includes("hash") ?? true;
+function takesSomething({ methodDetails }: SessionRequest | ChargeRequest): boolean {
+	return methodDetails.credentialTypes?.length !== 0;
 }
 
 /**

@@ -1,18 +1,20 @@
 import type { Hex } from "viem";
 import type { Challenge, SessionRequest } from "../protocol/index.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
+import type { PendingTopUp } from "./pending.ts";
+import { type PayerChannelState, topUpState } from "./state.ts";
 
 /** A challenge that was checked against the policy, and its request. */
 export type Offered<Request> = Readonly<{ challenge: Challenge; request: Request }>;
 
-/** The deposit is used up: this request would need a voucher above it. */
+/** The deposit is used up, and the policy does not allow as much to be added as this request needs. */
 export class DepositExhaustedError extends Error {
 	override readonly name = "DepositExhaustedError";
 	readonly code = "DEPOSIT_EXHAUSTED";
 	readonly channelId: Hex;
 	constructor(channelId: Hex, needed: bigint, deposit: bigint) {
 		super(
-			`channel ${channelId} holds ${deposit} and this request needs ${needed}; close it and let a new one be opened`,
+			`channel ${channelId} holds ${deposit}, this request needs ${needed}, and the policy allows no such top-up; close it and let a new one be opened`,
 		);
 		this.channelId = channelId;
 	}
@@ -33,12 +35,20 @@ export class OverchargeError extends Error {
  */
 export class PayerChannel {
 	readonly channelId: Hex;
-	readonly parameters: ChannelParameters;
-	readonly deposit: bigint;
+	/** What the id is made of. The salt of a channel that only the escrow told of is not known. */
+	readonly parameters: Omit<ChannelParameters, "salt"> & Readonly<{ salt: Hex | undefined }>;
+	/** In the escrow, as far as is known, in base units. No voucher is signed above it, but one that goes with its top-up. */
+	deposit: bigint;
 	/** Where it was opened: management requests go there. */
 	readonly resource: Readonly<{ url: string; method: string }>;
 	/** The challenge that vouchers answer now. */
-	challenge: Challenge;
+	challenge: Challenge | undefined;
+	/** The server named it, and nothing of it is known but what the escrow says. */
+	readonly isUnrecorded: boolean;
+	/** The one top-up that was signed or sent and of which it is not known yet whether the deposit has it (I4). */
+	topUp: PendingTopUp | undefined;
+	/** The Permit2 nonce of its opening: however often that is signed, it can be executed once. */
+	permitNonce: bigint | undefined;
 	/** Known to be open, by the server's receipt or by the escrow itself. Until then the deposit may or may not be taken. */
 	open = false;
 	/** Unix milliseconds until which what was signed for the deposit may still be used. */
@@ -52,16 +62,27 @@ export class PayerChannel {
 	/** Prices of requests on their way. */
 	#inFlight = 0n;
 	/** Prices of requests whose outcome never became known. */
-	#uncertain = 0n;
+	#uncertain: bigint;
 	/** The highest count of the server's receipts. */
 	#charged = 0n;
+	#toppingUp: Promise<unknown> | undefined;
 
-	constructor(init: Pick<PayerChannel, "channelId" | "parameters" | "deposit" | "resource" | "challenge">) {
+	constructor(init: ChannelInit) {
 		this.channelId = init.channelId;
 		this.parameters = init.parameters;
 		this.deposit = init.deposit;
 		this.resource = init.resource;
 		this.challenge = init.challenge;
+		this.topUp = init.topUp;
+		this.isUnrecorded = init.isUnrecorded ?? false;
+		this.signed = init.signed ?? 0n;
+		this.consumed = init.consumed ?? 0n;
+		this.#uncertain = init.uncertain ?? 0n;
+	}
+
+	/** What has to be deposited for one more request at `price`. */
+	needs(price: bigint): bigint {
+		return this.consumed + this.#inFlight + price;
 	}
 
 	/**
@@ -69,17 +90,61 @@ export class PayerChannel {
 	 * used first, so a server that fails does not raise what it could capture. Where the server wants vouchers to rise by
 	 * `minVoucherDelta` at least, that much is paid ahead, up to the deposit.
 	 *
-	 * @throws DepositExhaustedError when the deposit does not reach
+	 * @param limit - the deposit, or what it is after the top-up that goes with the voucher
+	 * @throws DepositExhaustedError when the limit does not reach
 	 */
-	begin(price: bigint, minVoucherDelta = 0n): bigint {
-		const needed = this.consumed + this.#inFlight + price;
-		if (needed > this.deposit) throw new DepositExhaustedError(this.channelId, needed, this.deposit);
+	begin(price: bigint, minVoucherDelta = 0n, limit = this.deposit): bigint {
+		const needed = this.needs(price);
+		if (needed > limit) throw new DepositExhaustedError(this.channelId, needed, limit);
 		this.#inFlight += price;
-		if (needed <= this.signed) return this.signed;
+		// More than the limit was signed only for a top-up that never came: no server can use that.
+		if (needed <= this.signed) return this.signed < limit ? this.signed : limit;
 		// D4: the first voucher and one for the whole deposit may rise by less.
 		const stepped = this.signed === 0n ? needed : this.signed + minVoucherDelta;
-		const step = stepped < this.deposit ? stepped : this.deposit;
+		const step = stepped < limit ? stepped : limit;
 		return this.#raise(step > needed ? step : needed);
+	}
+
+	/** A top-up on its way: whoever needs it waits for it. */
+	get toppingUp(): Promise<unknown> | undefined {
+		return this.#toppingUp;
+	}
+
+	/** Tops up; only while nobody else does. */
+	topUpAlone<T>(task: () => Promise<T>): Promise<T> {
+		const turn = task().finally(() => {
+			this.#toppingUp = undefined;
+		});
+		this.#toppingUp = turn;
+		return turn;
+	}
+
+	/** What became known of the deposit. It never falls while the channel is open. */
+	deposited(deposit: bigint): void {
+		if (deposit > this.deposit) this.deposit = deposit;
+	}
+
+	/**
+	 * All that another client needs to go on with this channel, without any key: plain data, amounts as decimal strings.
+	 * What is on its way right now counts as uncertain. Two clients must not use a channel at the same time.
+	 *
+	 * @example
+	 * const states = payer.channels.map((channel) => channel.state());
+	 * new PaymentClient({ account, client, policy, resume: states });
+	 */
+	state(): PayerChannelState {
+		const { salt, ...parameters } = this.parameters;
+		return {
+			channelId: this.channelId,
+			...parameters,
+			...(salt !== undefined && { salt }),
+			deposit: String(this.deposit),
+			signed: String(this.signed),
+			consumed: String(this.consumed),
+			uncertain: String(this.#uncertain + this.#inFlight),
+			resource: this.resource,
+			...(this.topUp !== undefined && topUpState(this.topUp)),
+		};
 	}
 
 	/** The request was delivered and is paid for. */
@@ -102,17 +167,17 @@ export class PayerChannel {
 	/**
 	 * The server says that the running request needs a voucher of `required`. True where answers were lost; more than that
 	 * is not signed. From then on lost requests count as delivered until a receipt says how many were: a server that is
-	 * asked by many at a time would otherwise claim them from each, bit by bit.
+	 * asked by many at a time would otherwise claim them from each, bit by bit. What is more than the deposit is owed, but
+	 * not signed before there is a deposit for it.
 	 *
-	 * @throws OverchargeError, DepositExhaustedError
+	 * @throws OverchargeError
 	 */
 	catchUp(required: bigint): bigint {
 		const known = this.consumed + this.#inFlight;
 		const owed = known + this.#uncertain;
 		if (required > owed) throw new OverchargeError(this.channelId, required, owed);
-		if (required > this.deposit) throw new DepositExhaustedError(this.channelId, required, this.deposit);
 		if (required > known) this.#settle(this.consumed + this.#uncertain);
-		return this.#raise(required);
+		return required > this.deposit ? this.signed : this.#raise(required);
 	}
 
 	/**
@@ -137,7 +202,25 @@ export class PayerChannel {
 	}
 }
 
+/** What a channel begins with; amounts are zero unless they are given. */
+export type ChannelInit = Pick<PayerChannel, "channelId" | "parameters" | "deposit" | "resource"> &
+	Readonly<{ challenge?: Challenge | undefined }> &
+	Partial<
+		Readonly<{ signed: bigint; consumed: bigint; uncertain: bigint; topUp: PendingTopUp; isUnrecorded: boolean }>
+	>;
+
 /** Channels can be shared by all offers with the same chain, escrow, token and payee. */
 export function channelKey({ currency, recipient, methodDetails }: SessionRequest): string {
 	return `${methodDetails.chainId}:${methodDetails.escrowContract}:${currency}:${recipient}`;
+}
+
+/** Channels belong to one origin each: a voucher for one is a bearer token that no other may see. */
+export function keyOf(request: Readonly<{ origin: string }>, terms: SessionRequest): string {
+	return `${request.origin} ${channelKey(terms)}`;
+}
+
+/** The key of a channel that there is already. */
+export function keyOfChannel({ resource, parameters }: Pick<PayerChannel, "resource" | "parameters">): string {
+	const { chainId, escrow, token, payee } = parameters;
+	return `${new URL(resource.url).origin} ${chainId}:${escrow}:${token}:${payee}`;
 }

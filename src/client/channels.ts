@@ -1,14 +1,16 @@
-import type { PublicClient } from "viem";
+import type { Hex } from "viem";
 import { type EscrowChannel, readChannel } from "../escrow/reads.ts";
+import { sameAddress, voucherSigner } from "../voucher/index.ts";
 import type { PayerChannel } from "./channel.ts";
+import type { Nodes } from "./nodes.ts";
 import { PolicyRefusedError } from "./policy.ts";
 
 /** How often the payer's node is asked whether it has seen a close, a polling interval apart. */
 const CLOSE_LOOKS = 10;
 
 export type ChannelsOptions = Readonly<{
-	/** The payer's own node: what became of a deposit is read there. */
-	client: PublicClient;
+	/** The payer's own nodes: what became of a deposit is read there. */
+	nodes: Nodes;
 	/** How many channels may hold a deposit at a time. */
 	max: number;
 	now: () => number;
@@ -45,6 +47,22 @@ export class Channels {
 	usable(key: string): PayerChannel | undefined {
 		const channel = this.#byKey.get(key);
 		return channel?.open ? channel : undefined;
+	}
+
+	/** The channel of a key, open or not. */
+	known(key: string): PayerChannel | undefined {
+		return this.#byKey.get(key);
+	}
+
+	/** Whether a channel is, or was, in the books under any key. */
+	knows(channelId: Hex): boolean {
+		return [...this.#byKey.values(), ...this.#forgotten].some((channel) => channel.channelId === channelId);
+	}
+
+	/** Takes up a channel of an earlier client. Until the escrow was asked it is not known to be open. */
+	restore(key: string, channel: PayerChannel): void {
+		if (this.#byKey.has(key)) this.#forgotten.add(channel);
+		else this.#byKey.set(key, channel);
 	}
 
 	has(key: string, channel: PayerChannel): boolean {
@@ -89,16 +107,20 @@ export class Channels {
 	 *
 	 * @throws PolicyRefusedError when too many channels hold a deposit already
 	 */
-	async toOpen(key: string, create: () => PayerChannel): Promise<PayerChannel> {
+	async toOpen(key: string, price: bigint, create: () => PayerChannel): Promise<PayerChannel> {
 		const earlier = this.#byKey.get(key);
 		if (earlier?.open) return earlier;
 		if (earlier !== undefined) {
 			const onChain = await this.look(earlier);
-			const usable = onChain === undefined ? this.#mayBeFunded(earlier) : !onChain.finalized;
-			// The server has to be told of the payer's own transaction; one that it sent itself it knows.
-			earlier.open = usable && onChain !== undefined && earlier.fundingHash === undefined;
-			if (usable) return earlier;
+			if (onChain === undefined ? this.#mayBeFunded(earlier) : isUsable(earlier, onChain, price)) {
+				if (onChain !== undefined) earlier.deposited(onChain.deposit);
+				// The server has to be told of the payer's own transaction; one that it sent itself it knows.
+				earlier.open = onChain !== undefined && earlier.fundingHash === undefined;
+				return earlier;
+			}
+			// What can't be used may still hold a deposit.
 			this.#byKey.delete(key);
+			if (onChain !== undefined && !onChain.finalized) this.#forgotten.add(earlier);
 		}
 		await this.#makeRoom();
 		const channel = create();
@@ -125,8 +147,14 @@ export class Channels {
 	}
 
 	/** A channel as the payer's own node shows it; `undefined` when the escrow has no record of it. */
-	look({ channelId, parameters }: PayerChannel): Promise<EscrowChannel | undefined> {
-		return readChannel(this.#options.client, parameters.escrow, channelId);
+	async look({
+		channelId,
+		parameters,
+	}: Pick<PayerChannel, "channelId"> &
+		Readonly<{ parameters: Pick<PayerChannel["parameters"], "chainId" | "escrow"> }>): Promise<
+		EscrowChannel | undefined
+	> {
+		return readChannel(await this.#options.nodes.at(parameters.chainId), parameters.escrow, channelId);
 	}
 
 	/** Whether the escrow has paid the channel out. A node may be a little behind the server's, so it is asked again. */
@@ -135,7 +163,8 @@ export class Channels {
 			const onChain = await this.look(channel).catch(() => undefined);
 			if (onChain?.finalized) return true;
 			if (looks === CLOSE_LOOKS) return false;
-			await new Promise((resolve) => setTimeout(resolve, this.#options.client.pollingInterval));
+			const { pollingInterval } = await this.#options.nodes.at(channel.parameters.chainId);
+			await new Promise((resolve) => setTimeout(resolve, pollingInterval));
 		}
 	}
 
@@ -153,8 +182,28 @@ export class Channels {
 	}
 }
 
+/**
+ * Whether the escrow's record is that of this channel, and vouchers of it can pay at least `price` (draft-evm-session-00,
+ * Method Details): it is open, nobody has asked for its close, and that much of it is not settled.
+ */
+export function isUsable(
+	{ parameters }: Readonly<{ parameters: Omit<PayerChannel["parameters"], "salt"> }>,
+	onChain: EscrowChannel,
+	price: bigint,
+): boolean {
+	return (
+		sameAddress(onChain.payer, parameters.payer) &&
+		sameAddress(onChain.payee, parameters.payee) &&
+		sameAddress(onChain.token, parameters.token) &&
+		sameAddress(voucherSigner(onChain), voucherSigner(parameters)) &&
+		!onChain.finalized &&
+		onChain.closeRequestedAt === 0 &&
+		onChain.deposit - onChain.settled >= price
+	);
+}
+
 /** Waits, but not longer than the caller does. */
-function orAborted(promise: Promise<unknown> | undefined, signal: AbortSignal): Promise<unknown> {
+export function orAborted(promise: Promise<unknown> | undefined, signal: AbortSignal): Promise<unknown> {
 	const { promise: aborted, reject } = Promise.withResolvers<never>();
 	const abort = () => reject(signal.reason);
 	if (signal.aborted) abort();

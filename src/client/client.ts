@@ -1,22 +1,22 @@
 import { LRUCache } from "lru-cache";
 import type { LocalAccount, PublicClient } from "viem";
-import { type ChargeRequest, isExpired, type SessionRequest } from "../protocol/index.ts";
-import { type Offers, offersOf, retryAfterMs } from "./answer.ts";
-import type { Offered, PayerChannel } from "./channel.ts";
+import { isExpired, type SessionRequest } from "../protocol/index.ts";
+import { type Offer, retryAfterMs } from "./answer.ts";
+import { keyOf, keyOfChannel, type PayerChannel } from "./channel.ts";
 import { Channels } from "./channels.ts";
+import { type ChargeParts, payCharge } from "./charge.ts";
+import { acceptPaymentOf, type ChoiceParts, chooseOffer, parsePreference } from "./choose.ts";
 import { type ClosedChannel, closeChannel } from "./close.ts";
+import { Nodes } from "./nodes.ts";
 import { Outgoing } from "./outgoing.ts";
-import {
-	assertAllowed,
-	assertSecure,
-	type PaymentPolicy,
-	type Policy,
-	PolicyRefusedError,
-	parsePolicy,
-} from "./policy.ts";
+import type { Outcome } from "./parts.ts";
+import { Payments } from "./payments.ts";
+import { type PaymentPolicy, parsePolicy } from "./policy.ts";
+import { channelFromState } from "./resume.ts";
 import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
-import { keyOf, type Outcome, paySession, type SessionParts } from "./session.ts";
+import { paySession } from "./session.ts";
 import { CredentialSigner } from "./sign.ts";
+import type { PayerChannelState } from "./state.ts";
 
 /** Routes whose price is remembered, so that the next request to them carries its voucher at once. */
 const REMEMBERED_ROUTES = 1_000;
@@ -27,10 +27,36 @@ const MAX_TRIES = 4;
 export type PaymentClientOptions = Readonly<{
 	/** Signs for the payer; pays gas only where a server takes no authorizations. */
 	account: LocalAccount;
-	/** The payer's own node: token domains and channels are read there, never believed from the server. */
+	/**
+	 * The payer's own node: token domains, allowances and channels are read there, never believed from the server. Which
+	 * chain it is on is asked of it before anything is signed for that chain.
+	 */
 	client: PublicClient;
+	/** Own nodes of further chains, by chain id. */
+	clients?: Readonly<Record<number, PublicClient>>;
 	/** What may be signed. */
 	policy: PaymentPolicy;
+	/** A session key: new channels name it as their `authorizedSigner`, and it signs their vouchers instead of the payer. */
+	authorizedSigner?: LocalAccount;
+	/**
+	 * What this client rather pays by, as ranges of `Accept-Payment`: `["evm/session", "evm/charge;q=0.5"]`. What no range
+	 * matches is not paid. Default: anything, in the server's order.
+	 */
+	prefer?: readonly string[];
+	/** The `Accept-Payment` that requests carry. Default: what `prefer` says, else none. */
+	acceptPayment?: string;
+	/**
+	 * The credential types that this client uses (`authorization`, `permit2`, `hash`, `transaction`), in its own order.
+	 * Default: all that it can produce, in the server's order.
+	 */
+	credentialTypes?: readonly string[];
+	/**
+	 * Tops a channel up with the next request when less than this is left of its deposit, in base units, and the top-up can
+	 * be signed. Default: when the deposit does not cover a request.
+	 */
+	topUpBelow?: bigint;
+	/** Channels of an earlier client (`channel.state()`), to go on with. The escrow is asked before one is used. */
+	resume?: readonly PayerChannelState[];
 	/** Default: the platform's `fetch`. */
 	fetch?: typeof globalThis.fetch;
 	retry?: RetryOptions;
@@ -48,29 +74,42 @@ export type PaymentClientOptions = Readonly<{
  * await payer.close();
  */
 export class PaymentClient {
-	readonly #policy: Policy;
-	readonly #signer: CredentialSigner;
 	readonly #channels: Channels;
-	readonly #session: SessionParts;
+	readonly #parts: ChoiceParts & ChargeParts;
 	readonly #fetch: typeof globalThis.fetch;
 	readonly #retry: RetryOptions;
 	readonly #now: () => number;
+	readonly #acceptPayment: string | undefined;
 	readonly #routes = new LRUCache<string, SessionRequest>({ max: REMEMBERED_ROUTES });
 
-	constructor({ account, client, policy, fetch, retry = {}, now = Date.now }: PaymentClientOptions) {
-		this.#policy = parsePolicy(policy);
-		this.#signer = new CredentialSigner({ account, client, now });
-		this.#channels = new Channels({ client, max: this.#policy.maxChannels, now });
-		this.#session = {
-			policy: this.#policy,
-			signer: this.#signer,
+	/** @throws PolicyError, ChannelStateError */
+	constructor(options: PaymentClientOptions) {
+		const { account, client, clients = {}, authorizedSigner, retry = {}, now = Date.now, resume = [] } = options;
+		const policy = parsePolicy(options.policy);
+		const prefer = parsePreference(options.prefer);
+		const nodes = new Nodes({ account, client, clients, now });
+		const signer = new CredentialSigner({ account, authorizedSigner, nodes, now });
+		this.#channels = new Channels({ nodes, max: policy.maxChannels, now });
+		this.#parts = {
+			policy,
+			signer,
+			nodes,
 			channels: this.#channels,
+			payments: new Payments(),
+			credentialTypes: options.credentialTypes,
+			topUpBelow: options.topUpBelow ?? 0n,
+			prefer,
 			send: (request, credential) => this.#send(request, credential),
 			now,
 		};
-		this.#fetch = fetch ?? globalThis.fetch.bind(globalThis);
+		for (const state of resume) {
+			const channel = channelFromState(state, signer);
+			this.#channels.restore(keyOfChannel(channel), channel);
+		}
+		this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
 		this.#retry = retry;
 		this.#now = now;
+		this.#acceptPayment = options.acceptPayment ?? acceptPaymentOf(prefer);
 		this.fetch = this.fetch.bind(this);
 	}
 
@@ -93,14 +132,14 @@ export class PaymentClient {
 	 * @throws DepositExhaustedError, OverchargeError, and what `fetch` throws
 	 */
 	async fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
-		let request = await Outgoing.from(new Request(input, init));
-		let offer = this.#rememberedOffer(request);
+		let request = await Outgoing.from(new Request(input, init), this.#acceptPayment);
+		let offer = await this.#rememberedOffer(request);
 		for (let triesLeft = MAX_TRIES; ; triesLeft--) {
 			if (offer === undefined) {
 				const response = await this.#send(request);
 				if (response.status !== 402) return response;
 				const asked = response.redirected ? request.redirectedTo(response.url) : request;
-				offer = asked && this.#choose(asked, response);
+				offer = asked && (await chooseOffer(this.#parts, asked, response));
 				if (asked === undefined || offer === undefined) return response;
 				request = asked;
 				discard(response);
@@ -108,7 +147,7 @@ export class PaymentClient {
 			const { response, again } = await this.#pay(request, offer);
 			if (!again || triesLeft === 1) return response;
 			// A refusal that more of the same can mend: a fresh challenge, another price, a channel that is gone.
-			offer = response.status === 402 ? this.#choose(request, response) : undefined;
+			offer = response.status === 402 ? await chooseOffer(this.#parts, request, response) : undefined;
 			discard(response);
 		}
 	}
@@ -123,52 +162,27 @@ export class PaymentClient {
 		const chosen = this.#channels
 			.entries()
 			.filter(([, channel]) => channelId === undefined || channel.channelId === channelId);
-		const outcomes = await Promise.allSettled(
-			chosen.map(([key, channel]) => closeChannel(this.#session, key, channel)),
-		);
+		const outcomes = await Promise.allSettled(chosen.map(([key, channel]) => closeChannel(this.#parts, key, channel)));
 		const errors = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
 		if (errors.length > 1) throw new AggregateError(errors, `${errors.length} channels were not closed`);
 		if (errors.length === 1) throw errors[0];
 		return outcomes.flatMap((outcome) => (outcome.status === "fulfilled" && outcome.value ? [outcome.value] : []));
 	}
 
-	/** The price of a route that was paid before, if its channel is still open and its challenge good. */
-	#rememberedOffer(request: Outgoing): Offers[number] | undefined {
+	/** The price of a route that was paid before, if its channel is still open and its challenge good for this request. */
+	async #rememberedOffer(request: Outgoing): Promise<Offer | undefined> {
 		const known = this.#routes.get(request.route);
 		const challenge = known && this.#channels.usable(keyOf(request, known))?.challenge;
 		if (known === undefined || challenge === undefined || isExpired(challenge, this.#now())) return undefined;
+		if (!(await request.fits(challenge))) return undefined;
 		return { intent: "session", challenge, request: known };
 	}
 
-	/** The first offer of a response that the policy allows; its refusal when it allows none. */
-	#choose(request: Outgoing, response: Response): Offers[number] | undefined {
-		const offers = offersOf(response, this.#now());
-		let refusal: PolicyRefusedError | undefined;
-		for (const offer of offers) {
-			try {
-				assertSecure(request.url);
-				assertAllowed(this.#policy, request.host, offer.request);
-				return offer;
-			} catch (error) {
-				if (!(error instanceof PolicyRefusedError)) throw error;
-				refusal ??= error;
-			}
-		}
-		if (refusal === undefined) return undefined;
-		discard(response);
-		throw refusal;
-	}
-
-	async #pay(request: Outgoing, offer: Offers[number]): Promise<Outcome> {
+	async #pay(request: Outgoing, offer: Offer): Promise<Outcome> {
 		request.signal.throwIfAborted();
-		if (offer.intent === "charge") return this.#payCharge(request, offer);
+		if (offer.intent === "charge") return payCharge(this.#parts, request, offer);
 		this.#routes.set(request.route, offer.request);
-		return paySession(this.#session, request, offer);
-	}
-
-	async #payCharge(request: Outgoing, { challenge, request: terms }: Offered<ChargeRequest>): Promise<Outcome> {
-		const credential = await this.#signer.charge(challenge, terms);
-		return { response: await this.#send(request, credential), again: false };
+		return paySession(this.#parts, request, offer);
 	}
 
 	#send(request: Outgoing, credential?: string): Promise<Response> {

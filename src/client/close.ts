@@ -1,12 +1,8 @@
-import { type Challenge, isExpired, problemType, type SessionReceipt } from "../protocol/index.ts";
-import { offersOf, problemOf, receiptFor } from "./answer.ts";
+import { encodeSessionPayload, type Problem, problemType, type SessionReceipt } from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
-import { Outgoing } from "./outgoing.ts";
+import { manage } from "./manage.ts";
+import type { SessionParts } from "./parts.ts";
 import { discard } from "./retry.ts";
-import { keyOf, type SessionParts } from "./session.ts";
-
-/** How often a close is sent again with a fresh challenge. */
-const MAX_TRIES = 4;
 
 /** A channel that was closed: what the server captured, in base units, and the transaction that paid the rest back. */
 export type ClosedChannel = Readonly<{ channel: PayerChannel; receipt: SessionReceipt }>;
@@ -48,36 +44,26 @@ export async function closeChannel(
 }
 
 /** The receipt of the close; `undefined` when the channel was closed before. The escrow has the last word on both. */
-async function close(
-	{ signer, channels, send, now }: SessionParts,
-	key: string,
-	channel: PayerChannel,
-): Promise<SessionReceipt | undefined> {
-	const { channelId, resource } = channel;
-	const request = await Outgoing.from(new Request(resource.url, { method: resource.method }));
-	const freshChallenge = (response: Response): Challenge | undefined =>
-		offersOf(response, now()).find((offer) => offer.intent === "session" && keyOf(request, offer.request) === key)
-			?.challenge;
-	for (let triesLeft = MAX_TRIES; ; triesLeft--) {
-		const expired = isExpired(channel.challenge, now());
-		const credential = expired
-			? undefined
-			: await signer.voucher("close", channel.challenge, channel, channel.consumed);
-		const response = await send(request, credential);
-		const receipt = receiptFor(response, channel);
-		const problem = await problemOf(response);
-		const over = problem?.type === problemType("session/channel-finalized");
-		if (!expired && (receipt !== undefined || over)) {
-			discard(response);
-			if (await channels.isPaidOut(channel)) return receipt;
-			throw new CloseRefusedError(channelId, "the server says so, but the escrow has not paid it out");
-		}
-		const fresh = response.status === 402 && triesLeft > 1 ? freshChallenge(response) : undefined;
-		if (fresh === undefined) {
-			discard(response);
-			throw new CloseRefusedError(channelId, problem?.detail || `the server answered ${response.status}`);
-		}
-		discard(response);
-		channel.challenge = fresh;
-	}
+async function close(parts: SessionParts, key: string, channel: PayerChannel): Promise<SessionReceipt | undefined> {
+	const { signer, channels } = parts;
+	const { channelId } = channel;
+	const isFinalized = ({ type }: Problem) => type === problemType("session/channel-finalized");
+	const closed = await manage(
+		parts,
+		key,
+		channel,
+		async (challenge) => {
+			// What is owed above the deposit can't be had from the escrow.
+			const cumulativeAmount = channel.consumed < channel.deposit ? channel.consumed : channel.deposit;
+			const signature = await signer.voucher(channel, cumulativeAmount);
+			const payload = encodeSessionPayload({ action: "close", channelId, cumulativeAmount, signature });
+			return signer.credential(challenge, payload);
+		},
+		isFinalized,
+	);
+	discard(closed.response);
+	if (closed.receipt === undefined && !(closed.problem !== undefined && isFinalized(closed.problem)))
+		throw new CloseRefusedError(channelId, closed.problem?.detail || `the server answered ${closed.response.status}`);
+	if (await channels.isPaidOut(channel)) return closed.receipt;
+	throw new CloseRefusedError(channelId, "the server says so, but the escrow has not paid it out");
 }

@@ -1,8 +1,10 @@
 /** The payer: a `fetch` that pays, within a policy. Runs in Node and in browsers. */
 
 export { TokenUnusableError } from "../escrow/reads.ts";
+export { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../escrow/sender.ts";
 export { DepositExhaustedError, OverchargeError, PayerChannel } from "./channel.ts";
 export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
+export { ChannelStateError, type PayerChannelState } from "./state.ts";

@@ -1,4 +1,10 @@
-import { AUTHORIZATION, IDEMPOTENCY_KEY } from "../protocol/index.ts";
+import {
+	ACCEPT_PAYMENT,
+	AUTHORIZATION,
+	type Challenge,
+	IDEMPOTENCY_KEY,
+	matchesContentDigest,
+} from "../protocol/index.ts";
 
 /** One logical request: sent as often as it takes, with the same bytes and one `Idempotency-Key`. */
 export class Outgoing {
@@ -27,11 +33,16 @@ export class Outgoing {
 		this.#body = body;
 	}
 
-	/** Reads the body, so that it can be sent again, and gives the request an `Idempotency-Key` unless it has one. */
-	static async from(request: Request): Promise<Outgoing> {
+	/**
+	 * Reads the body, so that it can be sent again, and gives the request an `Idempotency-Key` and an `Accept-Payment` unless
+	 * it has them.
+	 */
+	static async from(request: Request, acceptPayment?: string): Promise<Outgoing> {
 		// A Blob: the platform's fetch can't send an ArrayBuffer to where a 307 leads.
 		const body = mayHaveBody(request.method) ? await request.blob() : undefined;
 		if (!request.headers.has(IDEMPOTENCY_KEY)) request.headers.set(IDEMPOTENCY_KEY, crypto.randomUUID());
+		if (acceptPayment !== undefined && !request.headers.has(ACCEPT_PAYMENT))
+			request.headers.set(ACCEPT_PAYMENT, acceptPayment);
 		return new Outgoing(request, body);
 	}
 
@@ -60,6 +71,17 @@ export class Outgoing {
 	redirectedTo(url: string): Outgoing | undefined {
 		if (mayHaveBody(this.method) || new URL(url).origin !== this.origin) return undefined;
 		return new Outgoing(new Request(url, this.#request), undefined);
+	}
+
+	/** The caller's or ours, the same for every try. */
+	get idempotencyKey(): string {
+		return this.#request.headers.get(IDEMPOTENCY_KEY) ?? "";
+	}
+
+	/** Whether a challenge is for this very body (draft-httpauth-payment-00, Request Body Digest Binding). */
+	async fits({ digest }: Challenge): Promise<boolean> {
+		if (digest === undefined) return true;
+		return matchesContentDigest(digest, new Uint8Array((await this.#body?.arrayBuffer()) ?? new ArrayBuffer(0)));
 	}
 
 	/** True the first time. */

@@ -2,6 +2,7 @@ import type { Address } from "viem";
 import { z } from "zod";
 import { deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
 import type { ChargeRequest, SessionRequest } from "../protocol/index.ts";
+import { CANONICAL_PERMIT2 } from "../voucher/index.ts";
 
 const address = z
 	.string()
@@ -26,8 +27,27 @@ const policySchema = z
 		hosts: z.array(z.string().min(1)).min(1).optional(),
 		/** Addresses that may be paid. */
 		payees: z.array(address).min(1).optional(),
-		/** The most that one channel may hold, in base units. */
+		/** Whom a split of a charge may pay. Default: nobody, so that split charges are refused. */
+		splitRecipients: z.array(address).default([]),
+		/** Permit2 contracts that may move tokens by the payer's signature. Default: the canonical one. */
+		permit2: z.array(address).default([CANONICAL_PERMIT2]),
+		/**
+		 * Whether the payer may send transactions of its own, which cost it gas: `open` and `topUp`, transfers, and approvals
+		 * of exactly what is needed, where a server takes nothing that can be signed instead. Default: yes.
+		 */
+		ownTransactions: z.boolean().default(true),
+		/**
+		 * The most that one channel may hold of what was not consumed yet, in base units: at any time deposit - consumed. A
+		 * channel that lives long is topped up within it, again and again.
+		 */
 		maxDeposit: amount,
+		/** The most that may ever be deposited in one channel, top-ups included, in base units. Default: no limit. */
+		maxTotal: amount.optional(),
+		/**
+		 * How much above what the escrow has settled a server may claim of a channel that it names and this client has no record
+		 * of, in base units. Default: nothing.
+		 */
+		maxUnaccounted: z.bigint().nonnegative().default(0n),
 		/** The most that one request may cost, in base units. */
 		maxPrice: amount,
 		/** How many channels may hold a deposit at a time, those that their server has forgotten included. */
@@ -65,6 +85,11 @@ export class PolicyRefusedError extends Error {
 		| "deposit"
 		| "channels"
 		| "splits"
+		| "permit2"
+		| "signer"
+		| "credential"
+		| "digest"
+		| "preference"
 		| "transport";
 	constructor(rule: PolicyRefusedError["rule"], detail: string) {
 		super(`policy: ${detail}`);
@@ -103,8 +128,11 @@ export function assertAllowed(policy: Policy, host: string, request: SessionRequ
 		const refusal = escrowRefusal(policy, methodDetails.chainId, methodDetails.escrowContract);
 		if (refusal !== undefined) refuse("escrow", refusal);
 	}
-	if ("splits" in methodDetails && methodDetails.splits !== undefined)
-		refuse("splits", "payments split among several recipients are not allowed");
+	const splits = "splits" in methodDetails ? (methodDetails.splits ?? []) : [];
+	const stranger = splits.find((split) => !policy.splitRecipients.includes(split.recipient));
+	if (stranger !== undefined) refuse("splits", `a split may not pay ${stranger.recipient}`);
+	if (splits.reduce((sum, split) => sum + split.amount, 0n) >= price && splits.length > 0)
+		refuse("splits", "the splits leave nothing for the recipient");
 }
 
 /** Why an escrow may not hold a deposit; `undefined` where it may. */
@@ -131,9 +159,30 @@ export function assertSecure(url: string): void {
 
 /** The deposit for a new channel: what the server suggests, never more than the policy allows. */
 export function depositFor(policy: Policy, { amount: price, suggestedDeposit }: SessionRequest): bigint {
-	const wanted = suggestedDeposit ?? policy.maxDeposit;
-	const deposit = wanted < policy.maxDeposit ? wanted : policy.maxDeposit;
+	const limit = least(policy.maxDeposit, policy.maxTotal ?? policy.maxDeposit);
+	const deposit = least(suggestedDeposit ?? limit, limit);
 	if (deposit < price)
 		throw new PolicyRefusedError("deposit", `a deposit of at most ${deposit} can't pay a price of ${price}`);
 	return deposit;
+}
+
+/**
+ * What to add to a channel's deposit that is `missing` base units: as much as the server suggests, never more than the
+ * policy allows. `undefined` where it does not allow as much as is missing.
+ */
+export function additionalDepositFor(
+	{ maxDeposit, maxTotal }: Policy,
+	{ deposit, consumed }: Readonly<{ deposit: bigint; consumed: bigint }>,
+	suggestedDeposit: bigint | undefined,
+	missing: bigint,
+): bigint | undefined {
+	const room = maxDeposit - (deposit - consumed);
+	const limit = maxTotal === undefined ? room : least(room, maxTotal - deposit);
+	if (limit < missing || limit <= 0n) return undefined;
+	const wanted = suggestedDeposit ?? limit;
+	return least(wanted > missing ? wanted : missing, limit);
+}
+
+function least(a: bigint, b: bigint): bigint {
+	return a < b ? a : b;
 }

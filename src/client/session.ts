@@ -1,33 +1,23 @@
-import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
-import { isExpired, type Problem, problemType, type SessionReceipt, type SessionRequest } from "../protocol/index.ts";
-import { computeChannelId, ZERO_ADDRESS } from "../voucher/index.ts";
-import { isManagementAnswer, offersOf, receiptFor, refusalOf, takesAuthorization } from "./answer.ts";
-import { channelKey, type Offered, PayerChannel } from "./channel.ts";
-import type { Channels } from "./channels.ts";
+import {
+	type Challenge,
+	encodeSessionPayload,
+	isExpired,
+	type Problem,
+	problemType,
+	type SessionReceipt,
+	type SessionRequest,
+} from "../protocol/index.ts";
+import { computeChannelId } from "../voucher/index.ts";
+import { isManagementAnswer, offersOf, receiptFor, refusalOf } from "./answer.ts";
+import { keyOf, type Offered, OverchargeError, PayerChannel } from "./channel.ts";
+import { credit, type MergedTopUp, payCovered } from "./cover.ts";
+import { openCredential } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
-import { depositFor, type Policy } from "./policy.ts";
-import { AUTHORIZATION_SECONDS, type CredentialSigner } from "./sign.ts";
-
-/** How much later than it should a deposit's authorization may still be mined: clocks and nodes differ. */
-const FUNDING_MARGIN_MS = 60_000;
-
-/** The parts that paying by channel works with. */
-export type SessionParts = Readonly<{
-	policy: Policy;
-	signer: CredentialSigner;
-	channels: Channels;
-	send: (request: Outgoing, credential?: string) => Promise<Response>;
-	/** Unix milliseconds. */
-	now: () => number;
-}>;
-
-/** What came of one paid try, and whether another one can do better. */
-export type Outcome = Readonly<{ response: Response; again: boolean }>;
-
-/** Channels belong to one origin each: a voucher for one is a bearer token that no other may see. */
-export function keyOf(request: Pick<Outgoing, "origin">, terms: SessionRequest): string {
-	return `${request.origin} ${channelKey(terms)}`;
-}
+import type { Outcome, SessionParts, Tried } from "./parts.ts";
+import { randomBytes32 } from "./pending.ts";
+import { depositFor } from "./policy.ts";
+import { findNamedChannel } from "./resume.ts";
+import { signTopUp } from "./topUp.ts";
 
 /** Pays one request by the channel for its terms, opening it if there is none. The policy has allowed the terms before. */
 export async function paySession(
@@ -52,11 +42,13 @@ async function open(
 ): Promise<Outcome> {
 	const { channels, now } = parts;
 	const { challenge, request: terms } = offer;
-	const channel = await channels.toOpen(key, () => newChannel(parts, request, offer));
+	const named = channels.known(key) === undefined ? await findNamedChannel(parts, request, terms) : undefined;
+	const channel = await channels.toOpen(key, terms.amount, () => named ?? newChannel(parts, request, offer));
 	if (channel.open) return payVoucher(parts, key, channel, request, offer);
 	channel.challenge = challenge;
-	const tried = await tryToPay(parts, channel, request, terms, (amount) =>
-		openCredential(parts, channel, terms, amount),
+	const price = priceOf(request, terms);
+	const tried = await tryToPay(parts, channel, request, terms, price, (amount) =>
+		openCredential(parts, challenge, channel, terms, amount),
 	);
 	const { response, receipt, refusal } = tried;
 	if (receipt !== undefined) {
@@ -87,8 +79,8 @@ function newChannel(
 		payer: signer.payer,
 		payee: recipient,
 		token: currency,
-		salt: randomSalt(),
-		authorizedSigner: ZERO_ADDRESS,
+		salt: randomBytes32(),
+		authorizedSigner: signer.authorizedSigner,
 		escrow: methodDetails.escrowContract,
 		chainId: methodDetails.chainId,
 	};
@@ -97,61 +89,66 @@ function newChannel(
 	return new PayerChannel({ channelId, parameters, deposit, challenge, resource: { url, method } });
 }
 
-async function openCredential(
-	{ signer, now }: SessionParts,
-	channel: PayerChannel,
-	terms: SessionRequest,
-	amount: bigint,
-): Promise<string> {
-	const { challenge, channelId, parameters, deposit } = channel;
-	if (takesAuthorization(terms) && channel.fundingHash === undefined) {
-		const until = now() + AUTHORIZATION_SECONDS * 1_000 + FUNDING_MARGIN_MS;
-		channel.fundableUntil = Math.max(channel.fundableUntil, until);
-		return signer.openByAuthorization(challenge, channelId, parameters, deposit, amount);
-	}
-	if (channel.fundingHash === undefined) {
-		// A transaction can be mined at any time after.
-		channel.fundableUntil = Number.POSITIVE_INFINITY;
-		await fund(signer, channel);
-	}
-	if (channel.fundingHash === undefined) throw new Error(`channel ${channelId} was not funded`);
-	return signer.openByTransaction(challenge, channelId, parameters, channel.fundingHash, amount);
-}
-
-/** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
-async function fund(signer: SessionParts["signer"], channel: PayerChannel): Promise<void> {
-	try {
-		await signer.fund(channel.channelId, channel.parameters, channel.deposit, (hash) => {
-			channel.fundingHash = hash;
-		});
-	} catch (error) {
-		if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError)
-			channel.fundingHash = undefined;
-		throw error;
-	}
-}
-
 async function payVoucher(
 	parts: SessionParts,
 	key: string,
 	channel: PayerChannel,
 	request: Outgoing,
-	{ challenge, request: terms }: Offered<SessionRequest>,
+	offer: Offered<SessionRequest>,
 ): Promise<Outcome> {
-	const { signer, now } = parts;
-	if (isExpired(channel.challenge, now())) channel.challenge = challenge;
+	const { request: terms } = offer;
+	const price = priceOf(request, terms);
 	let again = false;
-	const { response } = await tryToPay(
-		parts,
-		channel,
-		request,
-		terms,
-		(amount) => signer.voucher("voucher", channel.challenge, channel, amount),
-		(refusal, refused) => {
-			again = afterRefusal(parts, key, channel, request, terms, refusal, refused);
-		},
+	const paid = await payCovered(parts, key, channel, request, offer, price, (topUp) =>
+		tryToPay(
+			parts,
+			channel,
+			request,
+			terms,
+			price,
+			async (amount) => {
+				const challenge = await challengeFor(parts, channel, request, offer);
+				return voucherCredential(parts, challenge, channel, amount, topUp);
+			},
+			(refusal, refused) => {
+				again = afterRefusal(parts, key, channel, request, terms, refusal, refused);
+			},
+			topUp,
+		),
 	);
-	return { response, again };
+	if (!("refused" in paid)) return { response: paid.response, again };
+	const { refused: response } = paid;
+	const refusal = await refusalOf(response);
+	// A server that does not know the channel does not take its top-up either (D10).
+	return { response, again: isGone(refusal) && afterRefusal(parts, key, channel, request, terms, refusal, response) };
+}
+
+/** The channel's challenge as long as it is good and fits the request; else the one that came with the offer. */
+async function challengeFor(
+	{ now }: SessionParts,
+	channel: PayerChannel,
+	request: Outgoing,
+	{ challenge }: Offered<SessionRequest>,
+): Promise<Challenge> {
+	const current = channel.challenge;
+	if (current !== undefined && !isExpired(current, now()) && (await request.fits(current))) return current;
+	channel.challenge = challenge;
+	return challenge;
+}
+
+async function voucherCredential(
+	parts: SessionParts,
+	challenge: Challenge,
+	channel: PayerChannel,
+	cumulativeAmount: bigint,
+	topUp: MergedTopUp | undefined,
+): Promise<string> {
+	const { signer } = parts;
+	const { channelId } = channel;
+	const deposit = topUp && (await signTopUp(parts, challenge, channel, topUp));
+	const signature = await signer.voucher(channel, cumulativeAmount);
+	const voucher = { action: "voucher", channelId, cumulativeAmount, signature } as const;
+	return signer.credential(challenge, encodeSessionPayload(deposit === undefined ? voucher : { ...voucher, deposit }));
 }
 
 /** What a refusal of a voucher asks for: a fresh challenge, a higher voucher, or another channel. */
@@ -177,8 +174,15 @@ function afterRefusal(
 		case problemType("session/delta-too-small"): {
 			const required = String(refusal.requiredCumulative ?? "");
 			if (!/^\d{1,39}$/.test(required)) return false;
-			// At another price the next try says another amount by itself.
-			if (fresh === undefined || fresh.request.amount === terms.amount) channel.catchUp(BigInt(required));
+			try {
+				// At another price the next try says another amount by itself.
+				if (fresh === undefined || fresh.request.amount === terms.amount) channel.catchUp(BigInt(required));
+			} catch (error) {
+				if (!(error instanceof OverchargeError && channel.isUnrecorded)) throw error;
+				// A channel that nobody here remembers is not worth what the server claims of it.
+				channels.forget(key, channel);
+				return request.reopenOnce();
+			}
 			return true;
 		}
 		case problemType("session/channel-not-found"):
@@ -191,7 +195,15 @@ function afterRefusal(
 	}
 }
 
-type Tried = Readonly<{ response: Response; receipt: SessionReceipt | undefined; refusal: Problem | undefined }>;
+function isGone(refusal: Problem | undefined): refusal is Problem {
+	const gone = [problemType("session/channel-not-found"), problemType("session/channel-finalized")];
+	return refusal !== undefined && gone.includes(refusal.type);
+}
+
+/** HEAD is about the channel and costs nothing (D11). */
+function priceOf({ method }: Outgoing, { amount }: SessionRequest): bigint {
+	return method === "HEAD" ? 0n : amount;
+}
 
 /**
  * One paid try, and its place in the books. Only a receipt proves that it was charged, only a refusal of the payment that
@@ -203,12 +215,13 @@ async function tryToPay(
 	channel: PayerChannel,
 	request: Outgoing,
 	terms: SessionRequest,
+	price: bigint,
 	sign: (amount: bigint) => Promise<string>,
 	onRefusal: (refusal: Problem, response: Response) => void = () => undefined,
+	topUp?: MergedTopUp,
 ): Promise<Tried> {
-	// HEAD is about the channel and costs nothing (D11).
-	const price = request.method === "HEAD" ? 0n : terms.amount;
-	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta);
+	const limit = channel.deposit + (topUp?.amount ?? 0n);
+	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta, limit);
 	let booked: "delivered" | "failed" | "lost" = "failed";
 	let receipt: SessionReceipt | undefined;
 	try {
@@ -225,11 +238,9 @@ async function tryToPay(
 		return { response, receipt, refusal };
 	} finally {
 		channel[booked](price);
-		if (receipt !== undefined) channel.settleLost(receipt.spent);
+		if (receipt !== undefined) {
+			channel.settleLost(receipt.spent);
+			if (topUp !== undefined) credit(channel, topUp);
+		}
 	}
-}
-
-function randomSalt(): `0x${string}` {
-	const bytes = crypto.getRandomValues(new Uint8Array(32));
-	return `0x${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

@@ -1,214 +1,160 @@
-import type { Address, Hex, LocalAccount, PublicClient } from "viem";
-import { approveCall, openCall } from "../escrow/calls.ts";
+import type { Address, Hex, LocalAccount } from "viem";
+import type { SignedAuthorization } from "../escrow/calls.ts";
 import { readTokenDomain } from "../escrow/reads.ts";
-import { TransactionSender } from "../escrow/sender.ts";
 import {
 	type Challenge,
-	type ChargeRequest,
-	encodeChargePayload,
-	encodeSessionPayload,
 	formatCredential,
 	formatSource,
+	type Permit2OpenAuthorization,
 	parseTimestamp,
-	type SessionPayload,
 } from "../protocol/index.ts";
 import {
+	type AuthorizationKind,
 	type ChannelParameters,
-	chargeNonce,
+	type ChannelPermit,
+	createPermit2Domain,
 	createVoucherDomain,
-	openAuthorizationNonce,
+	type PaymentPermit,
 	signAuthorization,
+	signChannelPermit,
+	signPaymentPermit,
 	signVoucher,
 	type TokenDomain,
 	type VoucherDomain,
+	ZERO_ADDRESS,
 } from "../voucher/index.ts";
-import { PolicyRefusedError } from "./policy.ts";
+import type { Nodes } from "./nodes.ts";
+import { remembered } from "./remembered.ts";
 
 /** The longest that an authorization of money stays good, in seconds. A challenge can only ask for less. */
 export const AUTHORIZATION_SECONDS = 300;
 
-export type SignerOptions = Readonly<{ account: LocalAccount; client: PublicClient; now: () => number }>;
+export type SignerOptions = Readonly<{
+	/** The payer. */
+	account: LocalAccount;
+	/** A session key: signs vouchers of the channels that are opened with it, and nothing else. */
+	authorizedSigner?: LocalAccount | undefined;
+	nodes: Nodes;
+	now: () => number;
+}>;
 
-/** Makes credentials with the payer's key. It signs what it is told: the policy has been asked before. */
+/** Where a Permit2 signature is good. */
+export type Permit2At = Readonly<{ chainId: number; permit2: Address }>;
+
+type PermitFields = Omit<Permit2OpenAuthorization, "witness">;
+
+/** Signs with the payer's key, or its session key. It signs what it is told: the policy has been asked before. */
 export class CredentialSigner {
 	readonly #account: LocalAccount;
-	readonly #client: PublicClient;
+	readonly #sessionKey: LocalAccount | undefined;
+	readonly #nodes: Nodes;
 	readonly #now: () => number;
 	readonly #voucherDomains = new Map<string, VoucherDomain>();
 	readonly #tokenDomains = new Map<string, Promise<TokenDomain>>();
-	/** One sender, and one funding at a time: they share the account's nonces and the escrow's allowance. */
-	readonly #senders = new Map<number, Promise<TransactionSender>>();
-	#funding: Promise<unknown> = Promise.resolve();
 
-	constructor({ account, client, now }: SignerOptions) {
+	constructor({ account, authorizedSigner, nodes, now }: SignerOptions) {
 		this.#account = account;
-		this.#client = client;
+		this.#sessionKey = authorizedSigner;
+		this.#nodes = nodes;
 		this.#now = now;
 	}
 
 	get payer(): Address {
-		return this.#account.address.toLowerCase() as Address;
+		return lower(this.#account.address);
 	}
 
-	/** `action="voucher"` or `"close"` for a cumulative amount. */
-	async voucher(
-		action: "voucher" | "close",
-		challenge: Challenge,
-		{ channelId, parameters }: Readonly<{ channelId: Hex; parameters: ChannelParameters }>,
+	/** Whom new channels name to sign vouchers: the session key, else the zero address, which stands for the payer (D13). */
+	get authorizedSigner(): Address {
+		const key = this.#sessionKey && lower(this.#sessionKey.address);
+		return key === undefined || key === this.payer ? ZERO_ADDRESS : key;
+	}
+
+	/** Every `authorizedSigner` that vouchers can be signed for. */
+	get signers(): readonly Address[] {
+		return [ZERO_ADDRESS, this.payer, this.authorizedSigner];
+	}
+
+	/** A voucher, by whoever the channel names. */
+	voucher(
+		{ channelId, parameters }: Readonly<{ channelId: Hex; parameters: Omit<ChannelParameters, "salt"> }>,
 		cumulativeAmount: bigint,
-	): Promise<string> {
-		const signature = await this.#signVoucher(parameters, channelId, cumulativeAmount);
-		return credential(challenge, { action, channelId, cumulativeAmount, signature });
-	}
-
-	/** `action="open"` by an ERC-3009 authorization: the payer needs no gas (draft-evm-session-00, Open Payload). */
-	async openByAuthorization(
-		challenge: Challenge,
-		channelId: Hex,
-		parameters: ChannelParameters,
-		deposit: bigint,
-		cumulativeAmount: bigint,
-	): Promise<string> {
-		const { payer: from, payee, token, salt, authorizedSigner, escrow, chainId } = parameters;
-		const authorization = {
-			from,
-			to: escrow,
-			value: deposit,
-			validAfter: 0n,
-			validBefore: this.#validBefore(challenge),
-			nonce: openAuthorizationNonce({ from, payee, token, salt, authorizedSigner }),
-		};
-		const domain = await this.#tokenDomain(token, chainId);
-		const signature = await signAuthorization("receive", this.#account, domain, authorization);
-		const voucherSignature = await this.#signVoucher(parameters, channelId, cumulativeAmount);
-		return credential(challenge, {
-			action: "open",
-			type: "authorization",
-			channelId,
-			authorization,
-			signature,
-			cumulativeAmount,
-			voucherSignature,
-			authorizedSigner,
-			salt,
-		});
-	}
-
-	/**
-	 * Sends `approve` and `open` from the payer's account; resolves when the channel is open. `onSent` is told the hash of
-	 * `open` as soon as it may be on its way, whatever becomes of the wait.
-	 */
-	fund(
-		channelId: Hex,
-		parameters: ChannelParameters,
-		deposit: bigint,
-		onSent: (hash: Hex) => void = () => undefined,
-	): Promise<void> {
-		const { chainId, escrow, token } = parameters;
-		const funding = this.#funding.then(async () => {
-			const sender = await this.#sender(chainId);
-			const approve = await sender.broadcast({ ...approveCall(token, escrow, deposit), purpose: { kind: "approve" } });
-			await sender.wait(approve);
-			const open = await sender.broadcast({
-				...openCall(escrow, { ...parameters, deposit }),
-				purpose: { kind: "open", channelId },
-			});
-			onSent(open.hash);
-			await sender.wait(open);
-		});
-		this.#funding = funding.catch(() => undefined);
-		return funding;
-	}
-
-	/** `action="open"` for a channel that the payer's own transaction `hash` opened (draft-evm-session-00, Open Payload). */
-	async openByTransaction(
-		challenge: Challenge,
-		channelId: Hex,
-		parameters: ChannelParameters,
-		hash: Hex,
-		cumulativeAmount: bigint,
-	): Promise<string> {
-		const { chainId, salt, authorizedSigner } = parameters;
-		const signature = await this.#signVoucher(parameters, channelId, cumulativeAmount);
-		const payload: SessionPayload = {
-			action: "open",
-			type: "hash",
-			channelId,
-			hash,
-			cumulativeAmount,
-			signature,
-			authorizedSigner,
-			salt,
-		};
-		return credential(challenge, payload, formatSource(chainId, this.payer));
-	}
-
-	/** A charge of type `authorization` (draft-evm-charge-00, Authorization Payload). */
-	async charge(challenge: Challenge, { amount, currency, recipient, methodDetails }: ChargeRequest): Promise<string> {
-		const authorization = {
-			from: this.payer,
-			to: recipient,
-			value: amount,
-			validAfter: 0n,
-			validBefore: this.#validBefore(challenge),
-			nonce: chargeNonce(challenge.id, challenge.realm),
-		};
-		const domain = await this.#tokenDomain(currency, methodDetails.chainId);
-		const signature = await signAuthorization("transfer", this.#account, domain, authorization);
-		const payload = encodeChargePayload({ type: "authorization", ...authorization, signature });
-		return formatCredential({ challenge, payload, source: formatSource(methodDetails.chainId, this.payer) });
-	}
-
-	#signVoucher({ chainId, escrow }: ChannelParameters, channelId: Hex, cumulativeAmount: bigint): Promise<Hex> {
+	): Promise<Hex> {
+		const { chainId, escrow, authorizedSigner } = parameters;
 		const key = `${chainId}:${escrow}`;
 		const domain = this.#voucherDomains.get(key) ?? createVoucherDomain(chainId, escrow);
 		this.#voucherDomains.set(key, domain);
-		return signVoucher(this.#account, domain, { channelId, cumulativeAmount });
+		const bySessionKey = this.#sessionKey !== undefined && authorizedSigner === lower(this.#sessionKey.address);
+		return signVoucher(bySessionKey ? this.#sessionKey : this.#account, domain, { channelId, cumulativeAmount });
+	}
+
+	/** An ERC-3009 authorization in the token's own domain, which is read from the payer's node. */
+	async authorize(
+		kind: AuthorizationKind,
+		challenge: Challenge,
+		{ chainId, token }: Readonly<{ chainId: number; token: Address }>,
+		transfer: Readonly<{ to: Address; value: bigint; nonce: Hex }>,
+	): Promise<SignedAuthorization> {
+		const authorization = {
+			from: this.payer,
+			to: transfer.to,
+			value: transfer.value,
+			validAfter: 0n,
+			validBefore: this.goodUntil(challenge),
+			nonce: transfer.nonce,
+		};
+		const domain = await this.tokenDomain(token, chainId);
+		return { ...authorization, signature: await signAuthorization(kind, this.#account, domain, authorization) };
+	}
+
+	/** A deposit through Permit2: all of its `authorization` but the witness, and the signature. */
+	async permitChannel(
+		challenge: Challenge,
+		{ chainId, permit2 }: Permit2At,
+		permit: Omit<ChannelPermit, "deadline">,
+	): Promise<Readonly<{ permit: PermitFields; signature: Hex }>> {
+		const { permitted, nonce } = permit;
+		const deadline = this.goodUntil(challenge);
+		const domain = createPermit2Domain(chainId, permit2);
+		const signature = await signChannelPermit(this.#account, domain, { ...permit, deadline });
+		return { permit: { from: this.payer, permitted: { ...permitted }, nonce, deadline }, signature };
+	}
+
+	/** A charge through Permit2; the challenge is in the witness. */
+	async permitPayment(
+		challenge: Challenge,
+		{ chainId, permit2 }: Permit2At,
+		permit: Omit<PaymentPermit, "deadline">,
+	): Promise<Readonly<{ deadline: bigint; signature: Hex }>> {
+		const deadline = this.goodUntil(challenge);
+		const domain = createPermit2Domain(chainId, permit2);
+		return { deadline, signature: await signPaymentPermit(this.#account, domain, { ...permit, deadline }) };
 	}
 
 	/** Unix seconds: an authorization lives as long as the challenge it answers, but never long (core, Amount Verification). */
-	#validBefore({ expires }: Challenge): bigint {
+	goodUntil({ expires }: Challenge): bigint {
 		const latestMs = this.#now() + AUTHORIZATION_SECONDS * 1_000;
 		const expiresMs = expires === undefined ? undefined : parseTimestamp(expires);
 		return BigInt(Math.floor(Math.min(expiresMs ?? latestMs, latestMs) / 1_000));
 	}
 
-	/** Read from the payer's own node, never taken from the server that wants the money. */
-	#tokenDomain(token: Address, chainId: number): Promise<TokenDomain> {
-		return remembered(this.#tokenDomains, `${chainId}:${token}`, () => readTokenDomain(this.#client, token, chainId));
+	/** A credential of this payer; `source` names it where there is a chain. */
+	credential(challenge: Challenge, payload: Readonly<Record<string, unknown>>, chainId?: number): string {
+		const source = chainId === undefined ? {} : { source: formatSource(chainId, this.payer) };
+		return formatCredential({ challenge, payload: { ...payload }, ...source });
 	}
 
-	#sender(chainId: number): Promise<TransactionSender> {
-		return remembered(this.#senders, chainId, async () => {
-			const served = await this.#client.getChainId();
-			if (served !== chainId)
-				throw new PolicyRefusedError("chain", `the payer's node serves chain ${served}, not ${chainId}`);
-			return new TransactionSender({
-				client: this.#client,
-				account: this.#account,
-				chainId,
-				outbox: { put: async () => undefined },
-				now: this.#now,
-				pollMs: this.#client.pollingInterval,
-			});
-		});
+	/**
+	 * Read from the payer's own node, never taken from the server that wants the money.
+	 *
+	 * @throws TokenUnusableError when the token does not sign with the domain that it states
+	 */
+	tokenDomain(token: Address, chainId: number): Promise<TokenDomain> {
+		return remembered(this.#tokenDomains, `${chainId}:${token}`, async () =>
+			readTokenDomain(await this.#nodes.at(chainId), token, chainId),
+		);
 	}
 }
 
-/** What was read once, or is being read; a failure is not remembered. */
-function remembered<Key, Value>(known: Map<Key, Promise<Value>>, key: Key, read: () => Promise<Value>): Promise<Value> {
-	const found = known.get(key);
-	if (found !== undefined) return found;
-	const reading = read();
-	known.set(key, reading);
-	reading.catch(() => known.delete(key));
-	return reading;
-}
-
-function credential(challenge: Challenge, payload: SessionPayload, source?: string): string {
-	return formatCredential({
-		challenge,
-		payload: encodeSessionPayload(payload),
-		...(source !== undefined && { source }),
-	});
+function lower(address: Address): Address {
+	return address.toLowerCase() as Address;
 }

@@ -58,25 +58,34 @@ describe("the offers of a 402", () => {
 		["an amount that is negative", challengeOf(sessionTerms(world, STRANGER, { amount: "-1" }))],
 		["an amount above uint128", challengeOf(sessionTerms(world, STRANGER, { amount: String(2n ** 128n) }))],
 		[
-			"only credential types it does not make (session)",
-			challengeOf(sessionTerms(world, STRANGER, {}, { credentialTypes: ["permit2"] })),
+			"only credential types that the draft does not have (session)",
+			challengeOf(sessionTerms(world, STRANGER, {}, { credentialTypes: ["transaction", "magic"] })),
 		],
 		[
-			"only credential types it does not make (charge)",
+			"only credential types that the draft does not have (charge)",
 			challengeOf(
 				{
 					amount: "5",
 					currency: world.token,
 					recipient: STRANGER,
-					methodDetails: { chainId: 1, credentialTypes: ["hash"] },
+					methodDetails: { chainId: 1, credentialTypes: ["magic"] },
 				},
 				{ intent: "charge" },
 			),
 		],
 		[
-			"a charge without credential types, which then are transaction and hash",
+			"splits that leave nothing for the recipient (draft-evm-charge-00, Payment Splits)",
 			challengeOf(
-				{ amount: "5", currency: world.token, recipient: STRANGER, methodDetails: { chainId: 1 } },
+				{
+					amount: "5",
+					currency: world.token,
+					recipient: STRANGER,
+					methodDetails: {
+						chainId: 1,
+						credentialTypes: ["permit2"],
+						splits: [{ recipient: STRANGER, amount: "5" }],
+					},
+				},
 				{ intent: "charge" },
 			),
 		],
@@ -90,6 +99,11 @@ describe("the offers of a 402", () => {
 
 	it("are none where the header is too long to read", () => {
 		expect(intents(response402(session, `Payment description="${"x".repeat(70_000)}"`))).toEqual([]);
+	});
+
+	it("keep a charge without credential types, which then are transaction and hash", () => {
+		const terms = { amount: "5", currency: world.token, recipient: STRANGER, methodDetails: { chainId: 1 } };
+		expect(intents(response402(challengeOf(terms, { intent: "charge" })))).toEqual(["charge"]);
 	});
 
 	it("keep a session without credential types, which then are hash", () => {

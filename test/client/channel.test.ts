@@ -101,13 +101,16 @@ describe("a server that asks for more", () => {
 		expect(() => channel.catchUp(11n)).toThrow(OverchargeError);
 	});
 
-	test("gets nothing above the deposit, though it was owed", () => {
+	test("gets nothing above the deposit, though it is owed, before there is a deposit for it (D3)", () => {
 		const channel = open(15n);
 		channel.begin(10n);
 		channel.lost(10n);
 		channel.begin(10n);
-		expect(() => channel.catchUp(16n)).toThrow(DepositExhaustedError);
-		expect(channel.catchUp(15n)).toBe(15n);
+		expect(channel.catchUp(16n)).toBe(10n);
+		channel.failed(10n);
+		expect(channel.needs(10n)).toBe(20n);
+		expect(() => channel.begin(10n)).toThrow(DepositExhaustedError);
+		expect(channel.begin(10n, 0n, 35n)).toBe(20n);
 	});
 
 	test("can't lower what was signed", () => {
@@ -198,7 +201,7 @@ describe("under any course of requests (I11)", () => {
 						}
 					} else if (step.do === "catchUp") {
 						if (step.amount > owed) expect(() => channel.catchUp(step.amount)).toThrow(OverchargeError);
-						else if (step.amount > deposit) expect(() => channel.catchUp(step.amount)).toThrow(DepositExhaustedError);
+						else if (step.amount > deposit) expect(channel.catchUp(step.amount)).toBe(before);
 						else expect(channel.catchUp(step.amount)).toBe(step.amount > before ? step.amount : before);
 					} else if (step.do === "settleLost") {
 						channel.settleLost(step.amount);
@@ -245,5 +248,45 @@ describe("a channel is shared", () => {
 			request({}, { escrowContract: other }),
 		].map(channelKey);
 		expect(new Set(keys).size).toBe(keys.length);
+	});
+});
+
+describe("a deposit that grows", () => {
+	test("is what the next vouchers may go up to, and it never shrinks (I2)", () => {
+		const channel = open(10n);
+		channel.begin(10n);
+		channel.delivered(10n);
+		expect(() => channel.begin(1n)).toThrow(DepositExhaustedError);
+		channel.deposited(30n);
+		channel.deposited(5n);
+		expect(channel.deposit).toBe(30n);
+		expect(channel.begin(20n)).toBe(30n);
+	});
+
+	test("lets a voucher that goes with the top-up rise above what is there now, by minVoucherDelta too", () => {
+		const channel = open(10n);
+		channel.begin(10n);
+		channel.delivered(10n);
+		expect(channel.begin(5n, 100n, 40n)).toBe(40n);
+	});
+
+	test("that never came leaves vouchers within the one that is there", () => {
+		const channel = open(10n);
+		channel.begin(5n);
+		channel.delivered(5n);
+		channel.begin(10n, 0n, 40n);
+		channel.failed(10n);
+		expect(channel.signed).toBe(15n);
+		expect(channel.begin(5n)).toBe(10n);
+	});
+
+	test("is topped up by one at a time", async () => {
+		const channel = open();
+		const { promise, resolve } = Promise.withResolvers<void>();
+		const turn = channel.topUpAlone(() => promise);
+		expect(channel.toppingUp).toBe(turn);
+		resolve();
+		await turn;
+		expect(channel.toppingUp).toBeUndefined();
 	});
 });

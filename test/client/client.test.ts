@@ -167,7 +167,7 @@ describe("one channel", () => {
 
 	it("ends where its deposit does: nothing is signed beyond it, and a new one can follow (I1, I11)", async () => {
 		const server = await world.serve();
-		const { agent, spy, get } = await agentFor(server, { maxDeposit: 250n });
+		const { agent, spy, get } = await agentFor(server, { maxDeposit: 250n, maxTotal: 250n });
 		await get();
 		await get();
 		expect(await codeOf(get())).toBe("DEPOSIT_EXHAUSTED");

@@ -1,106 +1,127 @@
-import type { Address } from "viem";
+import { type Address, type Hex, parseTransaction } from "viem";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { PayerChannel } from "../../src/client/channel.ts";
+import { openCredential } from "../../src/client/funding.ts";
+import { Nodes } from "../../src/client/nodes.ts";
+import { type PaymentPolicy, parsePolicy } from "../../src/client/policy.ts";
 import { CredentialSigner } from "../../src/client/sign.ts";
-import { readChannel } from "../../src/escrow/index.ts";
-import { formatTimestamp, parseChargeRequest, parseCredential, parseSessionPayload } from "../../src/protocol/index.ts";
+import { approveCall, openCall, readChannel, transferCall } from "../../src/escrow/index.ts";
+import {
+	formatTimestamp,
+	parseCredential,
+	parseSessionPayload,
+	parseSessionRequest,
+} from "../../src/protocol/index.ts";
 import {
 	authorizationDigest,
+	CANONICAL_PERMIT2,
 	type ChannelParameters,
-	chargeNonce,
+	channelPermitDigest,
 	computeChannelId,
+	createPermit2Domain,
 	createVoucherDomain,
 	createVoucherVerifier,
 	openAuthorizationNonce,
+	paymentPermitDigest,
 	ZERO_ADDRESS,
 } from "../../src/voucher/index.ts";
-import { createWorld, type World } from "../support/world.ts";
+import { createStage, type Stage } from "./stage.ts";
 import { challengeOf, codeOf, STRANGER, sessionTerms, spyOn } from "./support.ts";
 
 const PAYEE: Address = `0x${"bb".repeat(20)}`;
 const NOW = 1_800_000_000_000;
 const verifier = createVoucherVerifier();
 
-let world: World;
+let stage: Stage;
 beforeAll(async () => {
-	world = await createWorld();
+	stage = await createStage();
 });
-afterAll(() => world.stop());
+afterAll(() => stage.stop());
 
-async function signerFor(options: { gas?: boolean; now?: () => number } = {}) {
-	const payer = await world.payer(options);
-	const spy = spyOn(payer.account);
-	const signer = new CredentialSigner({
-		account: spy.account,
-		client: world.chain.client,
-		now: options.now ?? (() => NOW),
-	});
-	return { payer, spy, signer };
+async function signerFor(options: { gas?: boolean; now?: () => number; sessionKey?: boolean } = {}) {
+	const spy = spyOn(await stage.payer(options));
+	const now = options.now ?? (() => NOW);
+	const nodes = new Nodes({ account: spy.account, client: stage.chain.client, clients: {}, now });
+	const authorizedSigner = options.sessionKey ? privateKeyToAccount(generatePrivateKey()) : undefined;
+	const signer = new CredentialSigner({ account: spy.account, authorizedSigner, nodes, now });
+	return { spy, signer, nodes, now, authorizedSigner };
 }
 
 function channelOf(payer: Address, changes: Partial<ChannelParameters> = {}) {
 	const parameters: ChannelParameters = {
 		payer,
 		payee: PAYEE,
-		token: world.token,
+		token: stage.token,
 		salt: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
 		authorizedSigner: ZERO_ADDRESS,
-		escrow: world.escrow,
-		chainId: world.chain.chainId,
+		escrow: stage.escrow,
+		chainId: stage.chain.chainId,
 		...changes,
 	};
 	return { parameters, channelId: computeChannelId(parameters) };
 }
 
-describe("a voucher", () => {
-	it.each(["voucher", "close"] as const)(
-		"of action %s is the payer's, for its channel, escrow and chain",
-		async (action) => {
-			const { signer } = await signerFor();
-			const { parameters, channelId } = channelOf(signer.payer);
-			const challenge = challengeOf(sessionTerms(world, PAYEE));
-			const credential = parseCredential(await signer.voucher(action, challenge, { channelId, parameters }, 7n));
-			expect(credential.challenge).toEqual(challenge);
-			const payload = parseSessionPayload(credential.payload);
-			if (payload.action !== action) throw new Error("another action");
-			expect(payload).toMatchObject({ channelId, cumulativeAmount: 7n });
-			const voucher = { channelId, cumulativeAmount: 7n };
-			const verify = (chainId: number, escrow: Address) =>
-				verifier.verifyVoucher(createVoucherDomain(chainId, escrow), signer.payer, voucher, payload.signature);
-			expect(verify(world.chain.chainId, world.escrow)).toBe("valid");
-			expect(verify(world.chain.chainId + 1, world.escrow)).toBe("signer-mismatch");
-			expect(verify(world.chain.chainId, STRANGER)).toBe("signer-mismatch");
-		},
-	);
+const POLICY = (): PaymentPolicy => ({
+	chainIds: [stage.chain.chainId],
+	tokens: [stage.token],
+	payees: [PAYEE],
+	maxDeposit: 10n,
+	maxPrice: 10n,
 });
 
-describe("an authorization of a deposit", () => {
-	it("is bound to its channel, escrow and token, in the token's own domain", async () => {
-		const { payer, signer } = await signerFor();
+describe("a voucher", () => {
+	it("is the payer's, for its channel, escrow and chain", async () => {
+		const { signer } = await signerFor();
 		const { parameters, channelId } = channelOf(signer.payer);
-		const challenge = challengeOf(sessionTerms(world, PAYEE), { expires: formatTimestamp(NOW + 60_000) });
-		const text = await signer.openByAuthorization(challenge, channelId, parameters, 500n, 3n);
-		const payload = parseSessionPayload(parseCredential(text).payload);
-		if (payload.action !== "open" || payload.type !== "authorization") throw new Error("another payload");
-		const { authorization } = payload;
+		const signature = await signer.voucher({ channelId, parameters }, 7n);
+		const voucher = { channelId, cumulativeAmount: 7n };
+		const verify = (chainId: number, escrow: Address) =>
+			verifier.verifyVoucher(createVoucherDomain(chainId, escrow), signer.payer, voucher, signature);
+		expect(verify(stage.chain.chainId, stage.escrow)).toBe("valid");
+		expect(verify(stage.chain.chainId + 1, stage.escrow)).toBe("signer-mismatch");
+		expect(verify(stage.chain.chainId, STRANGER)).toBe("signer-mismatch");
+	});
+
+	it("is the session key's where the channel names it, and the payer's where it does not (D13)", async () => {
+		const { spy, signer, authorizedSigner } = await signerFor({ sessionKey: true });
+		expect(signer.authorizedSigner).toBe(authorizedSigner?.address.toLowerCase());
+		const domain = createVoucherDomain(stage.chain.chainId, stage.escrow);
+		const delegated = channelOf(signer.payer, { authorizedSigner: signer.authorizedSigner });
+		const byKey = await signer.voucher(delegated, 7n);
+		const { channelId } = delegated;
+		expect(verifier.verifyVoucher(domain, signer.authorizedSigner, { channelId, cumulativeAmount: 7n }, byKey)).toBe(
+			"valid",
+		);
+		expect(spy.vouchers()).toEqual([]);
+		await signer.voucher(channelOf(signer.payer), 7n);
+		expect(spy.vouchers()).toEqual([7n]);
+	});
+
+	it("of a payer who names itself as its session key is for a channel that names nobody", async () => {
+		const { spy, nodes, now } = await signerFor();
+		const signer = new CredentialSigner({ account: spy.account, authorizedSigner: spy.account, nodes, now });
+		expect(signer.authorizedSigner).toBe(ZERO_ADDRESS);
+	});
+});
+
+describe("an authorization of money", () => {
+	const TRANSFER = { to: PAYEE, value: 250n, nonce: `0x${"0f".repeat(32)}` } as const;
+
+	it("says exactly what it was asked for, in the token's own domain", async () => {
+		const { signer } = await signerFor();
+		const challenge = challengeOf(sessionTerms(stage, PAYEE), { expires: formatTimestamp(NOW + 60_000) });
+		const token = { chainId: stage.chain.chainId, token: stage.token };
+		const { signature, ...authorization } = await signer.authorize("transfer", challenge, token, TRANSFER);
 		expect(authorization).toEqual({
-			from: payer.address,
-			to: world.escrow,
-			value: 500n,
+			from: signer.payer,
+			...TRANSFER,
 			validAfter: 0n,
 			validBefore: BigInt(NOW / 1_000 + 60),
-			nonce: openAuthorizationNonce({ from: payer.address, ...parameters }),
 		});
-		const domain = {
-			name: "USD Coin",
-			version: "2",
-			chainId: world.chain.chainId,
-			verifyingContract: world.token,
-		};
-		const digest = authorizationDigest("receive", domain, authorization);
-		expect(verifier.verifyDigest(payer.address, digest, payload.signature)).toBe("valid");
-		const voucher = { channelId, cumulativeAmount: 3n };
-		const vouchers = createVoucherDomain(world.chain.chainId, world.escrow);
-		expect(verifier.verifyVoucher(vouchers, payer.address, voucher, payload.voucherSignature)).toBe("valid");
+		const domain = { name: "USD Coin", version: "2", chainId: stage.chain.chainId, verifyingContract: stage.token };
+		const digest = authorizationDigest("transfer", domain, authorization);
+		expect(verifier.verifyDigest(signer.payer, digest, signature)).toBe("valid");
 	});
 
 	it.each([
@@ -109,119 +130,178 @@ describe("an authorization of a deposit", () => {
 		["five minutes where the challenge does not say", undefined, 300],
 		["not at all where the challenge is of the past", formatTimestamp(NOW - 10_000), -10],
 	])("lives %s", async (_name, expires, seconds) => {
-		const { spy, signer } = await signerFor();
-		const { parameters, channelId } = channelOf(signer.payer);
-		const { expires: _expires, ...timeless } = challengeOf(sessionTerms(world, PAYEE));
+		const { signer } = await signerFor();
+		const { expires: _expires, ...timeless } = challengeOf(sessionTerms(stage, PAYEE));
 		const challenge = { ...timeless, ...(expires !== undefined && { expires }) };
-		await signer.openByAuthorization(challenge, channelId, parameters, 500n, 3n);
-		expect(spy.deposits()[0]?.validBefore).toBe(BigInt(NOW / 1_000 + seconds));
+		const token = { chainId: stage.chain.chainId, token: stage.token };
+		const { validBefore } = await signer.authorize("transfer", challenge, token, TRANSFER);
+		expect(validBefore).toBe(BigInt(NOW / 1_000 + seconds));
+		const permit = { permitted: { token: stage.token, amount: 1n }, spender: stage.escrow, nonce: 1n };
+		const at = { chainId: stage.chain.chainId, permit2: CANONICAL_PERMIT2 };
+		const witness = { channelId: `0x${"c1".repeat(32)}` as const };
+		const deposit = await signer.permitChannel(challenge, at, { ...permit, witness });
+		expect(deposit.permit.deadline).toBe(validBefore);
+		const payment = {
+			...permit,
+			permitted: [permit.permitted],
+			witness: { challengeHash: TRANSFER.nonce, externalId: "" },
+		};
+		expect((await signer.permitPayment(challenge, at, payment)).deadline).toBe(validBefore);
 	});
 
 	it("is not signed for a token that is none: its domain is read from the payer's node", async () => {
 		const { spy, signer } = await signerFor();
-		const challenge = challengeOf(sessionTerms(world, PAYEE));
-		for (const token of [STRANGER, world.escrow]) {
-			const { parameters, channelId } = channelOf(signer.payer, { token });
-			expect(await codeOf(signer.openByAuthorization(challenge, channelId, parameters, 500n, 3n))).toBe(
-				"TOKEN_UNUSABLE",
-			);
+		const challenge = challengeOf(sessionTerms(stage, PAYEE));
+		for (const token of [STRANGER, stage.escrow]) {
+			const signing = signer.authorize("receive", challenge, { chainId: stage.chain.chainId, token }, TRANSFER);
+			expect(await codeOf(signing)).toBe("TOKEN_UNUSABLE");
 		}
 		expect(spy.signed).toEqual([]);
 	});
 
 	it("is not signed for another chain than the payer's node is on", async () => {
 		const { spy, signer } = await signerFor();
-		const challenge = challengeOf(sessionTerms(world, PAYEE));
-		const here = channelOf(signer.payer);
-		const elsewhere = channelOf(signer.payer, { chainId: 8_453 });
-		const open = ({ parameters, channelId }: typeof here) =>
-			signer.openByAuthorization(challenge, channelId, parameters, 500n, 3n);
+		const challenge = challengeOf(sessionTerms(stage, PAYEE));
+		const { token } = stage;
 		// The same token address, first where it is: what is remembered of it must not serve the other chain.
-		await open(here);
-		expect(await codeOf(open(elsewhere))).toBe("TOKEN_UNUSABLE");
+		await signer.authorize("receive", challenge, { chainId: stage.chain.chainId, token }, TRANSFER);
+		const elsewhere = signer.authorize("receive", challenge, { chainId: 8_453, token }, TRANSFER);
+		expect(await codeOf(elsewhere)).toBe("POLICY_REFUSED");
 		expect(spy.deposits()).toHaveLength(1);
 	});
 });
 
+describe("a permit", () => {
+	const NONCE = 2n ** 255n + 7n;
+
+	it("of a deposit names the escrow as its spender and the channel as its witness", async () => {
+		const { signer } = await signerFor();
+		const challenge = challengeOf(sessionTerms(stage, PAYEE));
+		const at = { chainId: stage.chain.chainId, permit2: CANONICAL_PERMIT2 };
+		const witness = { payee: PAYEE, salt: `0x${"5a".repeat(32)}` as Hex, authorizedSigner: ZERO_ADDRESS };
+		const deposit = { permitted: { token: stage.token, amount: 5n }, spender: stage.escrow, nonce: NONCE, witness };
+		const { permit, signature } = await signer.permitChannel(challenge, at, deposit);
+		const digest = channelPermitDigest(createPermit2Domain(at.chainId, at.permit2), {
+			...permit,
+			spender: stage.escrow,
+			witness,
+		});
+		expect(verifier.verifyDigest(signer.payer, digest, signature)).toBe("valid");
+	});
+
+	it("of a charge is signed over the draft's own type string, by an account that can (draft-evm-charge-00, Witness Data)", async () => {
+		const { spy, signer } = await signerFor();
+		const challenge = challengeOf(sessionTerms(stage, PAYEE));
+		const at = { chainId: stage.chain.chainId, permit2: CANONICAL_PERMIT2 };
+		const witness = { challengeHash: `0x${"0f".repeat(32)}` as Hex, externalId: "order 7" };
+		const payment = { permitted: [{ token: stage.token, amount: 5n }], spender: PAYEE, nonce: NONCE, witness };
+		const { deadline, signature } = await signer.permitPayment(challenge, at, payment);
+		const domain = createPermit2Domain(at.chainId, at.permit2);
+		const verdictOf = (form: "draft" | "eip712") =>
+			verifier.verifyDigest(signer.payer, paymentPermitDigest(domain, { ...payment, deadline }, form), signature);
+		expect([verdictOf("draft"), verdictOf("eip712")]).toEqual(["valid", "signer-mismatch"]);
+		expect(spy.hashes).toHaveLength(1);
+	});
+});
+
 describe("the payer's own transactions", () => {
+	const opening = (payer: Address, deposit: bigint) => {
+		const channel = channelOf(payer);
+		const calls = [
+			approveCall(stage.token, stage.escrow, deposit),
+			openCall(stage.escrow, { ...channel.parameters, deposit }),
+		];
+		return { ...channel, deposit, calls };
+	};
+
 	it("open several channels at once: neither nonces nor allowances get in each other's way", async () => {
-		const { spy, signer } = await signerFor({ gas: true, now: Date.now });
-		const channels = [1n, 2n, 3n].map((deposit) => ({ deposit, ...channelOf(signer.payer) }));
+		const { spy, signer, nodes } = await signerFor({ gas: true, now: Date.now });
+		const wallet = await nodes.wallet(stage.chain.chainId);
+		const openings = [1n, 2n, 3n].map((deposit) => opening(signer.payer, deposit));
 		const hashes = new Set<string>();
-		await Promise.all(
-			channels.map(({ channelId, parameters, deposit }) =>
-				signer.fund(channelId, parameters, deposit, (hash) => hashes.add(hash)),
-			),
-		);
+		await Promise.all(openings.map(({ calls }) => wallet.send(calls, "open", (hash) => hashes.add(hash))));
 		expect(hashes.size).toBe(3);
-		for (const { channelId, deposit } of channels) {
-			const onChain = await readChannel(world.chain.client, world.escrow, channelId);
+		for (const { channelId, deposit } of openings) {
+			const onChain = await readChannel(stage.chain.client, stage.escrow, channelId);
 			expect(onChain).toMatchObject({ deposit, payer: signer.payer, payee: PAYEE, authorizedSigner: ZERO_ADDRESS });
 		}
-		expect(spy.transactions).toHaveLength(6);
+		expect(spy.transactions.map(({ nonce }) => nonce)).toEqual([0, 1, 2, 3, 4, 5]);
 	});
 
 	it("do not stop the next one when one fails", async () => {
-		const { signer } = await signerFor({ gas: true, now: Date.now });
-		const tooMuch = channelOf(signer.payer);
-		const good = channelOf(signer.payer);
+		const { signer, nodes } = await signerFor({ gas: true, now: Date.now });
+		const wallet = await nodes.wallet(stage.chain.chainId);
 		const [failed, opened] = await Promise.allSettled([
-			signer.fund(tooMuch.channelId, tooMuch.parameters, 10n ** 30n),
-			signer.fund(good.channelId, good.parameters, 5n),
+			wallet.send(opening(signer.payer, 10n ** 30n).calls, "open"),
+			wallet.send(opening(signer.payer, 5n).calls, "open"),
 		]);
-		expect(failed.status).toBe("rejected");
+		expect(failed).toMatchObject({ status: "rejected", reason: { code: "TRANSACTION_REVERTED" } });
 		expect(opened.status).toBe("fulfilled");
 	});
 
 	it("are not signed for another chain than the payer's node is on (I11)", async () => {
-		const { spy, signer } = await signerFor({ gas: true });
-		const { parameters, channelId } = channelOf(signer.payer, { chainId: 8_453 });
-		expect(await codeOf(signer.fund(channelId, parameters, 5n))).toBe("POLICY_REFUSED");
+		const { spy, nodes } = await signerFor({ gas: true });
+		expect(await codeOf(nodes.wallet(8_453))).toBe("POLICY_REFUSED");
 		expect(spy.transactions).toEqual([]);
 	});
 
+	it("that others are to broadcast lose no nonce: the next one follows it, or stands in its place", async () => {
+		const { spy, nodes } = await signerFor({ gas: true, now: Date.now });
+		const wallet = await nodes.wallet(stage.chain.chainId);
+		const call = { ...transferCall(stage.token, PAYEE, 3n), to: stage.token };
+		const nonces: (number | undefined)[] = [];
+		await wallet.lend(call, async ({ raw }) => nonces.push(parseTransaction(raw).nonce));
+		// Nobody broadcast it.
+		await wallet.lend(call, async ({ raw, hash }) => {
+			nonces.push(parseTransaction(raw).nonce);
+			await stage.chain.client.sendRawTransaction({ serializedTransaction: raw });
+			await stage.chain.client.waitForTransactionReceipt({ hash });
+			expect(await wallet.stateOf({ hash })).toBe("mined");
+		});
+		await wallet.send([call], "charge");
+		expect([...nonces.map((nonce) => nonce ?? 0), spy.transactions.at(-1)?.nonce]).toEqual([0, 0, 1]);
+		expect(await wallet.stateOf({ hash: `0x${"7b".repeat(32)}`, nonce: 0 })).toBe("passed");
+		expect(await wallet.stateOf({ hash: `0x${"7b".repeat(32)}`, nonce: 2 })).toBe("open");
+	});
+
 	it("are named with their payer, which the credential needs (draft-evm-session-00, Open Payload)", async () => {
-		const { signer } = await signerFor();
-		const { parameters, channelId } = channelOf(signer.payer);
-		const hash = `0x${"7b".repeat(32)}` as const;
-		const challenge = challengeOf(sessionTerms(world, PAYEE));
+		const { signer, nodes, now } = await signerFor();
+		const parts = { policy: parsePolicy(POLICY()), signer, nodes, now, credentialTypes: undefined };
+		const terms = sessionTerms(stage, PAYEE);
+		const challenge = challengeOf(terms);
+		const channel = new PayerChannel({
+			...channelOf(signer.payer),
+			deposit: 5n,
+			resource: { url: "https://a.example/", method: "GET" },
+		});
+		channel.fundingHash = `0x${"7b".repeat(32)}`;
 		const { source, payload } = parseCredential(
-			await signer.openByTransaction(challenge, channelId, parameters, hash, 4n),
+			await openCredential(parts, challenge, channel, parseSessionRequest(terms), 4n),
 		);
-		expect(source).toBe(`did:pkh:eip155:${world.chain.chainId}:${signer.payer}`);
+		expect(source).toBe(`did:pkh:eip155:${stage.chain.chainId}:${signer.payer}`);
+		const hash = channel.fundingHash;
 		expect(parseSessionPayload(payload)).toMatchObject({ action: "open", type: "hash", hash, cumulativeAmount: 4n });
 	});
 });
 
-describe("a charge", () => {
-	it("is for exactly the amount, to exactly the recipient, under exactly this challenge", async () => {
-		const { spy, signer } = await signerFor();
-		const terms = {
-			amount: "250",
-			currency: world.token,
-			recipient: PAYEE,
-			methodDetails: { chainId: world.chain.chainId, credentialTypes: ["authorization"] },
-		};
-		const challenge = challengeOf(terms, { intent: "charge", expires: "2100-01-01T00:00:00Z" });
-		const { payload } = parseCredential(await signer.charge(challenge, parseChargeRequest(terms)));
-		expect(spy.signed).toHaveLength(1);
-		expect(spy.charges()[0]).toMatchObject({
-			from: signer.payer,
-			to: PAYEE,
-			value: 250n,
-			validBefore: BigInt(NOW / 1_000 + 300),
-			nonce: chargeNonce(challenge.id, challenge.realm),
+describe("an opening by authorization", () => {
+	it("is bound to its channel by its nonce, to the escrow, and to the first voucher (draft-evm-session-00, Front-Running Protection)", async () => {
+		const { signer, nodes, now } = await signerFor();
+		const parts = { policy: parsePolicy(POLICY()), signer, nodes, now, credentialTypes: undefined };
+		const terms = sessionTerms(stage, PAYEE);
+		const { parameters, channelId } = channelOf(signer.payer);
+		const resource = { url: "https://a.example/", method: "GET" };
+		const channel = new PayerChannel({ parameters, channelId, deposit: 5n, resource });
+		const text = await openCredential(parts, challengeOf(terms), channel, parseSessionRequest(terms), 4n);
+		const payload = parseSessionPayload(parseCredential(text).payload);
+		if (payload.action !== "open" || payload.type !== "authorization") throw new Error("another payload");
+		expect(payload.authorization).toMatchObject({
+			to: stage.escrow,
+			value: 5n,
+			nonce: openAuthorizationNonce({ from: signer.payer, ...parameters }),
 		});
-		expect(payload).toMatchObject({ type: "authorization", value: "250", to: PAYEE });
+		const voucher = { channelId, cumulativeAmount: 4n };
+		const domain = createVoucherDomain(stage.chain.chainId, stage.escrow);
+		expect(verifier.verifyVoucher(domain, signer.payer, voucher, payload.voucherSignature)).toBe("valid");
 	});
-});
-
-it("the spy sees what an account signs, transactions too", async () => {
-	const { spy, signer } = await signerFor({ gas: true, now: Date.now });
-	const { parameters, channelId } = channelOf(signer.payer);
-	await signer.fund(channelId, parameters, 5n);
-	expect(spy.transactions.map(({ to, chainId }) => [to, chainId])).toEqual([
-		[world.token, world.chain.chainId],
-		[world.escrow, world.chain.chainId],
-	]);
 });

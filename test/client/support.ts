@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Address, LocalAccount } from "viem";
+import type { Address, Hex, LocalAccount } from "viem";
 import { PaymentClient, type PaymentClientOptions, type PaymentPolicy } from "../../src/client/index.ts";
 import {
 	type Challenge,
@@ -36,6 +36,8 @@ export type Spy = Readonly<{
 	transactions: readonly Readonly<Record<string, unknown>>[];
 	/** Signatures of any other kind: the client has no use for them. */
 	others: readonly string[];
+	/** Bare digests: charges by Permit2, whose type string in the draft no typed data can have. */
+	hashes: readonly Hex[];
 	/** Cumulative amounts of the vouchers for a channel, in the order they were signed. */
 	vouchers(channelId?: string): readonly bigint[];
 	/** Authorizations of deposits. */
@@ -48,6 +50,7 @@ export function spyOn(account: LocalAccount): Spy {
 	const signed: Signed[] = [];
 	const transactions: Record<string, unknown>[] = [];
 	const others: string[] = [];
+	const hashes: Hex[] = [];
 	const messages = (type: string) =>
 		signed.flatMap(({ primaryType, message }) => (primaryType === type ? [message] : []));
 	const spied: LocalAccount = {
@@ -64,9 +67,10 @@ export function spyOn(account: LocalAccount): Spy {
 			others.push("message");
 			return account.signMessage(message);
 		},
-		async sign() {
-			others.push("hash");
-			throw new Error("a raw hash must never be signed");
+		async sign(parameters) {
+			hashes.push(parameters.hash);
+			if (account.sign === undefined) throw new Error("this account signs no hashes");
+			return account.sign(parameters);
 		},
 		async signAuthorization() {
 			others.push("delegation");
@@ -78,6 +82,7 @@ export function spyOn(account: LocalAccount): Spy {
 		signed,
 		transactions,
 		others,
+		hashes,
 		vouchers: (channelId) =>
 			messages("Voucher").flatMap((message) =>
 				channelId === undefined || message.channelId === channelId ? [message.cumulativeAmount as bigint] : [],

@@ -19,6 +19,7 @@ import { deployContracts } from "../../src/cli/demo/deploy.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { PRICE } from "../../src/cli/demo/world.ts";
 import { PaymentClient, type PaymentClientOptions } from "../../src/client/index.ts";
+import { Nodes } from "../../src/client/nodes.ts";
 import { CredentialSigner } from "../../src/client/sign.ts";
 import type { Call } from "../../src/escrow/calls.ts";
 import { readBalance, readChannel } from "../../src/escrow/reads.ts";
@@ -27,6 +28,8 @@ import {
 	AUTHORIZATION,
 	type Challenge,
 	decodeReceipt,
+	encodeChargePayload,
+	encodeSessionPayload,
 	IDEMPOTENCY_KEY,
 	PAYMENT_RECEIPT,
 	parseChallenges,
@@ -35,7 +38,13 @@ import {
 	WWW_AUTHENTICATE,
 } from "../../src/protocol/index.ts";
 import { LevelStore } from "../../src/server/index.ts";
-import { type ChannelParameters, computeChannelId, ZERO_ADDRESS } from "../../src/voucher/index.ts";
+import {
+	type ChannelParameters,
+	chargeNonce,
+	computeChannelId,
+	openAuthorizationNonce,
+	ZERO_ADDRESS,
+} from "../../src/voucher/index.ts";
 import type { CrashSettings, Inspection, Order } from "./crashServer.ts";
 
 export { PRICE };
@@ -264,7 +273,8 @@ export class Payer {
 		this.#stage = stage;
 		this.#account = account;
 		this.address = account.address;
-		this.#signer = new CredentialSigner({ account, client: stage.chain.client, now: Date.now });
+		const nodes = new Nodes({ account, client: stage.chain.client, clients: {}, now: Date.now });
+		this.#signer = new CredentialSigner({ account, nodes, now: Date.now });
 	}
 
 	/** A credential that opens a channel and pays `cumulativeAmount`. */
@@ -281,13 +291,21 @@ export class Payer {
 			chainId: chain.chainId,
 		};
 		const channelId = computeChannelId(parameters);
-		const credential = await this.#signer.openByAuthorization(
-			challenge,
+		const nonce = openAuthorizationNonce({ from: parameters.payer, ...parameters });
+		const transfer = { to: escrow, value: DEPOSIT, nonce };
+		const { signature, ...authorization } = await this.#signer.authorize("receive", challenge, parameters, transfer);
+		const payload = encodeSessionPayload({
+			action: "open",
+			type: "authorization",
 			channelId,
-			parameters,
-			DEPOSIT,
+			authorization,
+			signature,
 			cumulativeAmount,
-		);
+			voucherSignature: await this.#signer.voucher({ channelId, parameters }, cumulativeAmount),
+			authorizedSigner: parameters.authorizedSigner,
+			salt: parameters.salt,
+		});
+		const credential = this.#signer.credential(challenge, payload);
 		return { channelId, parameters, challenge, credential };
 	}
 
@@ -300,16 +318,34 @@ export class Payer {
 	}
 
 	voucher(channel: OpenedChannel, cumulativeAmount: bigint): Promise<string> {
-		return this.#signer.voucher("voucher", channel.challenge, channel, cumulativeAmount);
+		return this.#vouching("voucher", channel.challenge, channel, cumulativeAmount);
 	}
 
 	closing(channel: OpenedChannel, cumulativeAmount: bigint, challenge = channel.challenge): Promise<string> {
-		return this.#signer.voucher("close", challenge, channel, cumulativeAmount);
+		return this.#vouching("close", challenge, channel, cumulativeAmount);
+	}
+
+	async #vouching(
+		action: "voucher" | "close",
+		challenge: Challenge,
+		channel: OpenedChannel,
+		cumulativeAmount: bigint,
+	): Promise<string> {
+		const { channelId } = channel;
+		const signature = await this.#signer.voucher(channel, cumulativeAmount);
+		const payload = encodeSessionPayload({ action, channelId, cumulativeAmount, signature });
+		return this.#signer.credential(challenge, payload);
 	}
 
 	async charging(): Promise<string> {
 		const { challenge, request } = await this.#stage.challenge("/charge");
-		return this.#signer.charge(challenge, parseChargeRequest(request));
+		const { currency: token, recipient: to, amount: value, methodDetails } = parseChargeRequest(request);
+		const { chainId } = methodDetails;
+		const nonce = chargeNonce(challenge.id, challenge.realm);
+		const transfer = { to, value, nonce };
+		const authorization = await this.#signer.authorize("transfer", challenge, { chainId, token }, transfer);
+		const payload = encodeChargePayload({ type: "authorization", ...authorization });
+		return this.#signer.credential(challenge, payload, chainId);
 	}
 
 	/** The product's own client. */

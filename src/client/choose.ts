@@ -1,0 +1,115 @@
+import type { PaymentRange } from "../protocol/index.ts";
+import { formatAcceptPayment, parseAcceptPayment } from "../protocol/index.ts";
+import type { AbilityParts } from "./ability.ts";
+import { type Offer, offersOf } from "./answer.ts";
+import { keyOf } from "./channel.ts";
+import { chooseCharge } from "./charge.ts";
+import { chooseFunding } from "./funding.ts";
+import type { Outgoing } from "./outgoing.ts";
+import type { SessionParts } from "./parts.ts";
+import { assertAllowed, assertSecure, depositFor, PolicyError, PolicyRefusedError } from "./policy.ts";
+import { findNamedChannel } from "./resume.ts";
+import { discard } from "./retry.ts";
+
+/** What choosing works with. */
+export type ChoiceParts = SessionParts & Readonly<{ prefer: readonly PaymentRange[] | undefined }>;
+
+/**
+ * Reads a client's preference among methods and intents: ranges as in `Accept-Payment`, one an entry.
+ *
+ * @throws PolicyError
+ */
+export function parsePreference(prefer: readonly string[] | undefined): readonly PaymentRange[] | undefined {
+	if (prefer === undefined) return undefined;
+	const ranges = parseAcceptPayment(prefer.join(", "));
+	if (ranges !== undefined && ranges.length > 0) return ranges;
+	throw new PolicyError('prefer: give ranges such as "evm/session" or "evm/charge;q=0.5"');
+}
+
+/** The `Accept-Payment` of a preference. */
+export function acceptPaymentOf(ranges: readonly PaymentRange[] | undefined): string | undefined {
+	return ranges === undefined ? undefined : formatAcceptPayment(ranges);
+}
+
+/**
+ * The offer of a response to pay: of those that the policy allows and this payer can pay, the one it prefers. First by
+ * `prefer`, then by the policy's order of tokens and of chains, then as the server has it.
+ *
+ * @throws PolicyRefusedError the refusal of the first one, when there are offers and none can be paid: nothing was signed
+ */
+export async function chooseOffer(
+	parts: ChoiceParts,
+	request: Outgoing,
+	response: Response,
+): Promise<Offer | undefined> {
+	let refusal: PolicyRefusedError | undefined;
+	for (const offer of inOrder(parts, offersOf(response, parts.now()))) {
+		try {
+			await assertPayable(parts, request, offer);
+			return offer;
+		} catch (error) {
+			if (!(error instanceof PolicyRefusedError)) throw error;
+			refusal ??= error;
+		}
+	}
+	if (refusal === undefined) return undefined;
+	discard(response);
+	throw refusal;
+}
+
+/** What the policy does not allow at all comes last: its refusal says least. */
+function inOrder({ policy, prefer }: ChoiceParts, offers: readonly Offer[]): readonly Offer[] {
+	const placeOf = <Value>(list: readonly Value[], value: Value) =>
+		list.includes(value) ? list.indexOf(value) : list.length;
+	const rankOf = ({ challenge, request }: Offer) => [
+		-weightOf(prefer, challenge),
+		placeOf(policy.tokens, request.currency),
+		placeOf(policy.chainIds, request.methodDetails.chainId),
+	];
+	return offers
+		.map((offer) => ({ offer, rank: rankOf(offer) }))
+		.sort((a, b) => a.rank.map((value, at) => value - (b.rank[at] ?? 0)).find((difference) => difference !== 0) ?? 0)
+		.map(({ offer }) => offer);
+}
+
+/** The `q` of the most specific range that matches; 0 where none does (draft-httpauth-payment-00, Client Payment Preferences). */
+function weightOf(
+	ranges: readonly PaymentRange[] | undefined,
+	{ method, intent }: Readonly<{ method: string; intent: string }>,
+): number {
+	if (ranges === undefined) return 1;
+	const exactness = (range: PaymentRange) => (range.method === "*" ? 0 : 2) + (range.intent === "*" ? 0 : 1);
+	return ranges
+		.filter((range) => ["*", method].includes(range.method) && ["*", intent].includes(range.intent))
+		.reduce<{ exact: number; q: number }>(
+			(best, range) => (exactness(range) > best.exact ? { exact: exactness(range), q: range.q } : best),
+			{ exact: -1, q: 0 },
+		).q;
+}
+
+/** @throws PolicyRefusedError */
+async function assertPayable(parts: ChoiceParts, request: Outgoing, offer: Offer): Promise<void> {
+	const { policy, prefer, signer, nodes } = parts;
+	assertSecure(request.url);
+	assertAllowed(policy, request.host, offer.request);
+	if (weightOf(prefer, offer.challenge) === 0)
+		throw new PolicyRefusedError("preference", `evm/${offer.intent} is not among what this client prefers`);
+	if (!(await request.fits(offer.challenge)))
+		throw new PolicyRefusedError("digest", "the challenge is for another body than that of the request");
+	await nodes.at(offer.request.methodDetails.chainId);
+	if (offer.intent === "charge") {
+		await chooseCharge(parts, offer.request);
+		return;
+	}
+	const { recipient } = offer.request;
+	if (signer.authorizedSigner === recipient)
+		throw new PolicyRefusedError("signer", `the payee ${recipient} would sign the vouchers that pay it`);
+	const { channels } = parts;
+	if (channels.known(keyOf(request, offer.request)) !== undefined) return;
+	if ((await findNamedChannel(parts, request, offer.request)) !== undefined) return;
+	await assertFundable(parts, offer.request);
+}
+
+async function assertFundable(parts: AbilityParts, terms: Parameters<typeof chooseFunding>[1]): Promise<void> {
+	await chooseFunding(parts, terms, depositFor(parts.policy, terms));
+}

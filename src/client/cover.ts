@@ -1,0 +1,162 @@
+import type { SessionRequest } from "../protocol/index.ts";
+import { DepositExhaustedError, type Offered, type PayerChannel } from "./channel.ts";
+import { orAborted } from "./channels.ts";
+import { manage } from "./manage.ts";
+import type { Outgoing } from "./outgoing.ts";
+import type { SessionParts } from "./parts.ts";
+import type { PendingTopUp } from "./pending.ts";
+import { additionalDepositFor } from "./policy.ts";
+import { discard } from "./retry.ts";
+import { planTopUp, sendTopUp, topUpCredential, topUpState } from "./topUp.ts";
+
+/** A top-up that goes with a voucher. */
+export type MergedTopUp = Exclude<PendingTopUp, { type: "hash" }>;
+
+/** Pays by a voucher, with or without a top-up that goes along. Begins at once: nothing is awaited before it does. */
+export type PayVoucher<Paid> = (topUp?: MergedTopUp) => Promise<Paid>;
+
+/**
+ * Pays a request at `price` once the deposit covers it. A server that takes authorizations gets the top-up with the voucher
+ * (draft-evm-session-00, Voucher Payload); else the payer tops up by its own transaction and tells the server first
+ * (TopUp Payload). One top-up at a time, remembered until the deposit has it, so that no lost answer means two.
+ *
+ * @returns what `pay` returns, or the response of a server that did not take the top-up
+ * @throws DepositExhaustedError when the policy does not allow what is needed
+ */
+export async function payCovered<Paid>(
+	parts: SessionParts,
+	key: string,
+	channel: PayerChannel,
+	request: Outgoing,
+	{ request: terms }: Offered<SessionRequest>,
+	price: bigint,
+	pay: PayVoucher<Paid>,
+): Promise<Paid | Readonly<{ refused: Response }>> {
+	for (;;) {
+		// From here to the voucher's amount nothing is awaited.
+		const isCovered = channel.needs(price) <= channel.deposit;
+		if (channel.toppingUp !== undefined) {
+			if (isCovered) return pay();
+			await orAborted(
+				channel.toppingUp.catch(() => undefined),
+				request.signal,
+			);
+		} else if (isCovered && channel.topUp?.type !== "hash") {
+			const amount = price > 0n ? earlyTopUp(parts, channel, terms, price) : undefined;
+			if (amount === undefined) return pay();
+			return channel.topUpAlone(() => topUpEarly(parts, channel, terms, amount, pay));
+		} else {
+			return channel.topUpAlone(() => topUpFirst(parts, key, channel, terms, price, pay));
+		}
+	}
+}
+
+async function topUpFirst<Paid>(
+	parts: SessionParts,
+	key: string,
+	channel: PayerChannel,
+	terms: SessionRequest,
+	price: bigint,
+	pay: PayVoucher<Paid>,
+): Promise<Paid | Readonly<{ refused: Response }>> {
+	await settleTopUp(parts, channel);
+	for (;;) {
+		const { topUp } = channel;
+		const needed = channel.needs(price);
+		if (topUp === undefined) {
+			if (needed <= channel.deposit) return pay();
+			const amount = additionalDepositFor(parts.policy, channel, terms.suggestedDeposit, needed - channel.deposit);
+			if (amount === undefined) throw new DepositExhaustedError(channel.channelId, needed, channel.deposit);
+			channel.topUp = await planTopUp(parts, channel, terms, amount);
+		} else if (topUp.type !== "hash" && needed <= channel.deposit + topUp.amount) {
+			return pay(topUp);
+		} else {
+			const refused = await topUpAlone(parts, key, channel, topUp);
+			if (refused !== undefined) return { refused };
+		}
+	}
+}
+
+/** A top-up before there is need: where it can't go with the voucher, or may not be, the voucher goes without. */
+async function topUpEarly<Paid>(
+	parts: SessionParts,
+	channel: PayerChannel,
+	terms: SessionRequest,
+	amount: bigint,
+	pay: PayVoucher<Paid>,
+): Promise<Paid> {
+	try {
+		await settleTopUp(parts, channel);
+		channel.topUp ??= await planTopUp(parts, channel, terms, amount);
+	} catch {
+		// There is no need yet. When there is, whatever is in the way will be said.
+		return pay();
+	}
+	const { topUp } = channel;
+	if (topUp.type !== "hash") return pay(topUp);
+	// An own transaction would hold the request up: it is sent when it has to be.
+	if (topUp.hash === undefined) channel.topUp = undefined;
+	return pay();
+}
+
+/** What to add before the deposit runs dry; `undefined` where that is not wanted, or too little to be worth it. */
+function earlyTopUp(
+	{ policy, topUpBelow }: SessionParts,
+	channel: PayerChannel,
+	terms: SessionRequest,
+	price: bigint,
+): bigint | undefined {
+	if (topUpBelow === 0n || channel.deposit - channel.needs(price) >= topUpBelow) return undefined;
+	return additionalDepositFor(policy, channel, terms.suggestedDeposit, topUpBelow);
+}
+
+/** Tops up without a voucher. The response of a server that does not take it; `undefined` when the deposit has it. */
+async function topUpAlone(
+	parts: SessionParts,
+	key: string,
+	channel: PayerChannel,
+	topUp: PendingTopUp,
+): Promise<Response | undefined> {
+	if (topUp.type === "hash") {
+		try {
+			await sendTopUp(parts, channel, topUp);
+		} finally {
+			// What was not even sent, or has failed for good, is planned anew.
+			if (topUp.hash === undefined) channel.topUp = undefined;
+			else await settleTopUp(parts, channel).catch(() => undefined);
+		}
+	}
+	const told = await manage(parts, key, channel, (challenge) => topUpCredential(parts, challenge, channel, topUp));
+	if (told.receipt === undefined) return told.response;
+	discard(told.response);
+	credit(channel, topUp);
+	return undefined;
+}
+
+/** The deposit has the top-up. */
+export function credit(channel: PayerChannel, topUp: PendingTopUp): void {
+	if (channel.topUp !== topUp) return;
+	channel.topUp = undefined;
+	// The payer's own node has said already what its transaction did.
+	if (topUp.type !== "hash") channel.deposited(channel.deposit + topUp.amount);
+}
+
+/**
+ * What became of a top-up that was signed or sent before. One that was executed is in the deposit, one that can't be
+ * executed any more is forgotten, and all else is still to be sent again. The server still has to be told of the payer's
+ * own transaction.
+ */
+async function settleTopUp(parts: SessionParts, channel: PayerChannel): Promise<void> {
+	const { topUp } = channel;
+	if (topUp === undefined) return;
+	const state = await topUpState(parts, channel, topUp);
+	if (state === "open") return;
+	if (state === "done" && !(topUp.type === "hash" && topUp.mined)) {
+		// At least what is known: a node behind may show less.
+		channel.deposited(channel.deposit + topUp.amount);
+		const onChain = await parts.channels.look(channel);
+		if (onChain !== undefined) channel.deposited(onChain.deposit);
+	}
+	if (state === "done" && topUp.type === "hash") topUp.mined = true;
+	else channel.topUp = undefined;
+}

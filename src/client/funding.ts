@@ -1,0 +1,124 @@
+import type { Address } from "viem";
+import { approveCall, openCall } from "../escrow/calls.ts";
+import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
+import { type Challenge, encodeSessionPayload, type SessionRequest } from "../protocol/index.ts";
+import { CANONICAL_PERMIT2, type ChannelParameters, openAuthorizationNonce } from "../voucher/index.ts";
+import { type AbilityParts, canAuthorize, canPermit, canSend, firstProducible } from "./ability.ts";
+import type { PayerChannel } from "./channel.ts";
+import { randomPermitNonce } from "./pending.ts";
+import { AUTHORIZATION_SECONDS } from "./sign.ts";
+
+/** How much later than it should a deposit's authorization may still be mined: clocks and nodes differ. */
+export const FUNDING_MARGIN_MS = 60_000;
+
+/** How a channel gets money, named as the credential that says so. */
+export type FundingType = "authorization" | "permit2" | "hash";
+
+/** How, and with which Permit2; whether that has to be approved first. */
+export type Funding = Readonly<{ type: FundingType; permit2: Address; needsApproval: boolean }>;
+
+export type FundingParts = AbilityParts & Readonly<{ now: () => number }>;
+
+/**
+ * How this payer can put `amount` into a channel under these terms (draft-evm-session-00, Fee Payment). No
+ * `credentialTypes` means `hash` alone.
+ *
+ * @throws PolicyRefusedError (`credential`) when it can't
+ */
+export async function chooseFunding(parts: AbilityParts, terms: SessionRequest, amount: bigint): Promise<Funding> {
+	const { currency: token, methodDetails } = terms;
+	const { chainId, escrowContract: escrow, credentialTypes = ["hash"] } = methodDetails;
+	const permit2 = methodDetails.permit2Contract ?? CANONICAL_PERMIT2;
+	const found = await firstProducible<FundingType>(credentialTypes, parts.credentialTypes, (type) => {
+		if (type === "authorization") return canAuthorize(parts, { chainId, token });
+		if (type === "permit2") return canPermit(parts, { chainId, token, permit2, amount, escrow });
+		return canSend(parts, chainId);
+	});
+	return { ...found, permit2 };
+}
+
+/**
+ * `action="open"`: funds the channel, or lets the server do it, and makes the first voucher. One channel can be opened
+ * once, so it may be done again, and otherwise, while its outcome is not known.
+ */
+export async function openCredential(
+	parts: FundingParts,
+	challenge: Challenge,
+	channel: PayerChannel,
+	terms: SessionRequest,
+	cumulativeAmount: bigint,
+): Promise<string> {
+	const { signer, now } = parts;
+	const { channelId, deposit } = channel;
+	const { salt, ...parameters } = channel.parameters;
+	if (salt === undefined) throw new Error(`channel ${channelId} was opened by somebody else`);
+	const { payee, token, authorizedSigner, escrow, chainId } = parameters;
+	const open = { action: "open", channelId, cumulativeAmount, authorizedSigner, salt } as const;
+	const funding = channel.fundingHash === undefined ? await chooseFunding(parts, terms, deposit) : undefined;
+	if (funding === undefined || funding.type === "hash") {
+		if (funding !== undefined) await fund(parts, { ...channel.parameters, salt }, channel);
+		if (channel.fundingHash === undefined) throw new Error(`channel ${channelId} was not funded`);
+		const signature = await signer.voucher(channel, cumulativeAmount);
+		const payload = encodeSessionPayload({ ...open, type: "hash", hash: channel.fundingHash, signature });
+		return signer.credential(challenge, payload, chainId);
+	}
+	const until = now() + AUTHORIZATION_SECONDS * 1_000 + FUNDING_MARGIN_MS;
+	if (funding.needsApproval) await approve(parts, chainId, token, funding.permit2, deposit);
+	channel.fundableUntil = Math.max(channel.fundableUntil, until);
+	if (funding.type === "authorization") {
+		const nonce = openAuthorizationNonce({ from: signer.payer, payee, token, salt, authorizedSigner });
+		const transfer = { to: escrow, value: deposit, nonce };
+		const { signature, ...authorization } = await signer.authorize("receive", challenge, { chainId, token }, transfer);
+		const voucherSignature = await signer.voucher(channel, cumulativeAmount);
+		const type = "authorization";
+		const payload = encodeSessionPayload({ ...open, type, authorization, signature, voucherSignature });
+		return signer.credential(challenge, payload, chainId);
+	}
+	channel.permitNonce ??= randomPermitNonce();
+	const witness = { payee, salt, authorizedSigner };
+	const { permit, signature } = await signer.permitChannel(
+		challenge,
+		{ chainId, permit2: funding.permit2 },
+		{
+			permitted: { token, amount: deposit },
+			spender: escrow,
+			nonce: channel.permitNonce,
+			witness,
+		},
+	);
+	const voucherSignature = await signer.voucher(channel, cumulativeAmount);
+	const authorization = { ...permit, witness };
+	const payload = encodeSessionPayload({ ...open, type: "permit2", authorization, signature, voucherSignature });
+	return signer.credential(challenge, payload, chainId);
+}
+
+/** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
+async function fund({ nodes }: FundingParts, parameters: ChannelParameters, channel: PayerChannel): Promise<void> {
+	const { escrow, token, chainId } = parameters;
+	const { deposit } = channel;
+	const wallet = await nodes.wallet(chainId);
+	// A transaction can be mined at any time after.
+	channel.fundableUntil = Number.POSITIVE_INFINITY;
+	try {
+		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
+		await wallet.send(calls, "open", (hash) => {
+			channel.fundingHash = hash;
+		});
+	} catch (error) {
+		if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError)
+			channel.fundingHash = undefined;
+		throw error;
+	}
+}
+
+/** Lets Permit2 move exactly this much. */
+export async function approve(
+	{ nodes }: AbilityParts,
+	chainId: number,
+	token: Address,
+	permit2: Address,
+	amount: bigint,
+): Promise<void> {
+	const wallet = await nodes.wallet(chainId);
+	await wallet.send([approveCall(token, permit2, amount)], "approve");
+}

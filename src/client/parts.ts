@@ -1,0 +1,30 @@
+import type { Problem, SessionReceipt } from "../protocol/index.ts";
+import type { AbilityParts } from "./ability.ts";
+import type { Channels } from "./channels.ts";
+import type { Outgoing } from "./outgoing.ts";
+
+/** What paying works with. */
+export type Parts = AbilityParts &
+	Readonly<{
+		send: (request: Outgoing, credential?: string) => Promise<Response>;
+		/** Unix milliseconds. */
+		now: () => number;
+	}>;
+
+/** What paying by channel works with. */
+export type SessionParts = Parts &
+	Readonly<{
+		channels: Channels;
+		/** A channel whose deposit leaves less than this is topped up with the next request; 0: only when it has to be. */
+		topUpBelow: bigint;
+	}>;
+
+/** What came of one paid request, and whether another try can do better. */
+export type Outcome = Readonly<{ response: Response; again: boolean }>;
+
+/** What a server said to one credential. */
+export type Tried = Readonly<{
+	response: Response;
+	receipt: SessionReceipt | undefined;
+	refusal: Problem | undefined;
+}>;

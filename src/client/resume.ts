@@ -1,0 +1,61 @@
+import type { SessionRequest } from "../protocol/index.ts";
+import { PayerChannel } from "./channel.ts";
+import { isUsable } from "./channels.ts";
+import type { Outgoing } from "./outgoing.ts";
+import type { SessionParts } from "./parts.ts";
+import type { CredentialSigner } from "./sign.ts";
+import { parseState, topUpFrom } from "./state.ts";
+
+/**
+ * A channel of an earlier client, from what that one kept of it.
+ *
+ * @throws ChannelStateError
+ */
+export function channelFromState(state: unknown, signer: CredentialSigner): PayerChannel {
+	const checked = parseState(state, signer.payer, signer.signers);
+	const { channelId, chainId, escrow, payer, payee, token, authorizedSigner, salt, resource } = checked;
+	const topUp = topUpFrom(checked);
+	return new PayerChannel({
+		channelId,
+		parameters: { payer, payee, token, salt, authorizedSigner, escrow, chainId },
+		deposit: BigInt(checked.deposit),
+		signed: BigInt(checked.signed),
+		consumed: BigInt(checked.consumed),
+		uncertain: BigInt(checked.uncertain),
+		resource,
+		...(topUp !== undefined && { topUp }),
+	});
+}
+
+/**
+ * The channel that the server names for going on with it, if the escrow, asked on the payer's own node, says that it is
+ * this payer's, to this payee, in this token, with vouchers that can be signed here, open, and with enough in it for one
+ * request (draft-evm-session-00, Method Details). One that is in the books already is gone on with, or not, as those say.
+ * What the escrow has settled counts as consumed. What the server says it has accepted beyond that is owed only as far as
+ * the policy goes.
+ */
+export async function findNamedChannel(
+	{ channels, signer, policy }: SessionParts,
+	{ url, method }: Outgoing,
+	terms: SessionRequest,
+): Promise<PayerChannel | undefined> {
+	const { currency: token, recipient: payee, amount, methodDetails } = terms;
+	const { channelId, chainId, escrowContract: escrow } = methodDetails;
+	if (channelId === undefined || channels.knows(channelId)) return undefined;
+	const onChain = await channels.look({ channelId, parameters: { chainId, escrow } });
+	if (onChain === undefined || !signer.signers.includes(onChain.authorizedSigner)) return undefined;
+	const { authorizedSigner, deposit, settled } = onChain;
+	const parameters = { payer: signer.payer, payee, token, salt: undefined, authorizedSigner, escrow, chainId };
+	if (!isUsable({ parameters }, onChain, amount)) return undefined;
+	const uncertain = policy.maxUnaccounted < deposit - settled ? policy.maxUnaccounted : deposit - settled;
+	const amounts = { deposit, signed: settled, consumed: settled, uncertain };
+	const channel = new PayerChannel({
+		channelId,
+		parameters,
+		...amounts,
+		resource: { url, method },
+		isUnrecorded: true,
+	});
+	channel.open = true;
+	return channel;
+}

@@ -1,0 +1,130 @@
+import { approveCall, topUpCall } from "../escrow/calls.ts";
+import { isPermit2NonceUsed, readAuthorizationState } from "../escrow/reads.ts";
+import { type Challenge, encodeSessionPayload, type SessionRequest } from "../protocol/index.ts";
+import { topUpAuthorizationNonce } from "../voucher/index.ts";
+import type { PayerChannel } from "./channel.ts";
+import { approve, chooseFunding, FUNDING_MARGIN_MS, type FundingParts } from "./funding.ts";
+import { type PendingTopUp, randomBytes32, randomPermitNonce, type SignedTopUp } from "./pending.ts";
+
+/** A signature that is about to run out is not sent again. */
+const FRESH_MS = 30_000;
+
+/** Decides how `amount` is added to a channel. Nothing is signed or sent by this, but an approval if there is need of one. */
+export async function planTopUp(
+	parts: FundingParts,
+	{ parameters }: PayerChannel,
+	terms: SessionRequest,
+	amount: bigint,
+): Promise<PendingTopUp> {
+	const { type, permit2, needsApproval } = await chooseFunding(parts, terms, amount);
+	if (needsApproval) await approve(parts, parameters.chainId, parameters.token, permit2, amount);
+	if (type === "authorization") return { type, amount, salt: randomBytes32(), until: 0 };
+	return type === "permit2" ? { type, amount, permit2, nonce: randomPermitNonce(), until: 0 } : { type, amount };
+}
+
+/** The signature of a top-up: the last one while it is good, else another one that can be executed in its stead. */
+export async function signTopUp(
+	{ signer, now }: FundingParts,
+	challenge: Challenge,
+	{ channelId, parameters }: PayerChannel,
+	topUp: Exclude<PendingTopUp, { type: "hash" }>,
+): Promise<SignedTopUp> {
+	const { chainId, token, escrow } = parameters;
+	const goodUntilMs = Number(signer.goodUntil(challenge)) * 1_000;
+	if (topUp.signed !== undefined && now() + FRESH_MS < signedUntilMs(topUp.signed)) return topUp.signed;
+	topUp.until = Math.max(topUp.until, goodUntilMs + FUNDING_MARGIN_MS);
+	if (topUp.type === "authorization") {
+		const { amount, salt } = topUp;
+		const from = signer.payer;
+		const nonce = topUpAuthorizationNonce({ channelId, additionalDeposit: amount, from, topUpSalt: salt });
+		const transfer = { to: escrow, value: amount, nonce };
+		const { signature, ...authorization } = await signer.authorize("receive", challenge, { chainId, token }, transfer);
+		topUp.signed = { action: "topUp", type: "authorization", salt, authorization, signature };
+		return topUp.signed;
+	}
+	const { amount, nonce, permit2 } = topUp;
+	const witness = { channelId };
+	const { permit, signature } = await signer.permitChannel(
+		challenge,
+		{ chainId, permit2 },
+		{
+			permitted: { token, amount },
+			spender: escrow,
+			nonce,
+			witness,
+		},
+	);
+	topUp.signed = { action: "topUp", type: "permit2", authorization: { ...permit, witness }, signature };
+	return topUp.signed;
+}
+
+/** `action="topUp"` alone, without a voucher. */
+export async function topUpCredential(
+	parts: FundingParts,
+	challenge: Challenge,
+	channel: PayerChannel,
+	topUp: PendingTopUp,
+): Promise<string> {
+	const { signer } = parts;
+	const { channelId, parameters } = channel;
+	const common = { action: "topUp", channelId, additionalDeposit: topUp.amount } as const;
+	if (topUp.type !== "hash") {
+		const { action: _, ...signed } = await signTopUp(parts, challenge, channel, topUp);
+		return signer.credential(challenge, encodeSessionPayload({ ...common, ...signed }), parameters.chainId);
+	}
+	if (topUp.hash === undefined) throw new Error(`the top-up of channel ${channelId} was not sent`);
+	const payload = encodeSessionPayload({ ...common, type: "hash", hash: topUp.hash });
+	return signer.credential(challenge, payload, parameters.chainId);
+}
+
+/** The payer's own `topUp`, sent once, and waited for. */
+export async function sendTopUp(
+	{ nodes }: FundingParts,
+	{ channelId, parameters }: PayerChannel,
+	topUp: Extract<PendingTopUp, { type: "hash" }>,
+): Promise<void> {
+	const { chainId, escrow, token } = parameters;
+	const wallet = await nodes.wallet(chainId);
+	if (topUp.hash !== undefined) return wallet.mined(topUp.hash);
+	const calls = [approveCall(token, escrow, topUp.amount), topUpCall(escrow, channelId, topUp.amount)];
+	await wallet.send(calls, "topUp", (hash) => {
+		topUp.hash = hash;
+	});
+}
+
+function signedUntilMs({ type, authorization }: SignedTopUp): number {
+	return Number(type === "authorization" ? authorization.validBefore : authorization.deadline) * 1_000;
+}
+
+/**
+ * Whether the deposit has a top-up by now, as the payer's own node shows it: only the escrow can use its nonce. `lapsed`
+ * when nobody can execute it any more.
+ */
+export async function topUpState(
+	{ signer, nodes, now }: FundingParts,
+	{ channelId, parameters }: PayerChannel,
+	topUp: PendingTopUp,
+): Promise<"done" | "open" | "lapsed"> {
+	const { chainId, token } = parameters;
+	if (topUp.type === "hash") {
+		if (topUp.hash === undefined) return "lapsed";
+		const state = await (await nodes.wallet(chainId)).stateOf({ hash: topUp.hash });
+		return state === "mined" ? "done" : state === "open" ? "open" : "lapsed";
+	}
+	if (topUp.until === 0) return "lapsed";
+	const client = await nodes.at(chainId);
+	const from = signer.payer;
+	// The clock first: what is executed in between is then still found.
+	const late = now() >= topUp.until;
+	const used =
+		topUp.type === "permit2"
+			? await isPermit2NonceUsed(client, topUp.permit2, from, topUp.nonce)
+			: await readAuthorizationState(
+					client,
+					token,
+					from,
+					topUpAuthorizationNonce({ channelId, additionalDeposit: topUp.amount, from, topUpSalt: topUp.salt }),
+				);
+	if (used) return "done";
+	return late ? "lapsed" : "open";
+}

@@ -1,0 +1,161 @@
+import { type Hex, keccak256, type LocalAccount, type PublicClient, TransactionReceiptNotFoundError } from "viem";
+import type { Call } from "../escrow/calls.ts";
+import { revertReason } from "../escrow/reverts.ts";
+import { TransactionPendingError, TransactionRevertedError, TransactionSender } from "../escrow/sender.ts";
+
+/** How long a transaction of the payer's is waited for. */
+const MINING_MS = 60_000;
+
+/** How long a signed transaction that others are to broadcast keeps the payer's next one waiting. */
+const HELD_MS = 60_000;
+
+/** Head-room over the estimate of gas. */
+const GAS_MARGIN_PERCENT = 20n;
+
+export type WalletOptions = Readonly<{
+	account: LocalAccount;
+	chainId: number;
+	client: PublicClient;
+	now: () => number;
+}>;
+
+/** A transaction that the payer signed and did not broadcast. */
+export type SignedTransaction = Readonly<{ raw: Hex; hash: Hex; nonce: number }>;
+
+/** What became of a transaction, as the payer's own node shows it. */
+export type TransactionState = "mined" | "reverted" | "open" | "passed";
+
+/**
+ * What the payer sends on one chain itself, one thing at a time: transactions have one row of nonces, and an approval
+ * belongs to what comes right after it.
+ */
+export class Wallet {
+	readonly #options: WalletOptions;
+	readonly #sender: TransactionSender;
+	#turn: Promise<unknown> = Promise.resolve();
+	/** What the payer broadcast itself; a node may not have counted it yet. */
+	#nextNonce = 0;
+
+	constructor(options: WalletOptions) {
+		this.#options = options;
+		this.#sender = new TransactionSender({
+			...options,
+			outbox: { put: async () => undefined },
+			pollMs: options.client.pollingInterval,
+			timeoutMs: MINING_MS,
+		});
+	}
+
+	/** Whether there is anything to pay gas with. */
+	async hasGas(): Promise<boolean> {
+		return (await this.#options.client.getBalance({ address: this.#options.account.address })) > 0n;
+	}
+
+	/**
+	 * Sends calls one after the other, each when the one before is mined. `onSent` is told the hash of the last as soon as it
+	 * may be on its way, whatever becomes of the wait.
+	 *
+	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
+	 */
+	send(calls: readonly Call[], kind: string, onSent: (hash: Hex) => void = () => undefined): Promise<void> {
+		return this.#alone(async () => {
+			for (const [index, call] of calls.entries()) {
+				const entry = await this.#sender.broadcast({ ...call, purpose: { kind } });
+				this.#nextNonce = entry.nonce + 1;
+				if (index === calls.length - 1) onSent(entry.hash);
+				await this.#sender.wait(entry);
+			}
+		});
+	}
+
+	/**
+	 * Signs a call as a transaction for others to broadcast, and lets `use` have it. Until `use` is done nothing else is sent,
+	 * for a while at least: the next transaction takes the nonce after it if it was broadcast, and the same one if it was
+	 * not, so that no nonce is lost and at most one of the two is ever mined.
+	 */
+	lend<T>(call: Call & Readonly<{ to: Hex }>, use: (transaction: SignedTransaction) => Promise<T>): Promise<T> {
+		return this.#hold(async () => use(await this.#sign(call)));
+	}
+
+	/** As `lend`, for a transaction that was signed before. */
+	lendAgain<T>(transaction: SignedTransaction, use: (transaction: SignedTransaction) => Promise<T>): Promise<T> {
+		return this.#hold(() => use(transaction));
+	}
+
+	/** What became of a transaction; `passed` when another one has taken its nonce. */
+	async stateOf({ hash, nonce }: Readonly<{ hash: Hex; nonce?: number }>): Promise<TransactionState> {
+		const { client, account } = this.#options;
+		// The count first: a transaction that is mined in between is then still found.
+		const mined = await client.getTransactionCount({ address: account.address, blockTag: "latest" });
+		const status = await this.#statusOf(hash);
+		if (status !== undefined) return status === "success" ? "mined" : "reverted";
+		return nonce !== undefined && mined > nonce ? "passed" : "open";
+	}
+
+	/**
+	 * Waits until a transaction is mined that the payer sent before.
+	 *
+	 * @throws TransactionRevertedError; TransactionPendingError when it takes too long
+	 */
+	async mined(hash: Hex): Promise<void> {
+		const deadline = this.#options.now() + MINING_MS;
+		for (;;) {
+			const status = await this.#statusOf(hash);
+			if (status === "success") return;
+			if (status === "reverted") throw new TransactionRevertedError("unknown", hash);
+			if (this.#options.now() >= deadline) throw new TransactionPendingError(hash);
+			await new Promise((resolve) => setTimeout(resolve, this.#options.client.pollingInterval));
+		}
+	}
+
+	async #statusOf(hash: Hex): Promise<"success" | "reverted" | undefined> {
+		try {
+			return (await this.#options.client.getTransactionReceipt({ hash })).status;
+		} catch (error) {
+			if (error instanceof TransactionReceiptNotFoundError) return undefined;
+			throw error;
+		}
+	}
+
+	async #sign({ to, data }: Call & Readonly<{ to: Hex }>): Promise<SignedTransaction> {
+		const { account, chainId, client } = this.#options;
+		const { address } = account;
+		const [gas, pending, { maxFeePerGas, maxPriorityFeePerGas }] = await Promise.all([
+			client.estimateGas({ account: address, to, data }).catch((error: unknown) => {
+				const reason = revertReason(error);
+				throw reason === undefined ? error : new TransactionRevertedError(reason, undefined, error);
+			}),
+			client.getTransactionCount({ address, blockTag: "pending" }),
+			client.estimateFeesPerGas(),
+		]);
+		const nonce = Math.max(pending, this.#nextNonce);
+		const raw = await account.signTransaction({
+			type: "eip1559",
+			chainId,
+			nonce,
+			to,
+			data,
+			gas: gas + (gas * GAS_MARGIN_PERCENT) / 100n,
+			maxFeePerGas,
+			maxPriorityFeePerGas,
+		});
+		return { raw, hash: keccak256(raw), nonce };
+	}
+
+	#alone<T>(task: () => Promise<T>): Promise<T> {
+		const run = this.#turn.then(task, task);
+		this.#turn = run.catch(() => undefined);
+		return run;
+	}
+
+	#hold<T>(task: () => Promise<T>): Promise<T> {
+		const run = this.#turn.then(task, task);
+		let timer: ReturnType<typeof setTimeout> | undefined;
+		this.#turn = Promise.race([
+			run.catch(() => undefined),
+			// From when it begins, not from when it is asked for.
+			this.#turn.then(() => new Promise((resolve) => (timer = setTimeout(resolve, HELD_MS)))),
+		]).finally(() => clearTimeout(timer));
+		return run;
+	}
+}
