@@ -2,12 +2,21 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { chargeScenario } from "./charge.ts";
+import { permit2Scenario } from "./permit2.ts";
 import { type Outcome, printJson, printTable } from "./report.ts";
+import { resumeScenario } from "./resume.ts";
 import { sessionScenario } from "./session.ts";
+import { splitsScenario } from "./splits.ts";
 import { createWorld, type World } from "./world.ts";
 
 /** What `sluice demo` can run. Each plays one story and reads its outcome from the chain and the store. */
-export const SCENARIOS = { session: sessionScenario, charge: chargeScenario } as const;
+export const SCENARIOS = {
+	session: sessionScenario,
+	charge: chargeScenario,
+	permit2: permit2Scenario,
+	resume: resumeScenario,
+	splits: splitsScenario,
+} as const;
 
 export type DemoOptions = Readonly<{
 	scenario: keyof typeof SCENARIOS;

@@ -21,13 +21,16 @@ export type ServerSettings = Readonly<{
 	folder: string;
 	price: string;
 	suggestedDeposit: string;
+	/** What `/permit2` suggests: less than what all requests cost, so that the channel is topped up. */
+	smallDeposit: string;
+	splits: readonly Readonly<{ recipient: string; amount: string; memo: string }>[];
 	/** 0: a free one. */
 	port: number;
 }>;
 
 const [line] = (await once(createInterface({ input: process.stdin }), "line")) as [string];
 const settings = JSON.parse(line) as ServerSettings;
-const { price, suggestedDeposit } = settings;
+const { price, suggestedDeposit, smallDeposit, splits } = settings;
 
 const store = await LevelStore.open({ folder: settings.folder });
 const engine = await PaymentEngine.start({
@@ -47,6 +50,12 @@ let served = 0;
 app.get("/session", { config: { payment: { price, unitType: "request", suggestedDeposit } } }, async () => ({
 	served: ++served,
 }));
+app.get(
+	"/permit2",
+	{ config: { payment: { price, unitType: "request", suggestedDeposit: smallDeposit, credentialTypes: ["permit2"] } } },
+	async () => ({ served: ++served }),
+);
+app.get("/splits", { config: { payment: { price, intent: "charge", splits } } }, async () => ({ served: ++served }));
 app.get("/charge", { config: { payment: { price, intent: "charge" } } }, async () => ({ served: ++served }));
 
 const url = await app.listen({ host: "127.0.0.1", port: settings.port });

@@ -1,8 +1,12 @@
 import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
 import type { Address, Hex, LocalAccount } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { PaymentClient, type PaymentClientOptions } from "../../client/index.ts";
+import { approveCall } from "../../escrow/calls.ts";
+import { paymentChannelEscrowAbi } from "../../escrow/generated/escrow.ts";
 import { type EscrowChannel, readBalance, readChannel } from "../../escrow/reads.ts";
+import { TransactionSender } from "../../escrow/sender.ts";
 import { LevelStore } from "../../server/index.ts";
 import { type LocalChain, startChain } from "./chain.ts";
 import { deployContracts } from "./deploy.ts";
@@ -21,6 +25,8 @@ export type World = Readonly<{
 	/** What the payer had before it paid anything, and what a channel is opened with. */
 	funds: bigint;
 	deposit: bigint;
+	/** The parts of the charge at `/splits` that are not the payee's. */
+	splits: readonly Readonly<{ recipient: Address; amount: bigint; memo: string }>[];
 	storePath: string;
 	/** First block after the set-up. */
 	firstBlock: bigint;
@@ -31,10 +37,16 @@ export type World = Readonly<{
 	balance(holder: Address): Promise<bigint>;
 	/** A channel as the escrow has it. */
 	channelOnChain(channelId: Hex): Promise<EscrowChannel>;
+	/** What was added to a channel after it was opened, in base units, from the escrow's events. */
+	toppedUp(channelId: Hex): Promise<bigint>;
+	/** A transaction of the payer's own: lets `spender` take up to `value` of its tokens. Gives it the gas for that. */
+	approve(spender: Address, value: bigint): Promise<void>;
 	/** Transactions since the set-up that were sent to `address`, counted in the chain's blocks. */
 	transactionsTo(address: Address): Promise<number>;
 	/** The server again, after it was stopped or killed: same folder, same port, same secrets. */
 	restartServer(): Promise<PaidServer>;
+	/** Stops the server, deletes its store, and starts it again with an empty one. */
+	loseStore(): Promise<PaidServer>;
 	/** Stops the server, which lets go of the store, and opens the store. */
 	openStore(): Promise<LevelStore>;
 	stop(): Promise<void>;
@@ -57,6 +69,10 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 	const payer = privateKeyToAccount(generatePrivateKey());
 	const deposit = 2n * PRICE * BigInt(requests);
 	const funds = 2n * deposit;
+	const splits = [
+		{ recipient: freshAddress(), amount: PRICE / 20n, memo: "platform fee" },
+		{ recipient: freshAddress(), amount: PRICE / 50n, memo: "referral" },
+	];
 	const { token, escrow } = await deployContracts(chain, chain.account(0), payer.address, funds);
 	await fundGas(chain, payee.address);
 	const settings = {
@@ -68,6 +84,8 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 		secret: randomBytes(32).toString("base64url"),
 		folder: storePath,
 		price: String(PRICE),
+		smallDeposit: String(smallDeposit(requests)),
+		splits: splits.map(({ amount, ...rest }) => ({ ...rest, amount: String(amount) })),
 		suggestedDeposit: String(deposit),
 		port: 0,
 	};
@@ -81,6 +99,7 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 		hosts: [host],
 		maxDeposit: deposit,
 		maxPrice: PRICE,
+		splitRecipients: splits.map(({ recipient }) => recipient),
 	};
 	return {
 		chain,
@@ -90,6 +109,7 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 		payee,
 		funds,
 		deposit,
+		splits,
 		storePath,
 		firstBlock,
 		get server() {
@@ -102,8 +122,31 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 			if (channel === undefined) throw new Error(`the escrow has no channel ${channelId}`);
 			return channel;
 		},
+		async toppedUp(channelId) {
+			const events = await chain.client.getContractEvents({
+				address: escrow,
+				abi: paymentChannelEscrowAbi,
+				eventName: "ToppedUp",
+				args: { channelId },
+				fromBlock: firstBlock,
+			});
+			return events.reduce((sum, { args }) => sum + (args.amount ?? 0n), 0n);
+		},
+		async approve(spender, value) {
+			await fundGas(chain, payer.address);
+			const { client, chainId } = chain;
+			const sender = new TransactionSender({ client, account: payer, chainId, outbox: NO_OUTBOX, pollMs: 20 });
+			const call = approveCall(token, spender, value);
+			await sender.wait(await sender.broadcast({ ...call, purpose: { kind: "approve" } }));
+		},
 		transactionsTo: (address) => countTransactions(chain, firstBlock, address),
 		async restartServer() {
+			server = await startServer({ ...settings, port: Number(port) });
+			return server;
+		},
+		async loseStore() {
+			await server.stop();
+			await rm(storePath, { recursive: true, force: true });
 			server = await startServer({ ...settings, port: Number(port) });
 			return server;
 		},
@@ -115,6 +158,17 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 			await server.stop().finally(() => chain.stop());
 		},
 	};
+}
+
+const NO_OUTBOX = { put: async () => undefined };
+
+/** Half of what all requests cost, rounded up to whole requests. */
+function smallDeposit(requests: number): bigint {
+	return PRICE * BigInt(Math.ceil(requests / 2));
+}
+
+function freshAddress(): Address {
+	return privateKeyToAccount(generatePrivateKey()).address.toLowerCase() as Address;
 }
 
 async function fundGas({ client }: LocalChain, address: Address): Promise<void> {

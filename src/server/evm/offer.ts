@@ -99,7 +99,7 @@ const priceSchema = z.strictObject({
 	/** Which of the server's chains, where the token alone does not say it. */
 	chainId: z.number().int().positive().optional(),
 	/** How it may be paid, the preferred way first; by default every way that token and chain allow. */
-	credentialTypes: z.array(z.enum(CHARGE_CREDENTIAL_TYPES)).min(1).optional(),
+	credentialTypes: z.array(z.enum(CHARGE_CREDENTIAL_TYPES)).min(1).readonly().optional(),
 	description: text.optional(),
 	externalId: text.optional(),
 	/** Whether a challenge is good for the body that it was asked with alone. Default: of charges, yes. */
@@ -111,7 +111,7 @@ const priceSchema = z.strictObject({
 		.regex(/^0x[0-9a-f]{64}$/, "must be 0x and 64 lowercase hex digits")
 		.transform((id) => id as Hex)
 		.optional(),
-	splits: z.array(splitSchema).min(1).max(MAX_SPLITS).optional(),
+	splits: z.array(splitSchema).min(1).max(MAX_SPLITS).readonly().optional(),
 });
 
 /** A price in tokens on an EVM chain, as a route's configuration states it. Amounts in base units. */
@@ -186,7 +186,7 @@ function chosen<Type extends string>(
 /** Only Permit2 moves several transfers or none (draft-evm-charge-00, Payment Splits). */
 function splitUp(
 	amount: bigint,
-	splits: z.output<typeof splitSchema>[] | undefined,
+	splits: readonly z.output<typeof splitSchema>[] | undefined,
 	{ chargeTypes }: Terms,
 	credentialTypes: readonly ChargeCredentialType[],
 ): Pick<ChargeOffer, "credentialTypes" | "splits"> {
