@@ -36,6 +36,10 @@ export type SendRequest = Call &
 		record?: (entry: OutboxEntry) => Promise<void>;
 	}>;
 
+/** A transaction that another account has signed, to be sent for it. `record` as in {@link SendRequest}. */
+export type SignedRequest = Pick<SendRequest, "purpose" | "record"> &
+	Readonly<{ signed: Readonly<{ raw: Hex; from: Address; nonce: number }> }>;
+
 /** The call would revert, or was mined and reverted: nothing changed on chain (draft-evm-session-00, Transaction Outcome Checks). */
 export class TransactionRevertedError extends Error {
 	override readonly name = "TransactionRevertedError";
@@ -138,6 +142,30 @@ export class TransactionSender {
 	async broadcast(request: SendRequest): Promise<OutboxEntry> {
 		const gas = await this.#estimate(request);
 		return this.#exclusive(() => this.#signAndBroadcast(request, gas));
+	}
+
+	/**
+	 * Records and broadcasts a transaction that another account has signed and pays for; `wait` then tells the outcome. Takes
+	 * no nonce of ours.
+	 *
+	 * @throws TransactionNotSentError when the node refused it for good
+	 */
+	async broadcastSigned({ signed, purpose, record }: SignedRequest): Promise<OutboxEntry> {
+		const { raw, from, nonce } = signed;
+		const entry: OutboxEntry = {
+			hash: keccak256(raw),
+			raw,
+			chainId: this.#chainId,
+			from: from.toLowerCase() as Address,
+			nonce,
+			purpose,
+			state: "pending",
+			createdAt: this.#now(),
+		};
+		await (record ?? ((one: OutboxEntry) => this.#outbox.put(one)))(entry);
+		const refusal = await this.#broadcast(raw);
+		if (refusal === undefined || (await this.#mayBeKnown(entry.hash))) return entry;
+		throw new TransactionNotSentError(`the node refused transaction ${entry.hash}: ${refusal}`, entry);
 	}
 
 	/**

@@ -1,5 +1,6 @@
-import type { Hex } from "viem";
+import type { Address, Hex } from "viem";
 import { type Challenge, type Problem, parseTimestamp, problem } from "../protocol/index.ts";
+import type { Limits } from "./context.ts";
 import { sha256 } from "./idempotency.ts";
 import type { ChannelStore, ProofRecord } from "./store/store.ts";
 
@@ -26,6 +27,21 @@ export function credentialKey(authorization: string): string {
 /** A funding event of the escrow, credited once (D12). */
 export function fundingKey(chainId: number, transactionHash: Hex, logIndex: number): string {
 	return `funding:${chainId}:${transactionHash}:${logIndex}`;
+}
+
+/** When a challenge was issued, in Unix milliseconds, as far as its expiry tells. */
+export function issuedAt(challenge: Pick<Challenge, "expires">, { challengeTtlSeconds }: Limits, now: number): number {
+	return (parseTimestamp(challenge.expires ?? "") ?? now) - challengeTtlSeconds * 1_000;
+}
+
+/** A transaction that pays a charge, sent by us for its payer or by the payer: once (draft-evm-charge-00, Replay Protection). */
+export function transactionKey(chainId: number, hash: Hex): string {
+	return `transaction:${chainId}:${hash}`;
+}
+
+/** A Permit2 nonce of a payer, which pays once (draft-evm-charge-00, Replay Protection). */
+export function permitKey(chainId: number, permit2: Address, owner: Address, nonce: bigint): string {
+	return `permit2:${chainId}:${permit2}:${owner}:${nonce}`;
 }
 
 /** When a proof tied to this challenge may be forgotten: when the challenge itself is refused. */

@@ -59,6 +59,24 @@ export class Signatures {
 		return verdict === "valid" ? this.#signsItself(signer) : this.#askContract(signer, digest, signature, verdict);
 	}
 
+	/**
+	 * Which of several digests the signature is over, where that shows only by trying: its place among them, `undefined` when
+	 * it is over none. The chain is asked only when no key of the signer's made it.
+	 */
+	async findSigned(signer: Address, digests: readonly Uint8Array[], signature: Hex): Promise<number | undefined> {
+		const verdicts = digests.map((digest) => this.#options.verifier.verifyDigest(signer, digest, signature));
+		const signed = verdicts.indexOf("valid");
+		if (signed >= 0) {
+			this.#signsItself(signer);
+			return signed;
+		}
+		for (const [at, digest] of digests.entries()) {
+			const verdict = await this.#askContract(signer, digest, signature, "signer-mismatch");
+			if (verdict === "valid") return at;
+		}
+		return undefined;
+	}
+
 	/** Whoever signs with a key needs no chain to be told from a forger for a while. */
 	#signsItself(signer: Address): "valid" {
 		if (!this.#contracts.has(signer)) this.#contracts.set(signer, false);

@@ -1,7 +1,12 @@
 import type { TransactionReceipt } from "viem";
 import type { Call } from "../escrow/calls.ts";
 import type { OutboxEntry, TransactionPurpose } from "../escrow/outbox.ts";
-import { TransactionNotSentError, TransactionRevertedError, type TransactionSender } from "../escrow/sender.ts";
+import {
+	type SignedRequest,
+	TransactionNotSentError,
+	TransactionRevertedError,
+	type TransactionSender,
+} from "../escrow/sender.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
 import type { ChannelStore } from "./store/store.ts";
@@ -24,7 +29,8 @@ export function concludedEntry(entry: OutboxEntry, outcome: FailedOutcome): Outb
 	return { ...entry, state: outcome === "unsent" ? "dropped" : outcome };
 }
 
-export type TransactionRequest = Call &
+/** A call of ours, or what another account has signed. */
+export type TransactionRequest = (Call | Pick<SignedRequest, "signed">) &
 	Readonly<{
 		/** One transaction at a time under this key; a second request for it waits for the first one's outcome. */
 		key: string;
@@ -117,6 +123,7 @@ export class Transactions {
 			this.#unfinished.set(key, entry);
 		};
 		try {
+			if ("signed" in request) return await this.#sender.broadcastSigned({ ...request, record });
 			return await this.#sender.broadcast({ ...request, record });
 		} catch (error) {
 			if (error instanceof TransactionNotSentError) {

@@ -1,65 +1,78 @@
-import type { Address, Hex } from "viem";
-import { findAuthorizedTransfer, hasTransfer } from "../../escrow/events.ts";
+import type { Hex } from "viem";
+import { findAuthorizedTransfer } from "../../escrow/events.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { EngineContext } from "../context.ts";
-import type { Turn } from "../store/store.ts";
+import type { ProofRecord, Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, type FailedOutcome } from "../transactions.ts";
+import { hasAllTransfers } from "./means.ts";
+import { PROOF_MARGIN_MS } from "./order.ts";
+import { readPurpose } from "./purpose.ts";
 
-/** What becomes of a charge's proof when its transfer was mined, or failed. */
-export function chargeConclusions({ store, client, terms, log }: EngineContext): Conclusions {
+/** What becomes of a charge's proofs when its transaction was mined, or failed. */
+export function chargeConclusions({ store, client, terms, limits, log, now }: EngineContext): Conclusions {
 	return {
 		async succeeded(entry, receipt) {
-			const { from, to, value } = transferOf(entry);
-			if (hasTransfer(receipt, { token: terms.currency, from, to, value })) return paid(entry, "confirmed", entry.hash);
-			// draft-evm-charge-00, Authorization Verification 10: a token that says yes and moves nothing has not paid.
+			const { payer, transfers } = readPurpose(entry);
+			if (hasAllTransfers(receipt, terms.currency, payer, transfers)) return paid(entry, "confirmed", entry.hash);
+			// draft-evm-charge-00, Permit2 Verification 14 and its like: a token that says yes and moves nothing has not paid.
 			log.error({ txHash: entry.hash }, "the token confirmed a transfer that its events do not show");
 			return unpaid(entry, "reverted");
 		},
 		async failed(entry, outcome) {
-			// A stranger who copied our pending call and was first has paid for the payer all the same.
-			const txHash = await findAuthorizedTransfer(client, terms.currency, transferOf(entry));
+			const txHash = await executedByStranger(entry);
 			if (txHash === undefined) return unpaid(entry, outcome);
 			await paid(entry, concludedEntry(entry, outcome).state, txHash);
 		},
 	};
 
+	/** A stranger who copied our pending call and was first has paid for the payer all the same. Only ERC-3009 allows it. */
+	async function executedByStranger(entry: OutboxEntry): Promise<Hex | undefined> {
+		const { payer: from, nonce, transfers } = readPurpose(entry);
+		const [transfer] = transfers;
+		if (nonce === undefined || transfer === undefined) return undefined;
+		return findAuthorizedTransfer(client, terms.currency, { from, nonce, ...transfer });
+	}
+
 	async function paid(entry: OutboxEntry, state: OutboxEntry["state"], txHash: Hex): Promise<void> {
-		const { proof: key, from } = transferOf(entry);
-		const { durable } = await store.transact({ proofs: [key] }, (view): Turn<void> => {
+		const { type, proof: key, token, payer } = readPurpose(entry);
+		// Permit2 remembers its nonces itself, for ever; a transaction that has paid is ours to remember.
+		const tokenExpiresAt = type === "permit2" ? now() + limits.challengeTtlSeconds * 1_000 + PROOF_MARGIN_MS : null;
+		const { durable } = await store.transact({ proofs: proofKeys(entry) }, (view): Turn<void> => {
 			const outbox = [{ ...entry, state }];
 			// Concluded before, and perhaps delivered since: the proof has moved on.
 			const current = view.proof(key);
 			const isOpen = current === undefined || (current.state === "held" && current.reference === entry.hash);
 			if (!isOpen) return { value: undefined, writes: { outbox } };
-			const proof = {
-				key,
-				state: "paid" as const,
-				owner: store.owner,
-				usedBy: from,
-				reference: txHash,
-				expiresAt: null,
+			const shared = { owner: store.owner, reference: txHash };
+			const proofs: Record<string, ProofRecord> = {
+				[key]: { ...shared, key, state: "paid", usedBy: payer, expiresAt: null },
 			};
-			return { value: undefined, writes: { outbox, proofs: { [key]: proof } } };
+			if (token !== undefined)
+				proofs[token] = { ...shared, key: token, state: "used", usedBy: key, expiresAt: tokenExpiresAt };
+			return { value: undefined, writes: { outbox, proofs } };
 		});
 		await durable;
 		log.info({ txHash, amount: entry.purpose.value }, "charge paid");
 	}
 
-	/** The challenge was not answered after all, and its `Idempotency-Key` is free again. */
+	/** The challenge was not answered after all; what was to pay it, and its `Idempotency-Key`, are free again. */
 	async function unpaid(entry: OutboxEntry, outcome: FailedOutcome): Promise<void> {
-		const { proof: key } = transferOf(entry);
-		const { idempotency: scope } = entry.purpose;
+		const { proof: key, token, idempotency: scope } = readPurpose(entry);
 		const { durable } = await store.transact(
-			{ proofs: [key], ...(scope !== undefined && { idempotency: scope }) },
+			{ proofs: proofKeys(entry), ...(scope !== undefined && { idempotency: scope }) },
 			(view): Turn<void> => {
 				const current = view.proof(key);
 				const isOurs = current?.state === "held" && current.reference === entry.hash;
 				const isRunning = view.idempotency?.state === "running" && view.idempotency.paidBy === key;
+				const freed = {
+					[key]: null,
+					...(token !== undefined && view.proof(token)?.usedBy === key && { [token]: null }),
+				};
 				return {
 					value: undefined,
 					writes: {
 						outbox: [concludedEntry(entry, outcome)],
-						...(isOurs && { proofs: { [key]: null } }),
+						...(isOurs && { proofs: freed }),
 						...(isOurs && isRunning && { idempotency: null }),
 					},
 				};
@@ -70,7 +83,7 @@ export function chargeConclusions({ store, client, terms, log }: EngineContext):
 	}
 }
 
-function transferOf({ purpose }: OutboxEntry) {
-	const { proof = "", from = "0x", to = "0x", value = "0", nonce = "0x" } = purpose;
-	return { proof, from: from as Address, to: to as Address, value: BigInt(value), nonce: nonce as Hex };
+function proofKeys(entry: OutboxEntry): readonly string[] {
+	const { proof, token } = readPurpose(entry);
+	return token === undefined ? [proof] : [proof, token];
 }

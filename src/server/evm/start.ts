@@ -19,8 +19,8 @@ import {
 	type VoucherVerifier,
 } from "../../voucher/index.ts";
 import { ChainStateReader } from "../chainState.ts";
-import { chargeKey } from "../charge/charge.ts";
 import { chargeConclusions } from "../charge/conclusions.ts";
+import { chargeKey } from "../charge/order.ts";
 import type { EngineContext, EngineLog, Limits } from "../context.ts";
 import { loadCrypto } from "../crypto.ts";
 import type { Listeners } from "../hooks.ts";
