@@ -184,11 +184,14 @@ async function reply500(script: Script, call: Call): Promise<Reply> {
 	}
 }
 
+/** Where channels are. */
+export type Place = Pick<World, "chain" | "token" | "escrow">;
+
 /** A session request in wire form, to change at will. */
 export type Terms = Readonly<Record<string, unknown>>;
 
 export function sessionTerms(
-	{ chain, token, escrow }: Pick<World, "chain" | "token" | "escrow">,
+	{ chain, token, escrow }: Place,
 	payee: Address,
 	changes: Terms = {},
 	details: Terms = {},
@@ -265,7 +268,7 @@ export const QUICK = { retries: 3, minDelayMs: 1, maxDelayMs: 5 } as const;
 
 /** A client that may pay `hosts` at most 1,000 a request out of deposits of at most 10,000. */
 export function clientFor(
-	{ chain, token, escrow }: Pick<World, "chain" | "token" | "escrow">,
+	{ chain, token, escrow }: Place,
 	account: LocalAccount,
 	hosts: readonly string[],
 	policy: Partial<PaymentPolicy> = {},
