@@ -127,6 +127,30 @@ export async function readOpeningReceipt(
 	return log && client.getTransactionReceipt({ hash: log.transactionHash });
 }
 
+/** How many top-ups of one channel by one funder are looked through, the latest first. */
+const MOST_TOP_UPS = 16;
+
+/** The receipts of the transactions that topped up a channel lately by that amount, whoever sent them; the latest first. */
+export async function readToppingUpReceipts(
+	client: PublicClient,
+	escrow: Address,
+	channelId: Hex,
+	{ funder, amount }: Readonly<{ funder: Address; amount: bigint }>,
+): Promise<readonly TransactionReceipt[]> {
+	const logs = await client.getContractEvents({
+		address: escrow,
+		abi: paymentChannelEscrowAbi,
+		eventName: "ToppedUp",
+		args: { channelId },
+		fromBlock: await lookbackBlock(client),
+	});
+	const matching = logs.filter(
+		({ args }) => args.amount === amount && args.funder !== undefined && isAddressEqual(args.funder, funder),
+	);
+	const hashes = new Set(matching.map(({ transactionHash }) => transactionHash).reverse());
+	return Promise.all([...hashes].slice(0, MOST_TOP_UPS).map((hash) => client.getTransactionReceipt({ hash })));
+}
+
 /**
  * The transaction that executed an ERC-3009 authorization lately, whoever sent it. The token says `AuthorizationUsed` and
  * right after it `Transfer`: only a transfer in that place belongs to the authorization.

@@ -1,7 +1,8 @@
 import type { Address, Hex, PublicClient } from "viem";
 import { readChannel } from "../escrow/reads.ts";
 import type { ChainState, Channel } from "./channel.ts";
-import { applyEvent, type Effect } from "./ledger.ts";
+import type { OnEffects } from "./context.ts";
+import { applyEvent } from "./ledger.ts";
 import type { ChannelStore } from "./store/store.ts";
 
 /** The chain could not be asked, or answered with nonsense: nothing is decided without it (I10). */
@@ -17,7 +18,7 @@ export type ChainStateOptions = Readonly<{
 	/** D2: older than this and the channel is read again before a voucher is accepted. */
 	maxAgeMs: number;
 	now: () => number;
-	onEffects: (channelId: Hex, effects: readonly Effect[]) => void;
+	onEffects: OnEffects;
 }>;
 
 /** Keeps what the chain says of a channel fresh enough to sell on (D2). For now by reads; a watcher will spare most of them. */
@@ -69,12 +70,14 @@ export class ChainStateReader {
 		const askedAt = now();
 		const chain = await this.read(channelId);
 		if (chain === undefined) throw new ChainUnavailableError(`the chain no longer knows channel ${channelId}`);
-		const { value } = await store.transact({ channel: channelId }, ({ channel }) => {
+		const { value, durable } = await store.transact({ channel: channelId }, ({ channel }) => {
 			// A read that was asked before the newest one answered is old news.
 			if (channel === undefined || channel.chainReadAt > askedAt) return { value: undefined };
 			const step = applyEvent(channel, { type: "chain-observed", chain }, askedAt);
 			return step.ok ? { value: step, writes: { channel: step.channel } } : { value: undefined };
 		});
-		if (value !== undefined) onEffects(channelId, value.effects);
+		if (value === undefined || value.effects.length === 0) return;
+		await durable;
+		onEffects(value.channel, value.effects);
 	}
 }

@@ -2,11 +2,13 @@ import type { Address, Hex, PublicClient, TransactionReceipt } from "viem";
 import type { Permit2Domain, TokenDomain, VoucherDomain } from "../voucher/index.ts";
 import type { Refused } from "./admission.ts";
 import type { ChainStateReader } from "./chainState.ts";
+import type { Channel } from "./channel.ts";
 import type { Terms } from "./evm/terms.ts";
 import type { Listeners } from "./hooks.ts";
 import type { Effect } from "./ledger.ts";
 import type { RateLimit } from "./rateLimit.ts";
 import type { Drains } from "./session/drain.ts";
+import type { Strangers } from "./session/strangers.ts";
 import type { Signatures } from "./signatures.ts";
 import type { ChannelStore } from "./store/store.ts";
 import type { Transactions } from "./transactions.ts";
@@ -47,6 +49,9 @@ export type Limits = Readonly<{
 	maxLookupsPerSecond: number;
 }>;
 
+/** Carries out what the ledger wants done of a channel, after that is stored. */
+export type OnEffects = (channel: Channel, effects: readonly Effect[]) => void;
+
 /** The parts that the steps of a paid request in one token work with. */
 export type EngineContext = Readonly<{
 	terms: Terms;
@@ -68,10 +73,11 @@ export type EngineContext = Readonly<{
 	voucherRate?: RateLimit;
 	/** Look-ups of unknown channels, all together. */
 	lookupRate: RateLimit;
+	/** What the chain said of channels that this store does not know. */
+	strangers: Strangers;
 	/** Closes that this process has begun, by channel. */
 	closes: Map<Hex, Promise<TransactionReceipt | Refused>>;
-	/** Carries out what the ledger wants done, after its state is stored. */
-	onEffects: (channelId: Hex, effects: readonly Effect[]) => void;
+	onEffects: OnEffects;
 	listeners: Listeners;
 	/** Unix milliseconds. */
 	now: () => number;

@@ -3,7 +3,7 @@
  * No I/O, no clock, no randomness. Signatures are verified before an event gets here (I3).
  *
  * Sources: draft-evm-session-00 "Voucher Verification", "Server-Side Accounting", "Cooperative Close"; D1, D3, D4, D6,
- * D7, D10, D12 of docs/design.md. Invariants I1, I2, I6, I7 and I8 are kept here.
+ * D7, D10, D12, D14 of docs/design.md. Invariants I1, I2, I6, I7 and I8 are kept here.
  */
 import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
@@ -14,6 +14,9 @@ export type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } fr
 
 /** How many challenges a channel remembers having advanced with. An older one only loses the right to reuse stale vouchers. */
 const REMEMBERED_CHALLENGES = 16;
+
+/** The escrow keeps deposits as `uint128` (I1). */
+const DEPOSIT_LIMIT = 2n ** 128n;
 
 /** The chain shows less than it showed before: a reorganization or a lying RPC. Nothing is sold on such a channel (I10). */
 export class ChainRegressionError extends Error {
@@ -83,9 +86,43 @@ export function requiredCumulative(channel: Channel, amount: bigint, minVoucherD
 	return max(needed, min(channel.acceptedCumulative + minVoucherDelta, channel.deposit));
 }
 
+/**
+ * Whether a top-up of `amount` is worth its transaction: what is wrong with it, if anything. A close that the payer has
+ * requested is no obstacle: it may cancel it by this (D14).
+ *
+ * @param minimum the least that is worth the gas
+ */
+export function topUpProblem(channel: Channel, amount: bigint, minimum: bigint): Problem | undefined {
+	const { channelId, deposit } = channel;
+	const unusable = closedProblem({ ...channel, closeRequestedAt: 0 });
+	if (unusable) return unusable;
+	if (amount < minimum || amount === 0n) {
+		const detail = "The deposit is below the least that a channel is topped up with here.";
+		return problem("session/insufficient-balance", detail, { channelId, additionalDeposit: amount, required: minimum });
+	}
+	if (deposit + amount < DEPOSIT_LIMIT) return undefined;
+	return problem("bad-request", "The deposit would be 2^128 or more.", { deposit, additionalDeposit: amount });
+}
+
+/**
+ * What is wrong with a voucher that comes with a top-up of `amount`, before the top-up costs gas (D14): a closing channel,
+ * too small a step, or more than even the raised deposit.
+ */
+export function mergedVoucherProblem(
+	channel: Channel,
+	amount: bigint,
+	voucher: VerifiedVoucher,
+	minVoucherDelta: bigint,
+	now: number,
+): Problem | undefined {
+	const funded = { ...channel, deposit: channel.deposit + amount };
+	const foreseen = acceptVoucher(funded, { type: "voucher", voucher, minVoucherDelta }, now);
+	return foreseen.ok ? undefined : foreseen.problem;
+}
+
 function opened(
 	channel: Channel | undefined,
-	{ identity, chain, voucher, minimum }: Extract<LedgerEvent, { type: "opened" }>,
+	{ identity, chain, voucher, minimum, unaccounted }: Extract<LedgerEvent, { type: "opened" }>,
 	now: number,
 ): Transition {
 	if (channel !== undefined) throw new Error(`channel ${channel.channelId} is open already`);
@@ -102,14 +139,16 @@ function opened(
 	}
 	const excess = depositProblem(identity.channelId, voucher.cumulativeAmount, chain.deposit);
 	if (excess) return refuse(excess);
-	const floor = max(chain.settledOnChain, voucher.cumulativeAmount);
+	const acceptedCumulative = max(chain.settledOnChain, voucher.cumulativeAmount);
+	// D10: of what nobody remembers, as much as possible was delivered.
+	const delivered = unaccounted === undefined ? 0n : acceptedCumulative - unaccounted.price;
 	return done({
 		...identity,
 		...chain,
 		chainReadAt: now,
-		acceptedCumulative: floor,
+		acceptedCumulative,
 		voucherSignature: voucher.signature,
-		spent: chain.settledOnChain,
+		spent: max(chain.settledOnChain, delivered),
 		reservations: {},
 		generation: 0,
 		publishedCumulative: settledIsPublic(null, chain),

@@ -17,6 +17,11 @@ export type LedgerEvent =
 			chain: ChainState;
 			voucher: VerifiedVoucher;
 			minimum: bigint;
+			/**
+			 * This channel may have been served here before, and nothing is known of it (D10): all that was signed counts as spent,
+			 * but `price`, which this request asks for. Absent: it is new.
+			 */
+			unaccounted?: Readonly<{ price: bigint }>;
 	  }>
 	/** A voucher arrived. Stale and equal ones change nothing and are no problem. */
 	| Readonly<{ type: "voucher"; voucher: VerifiedVoucher; minVoucherDelta: bigint }>

@@ -1,6 +1,7 @@
 import type { Address, Hex } from "viem";
 import { type Challenge, type Problem, parseTimestamp, problem } from "../protocol/index.ts";
 import type { Limits } from "./context.ts";
+import type { Terms } from "./evm/terms.ts";
 import { sha256 } from "./idempotency.ts";
 import type { ChannelStore, ProofRecord } from "./store/store.ts";
 
@@ -27,6 +28,17 @@ export function credentialKey(authorization: string): string {
 /** A funding event of the escrow, credited once (D12). */
 export function fundingKey(chainId: number, transactionHash: Hex, logIndex: number): string {
 	return `funding:${chainId}:${transactionHash}:${logIndex}`;
+}
+
+/**
+ * A deposit that the payer has signed: the right to move these tokens once, whatever is signed around it. `nonce` is the
+ * token's (ERC-3009) or Permit2's own.
+ */
+export function signedDepositKey(
+	{ chainId, currency }: Pick<Terms, "chainId" | "currency">,
+	{ type, from, amount, nonce }: Readonly<{ type: string; from: Address; amount: bigint; nonce: Hex | bigint }>,
+): string {
+	return `deposit:${chainId}:${currency}:${type}:${from}:${nonce}:${amount}`;
 }
 
 /** When a challenge was issued, in Unix milliseconds, as far as its expiry tells. */

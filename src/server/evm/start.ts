@@ -35,6 +35,8 @@ import { RateLimit } from "../rateLimit.ts";
 import { closeConclusions, closeKey } from "../session/close.ts";
 import { openConclusions, openKey } from "../session/credit.ts";
 import { Drains } from "../session/drain.ts";
+import { Strangers } from "../session/strangers.ts";
+import { topUpConclusions, topUpKey } from "../session/topUpCredit.ts";
 import { Signatures } from "../signatures.ts";
 import { type Conclusions, recordEntry, Transactions } from "../transactions.ts";
 import { contextFor, EvmMethod } from "./method.ts";
@@ -74,9 +76,12 @@ type Shared = ReturnType<typeof sharedParts>;
 /** What all tokens have in common. */
 function sharedParts({ options, settings: { limits }, listeners, log, now }: EvmParts, verifier: VoucherVerifier) {
 	const drains = new Drains();
-	const onEffects: EngineContext["onEffects"] = (channelId, effects) => {
+	const onEffects: EngineContext["onEffects"] = ({ channelId, payer, settledOnChain, closeTxHash }, effects) => {
 		if (effects.includes("drained")) drains.drained(channelId);
 		if (effects.includes("close-requested")) log.warn({ channelId }, "the payer asked the chain to close this channel");
+		if (!effects.includes("closed")) return;
+		const event = { channelId, payer, settledOnChain, ...(closeTxHash !== null && { txHash: closeTxHash }) };
+		listeners.tell("onChannelClosed", event);
 	};
 	const { maxVouchersPerSecond, maxLookupsPerSecond } = limits;
 	return {
@@ -139,6 +144,7 @@ async function createContext(
 		voucherDomain,
 		...(tokenDomain && { tokenDomain }),
 		...(hasPermit2 && { permit2Domain: createPermit2Domain(chainId, facts.permit2) }),
+		strangers: sameEscrow?.strangers ?? new Strangers({ client, escrow, lookupRate: shared.lookupRate }),
 		// One account has one nonce sequence on a chain, whatever the token.
 		transactions: sameChain?.transactions ?? transactionsOn(options, limits, token, () => before, shared.log),
 		chainState:
@@ -177,6 +183,8 @@ function conclusionsOf(context: EngineContext, { kind }: OutboxEntry["purpose"])
 	switch (kind) {
 		case "open":
 			return openConclusions(context);
+		case "topUp":
+			return topUpConclusions(context);
 		case "close":
 			return closeConclusions(context);
 		case "charge":
@@ -190,6 +198,8 @@ function keyOf(purpose: OutboxEntry["purpose"]): string {
 	switch (purpose.kind) {
 		case "open":
 			return openKey(purpose);
+		case "topUp":
+			return topUpKey(purpose);
 		case "close":
 			return closeKey(purpose);
 		default:

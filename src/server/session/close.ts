@@ -6,7 +6,8 @@ import { type Admission, type Refused, refused } from "../admission.ts";
 import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
-import { applyEvent, closingVoucher, type Effect, type LedgerEvent } from "../ledger.ts";
+import type { VoucherEvent } from "../hooks.ts";
+import { applyEvent, closingVoucher, type Effect, type LedgerEvent, type Transition } from "../ledger.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, type FailedOutcome, recordEntry } from "../transactions.ts";
@@ -26,7 +27,7 @@ export async function close(
 ): Promise<Admission> {
 	const { channelId } = payload;
 	const { challenge } = screened.credential;
-	const checked = await verifyOnChannel(context, payload);
+	const checked = await verifyOnChannel(context, payload, { challenge, price: 0n });
 	if (checked.kind === "refused") return checked;
 	// Closed before: whoever asks again, because the answer was lost, gets it again.
 	if (checked.channel.closeTxHash !== null) return closedAnswer(context, checked.channel, challenge);
@@ -122,35 +123,35 @@ async function stopSelling(
 		const step = applyEvent(current, { type: "close-begun", owner: store.owner, voucher }, at);
 		if (!step.ok) return { value: { refusal: refused(step.problem) } };
 		const proofs = bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channelId, store) : {};
-		return { value: { effects: step.effects }, writes: { channel: step.channel, proofs } };
+		return { value: { channel: step.channel, effects: step.effects }, writes: { channel: step.channel, proofs } };
 	});
 	if ("refusal" in value) return value.refusal;
 	await durable;
-	context.onEffects(channelId, value.effects);
+	context.onEffects(value.channel, value.effects);
 	return undefined;
 }
 
-type Stopped = Readonly<{ refusal: Refused }> | Readonly<{ effects: readonly Effect[] }>;
+type Stopped = Readonly<{ refusal: Refused }> | Readonly<{ channel: Channel; effects: readonly Effect[] }>;
 
 /** Fixes amount and signature of the close; requests that are still running are abandoned and cost nothing. */
-async function decide(
-	{ store, now }: EngineContext,
-	payload: ClosePayload,
-): Promise<Refused | Pick<ClosePayload, "cumulativeAmount" | "signature">> {
+async function decide({ store, listeners, now }: EngineContext, payload: ClosePayload): Promise<Refused | Decided> {
 	const { channelId } = payload;
-	const { value, durable } = await store.transact(
-		{ channel: channelId },
-		({ channel }): Turn<Awaited<ReturnType<typeof decide>>> => {
-			if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
-			const { cumulativeAmount, signature } = closingVoucher(channel, payload);
-			const step = applyEvent(channel, { type: "close-decided", cumulativeAmount, signature }, now());
-			if (!step.ok) return { value: refused(step.problem) };
-			return { value: { cumulativeAmount, signature }, writes: { channel: step.channel } };
-		},
-	);
+	const { value, durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<Refused | Decided> => {
+		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
+		const { cumulativeAmount, signature } = closingVoucher(channel, payload);
+		const step = applyEvent(channel, { type: "close-decided", cumulativeAmount, signature }, now());
+		if (!step.ok) return { value: refused(step.problem) };
+		const { acceptedCumulative, payer } = step.channel;
+		const delta = acceptedCumulative - channel.acceptedCumulative;
+		const raised = { channelId, payer, acceptedCumulative, delta };
+		return { value: { cumulativeAmount, signature, raised }, writes: { channel: step.channel } };
+	});
 	await durable;
+	if ("raised" in value && value.raised.delta > 0n) listeners.tell("onVoucher", value.raised);
 	return value;
 }
+
+type Decided = Pick<ClosePayload, "cumulativeAmount" | "signature"> & Readonly<{ raised: VoucherEvent }>;
 
 /** The transaction of a close that did not happen, and whether somebody may have seen its voucher. */
 type FailedClose = Readonly<{ entry: OutboxEntry; outcome: FailedOutcome }>;
@@ -209,13 +210,14 @@ export function closeConclusions(context: EngineContext): Conclusions {
 		const channelId = entry.purpose.channelId as Hex;
 		const at = now();
 		const values = { settled: String(chain.settledOnChain), txHash: closeTxHash ?? "unknown" };
-		const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
+		const { value, durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<Transition> => {
 			const step = applyEvent(channel, { type: "chain-observed", chain, ...(closeTxHash && { closeTxHash }) }, at);
 			const audit = [{ at, kind: "closed", channelId, values }];
-			return { value: undefined, writes: { ...(step.ok && { channel: step.channel }), outbox: [entry], audit } };
+			return { value: step, writes: { ...(step.ok && { channel: step.channel }), outbox: [entry], audit } };
 		});
 		await durable;
 		log.info({ channelId, ...values }, "channel closed");
+		if (value.ok) context.onEffects(value.channel, value.effects);
 	}
 }
 

@@ -1,39 +1,32 @@
-import type { Address, Hex, TransactionReceipt } from "viem";
+import type { TransactionReceipt } from "viem";
 import { findChannelOpened } from "../../escrow/events.ts";
-import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
+import type { OutboxEntry } from "../../escrow/outbox.ts";
 import { type Problem, problem } from "../../protocol/index.ts";
 import { sameAddress } from "../../voucher/index.ts";
 import { ChainUnavailableError } from "../chainState.ts";
-import type { ChannelIdentity } from "../channel.ts";
+import type { Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
-import type { Terms } from "../evm/terms.ts";
-import { applyEvent, type VerifiedVoucher } from "../ledger.ts";
+import { applyEvent } from "../ledger.ts";
 import { challengeKey, consumeChallenge, foreignChallengeProblem, fundingKey } from "../proofs.ts";
-import type { Turn } from "../store/store.ts";
+import type { ProofRecord, Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, recordEntry } from "../transactions.ts";
+import { type Opening, openingFromPurpose } from "./opening.ts";
 
-/** A channel that is about to open: who, with which first voucher, under which challenge. */
-export type Opening = Readonly<{
-	identity: ChannelIdentity;
-	salt: Hex;
-	voucher: VerifiedVoucher;
-	/** Unix milliseconds until which the challenge's use is remembered. */
-	challengeExpiresAt: number;
-	/** The least the deposit must be, in base units. */
-	minimum: bigint;
-}>;
+/** How much a chain's clock may be behind ours before a channel opened just now looks old. */
+const CLOCK_MARGIN_MS = 60_000;
 
 /**
  * Credits a deposit: the escrow's own event in this transaction proves it, the escrow's state says how much, and the
  * event is used once (D12). Resolves when the channel is on disk, or to what is wrong. A channel that is open already is left as it is.
  */
 export async function credit(
-	{ store, terms, chainState, now, log }: EngineContext,
+	context: EngineContext,
 	opening: Opening,
 	receipt: TransactionReceipt,
 	entry?: OutboxEntry,
 ): Promise<Problem | undefined> {
-	const { identity, voucher, minimum } = opening;
+	const { store, terms, chainState, now, log } = context;
+	const { identity, voucher, minimum, depositKey } = opening;
 	const { channelId } = identity;
 	const event = findChannelOpened(receipt, terms.escrow, channelId);
 	if (event === undefined || !isSameChannel(event, identity)) {
@@ -42,6 +35,8 @@ export async function credit(
 			hash: receipt.transactionHash,
 		});
 	}
+	// A transaction of ours, sent for this very challenge, opens no old channel.
+	const isOld = entry === undefined && (await isOlder(context, receipt, opening));
 	const askedAt = now();
 	const chain = await chainState.read(channelId);
 	if (chain === undefined) throw new ChainUnavailableError(`the chain does not show channel ${channelId} yet`);
@@ -49,30 +44,38 @@ export async function credit(
 	const funding = fundingKey(terms.chainId, receipt.transactionHash, event.logIndex);
 	const challenge = challengeKey({ id: voucher.challengeId });
 	const { value, durable } = await store.transact(
-		{ channel: channelId, proofs: [funding, challenge] },
-		(view): Turn<Problem | undefined> => {
+		{ channel: channelId, proofs: [funding, challenge, ...(depositKey === undefined ? [] : [depositKey])] },
+		(view): Turn<Credited> => {
 			const outbox = entry && [{ ...entry, state: "confirmed" as const }];
-			if (view.channel !== undefined) return { value: undefined, ...(outbox && { writes: { outbox } }) };
+			if (view.channel !== undefined) return { value: {}, ...(outbox && { writes: { outbox } }) };
 			const bound = view.proof(challenge);
 			if (bound !== undefined && bound.usedBy !== channelId) {
-				return { value: foreignChallengeProblem(), ...(outbox && { writes: { outbox } }) };
+				return { value: { refusal: foreignChallengeProblem() }, ...(outbox && { writes: { outbox } }) };
 			}
 			if (view.proof(funding) !== undefined) {
-				return {
-					value: problem("session/channel-not-found", "This deposit was credited before.", {
-						channelId,
-						hash: receipt.transactionHash,
-					}),
-				};
+				const hash = receipt.transactionHash;
+				const detail = "This deposit was credited before.";
+				return { value: { refusal: problem("session/channel-not-found", detail, { channelId, hash }) } };
 			}
-			const step = applyEvent(undefined, { type: "opened", identity, chain, voucher, minimum }, askedAt);
-			if (!step.ok) return { value: step.problem, ...(outbox && { writes: { outbox } }) };
+			const unaccounted = isOld && { unaccounted: { price: opening.price } };
+			const opened = { type: "opened" as const, identity, chain, voucher, minimum, ...unaccounted };
+			const step = applyEvent(undefined, opened, askedAt);
+			if (!step.ok) return { value: { refusal: step.problem }, ...(outbox && { writes: { outbox } }) };
+			const used = (key: string): ProofRecord => ({
+				key,
+				state: "used",
+				owner: store.owner,
+				usedBy: channelId,
+				reference: receipt.transactionHash,
+				expiresAt: null,
+			});
 			return {
-				value: undefined,
+				value: { opened: step.channel },
 				writes: {
 					channel: step.channel,
 					proofs: {
-						[funding]: { key: funding, state: "used", owner: store.owner, usedBy: channelId, expiresAt: null },
+						[funding]: used(funding),
+						...(depositKey !== undefined && { [depositKey]: used(depositKey) }),
 						...consumeChallenge(voucher.challengeId, opening.challengeExpiresAt, channelId, store),
 					},
 					...(outbox && { outbox }),
@@ -89,9 +92,34 @@ export async function credit(
 		},
 	);
 	await durable;
-	if (value === undefined)
-		log.info({ channelId, deposit: String(chain.deposit), txHash: receipt.transactionHash }, "channel opened");
-	return value;
+	const { refusal, opened } = value;
+	if (opened === undefined) return refusal;
+	log.info({ channelId, deposit: String(chain.deposit), txHash: receipt.transactionHash }, "channel opened");
+	tellOpened(context, opened, receipt);
+	return undefined;
+}
+
+/** Neither: it was open already. */
+type Credited = Readonly<{ refusal?: Problem; opened?: Channel }>;
+
+function tellOpened({ listeners }: EngineContext, channel: Channel, { transactionHash }: TransactionReceipt): void {
+	const { channelId, payer, deposit, acceptedCumulative, spent } = channel;
+	listeners.tell("onChannelOpened", { channelId, payer, deposit, txHash: transactionHash });
+	const delta = acceptedCumulative - spent;
+	if (delta > 0n) listeners.tell("onVoucher", { channelId, payer, acceptedCumulative, delta });
+}
+
+/**
+ * Whether a channel was open before its challenge was issued: then it may have been served under an earlier one, which this
+ * store has lost.
+ */
+async function isOlder(
+	{ client }: EngineContext,
+	{ blockHash }: TransactionReceipt,
+	{ challengeIssuedAt }: Opening,
+): Promise<boolean> {
+	const { timestamp } = await client.getBlock({ blockHash });
+	return Number(timestamp) * 1_000 + CLOCK_MARGIN_MS < challengeIssuedAt;
 }
 
 /** One opening of a channel at a time, also across restarts. */
@@ -99,7 +127,7 @@ export function openKey({ channelId }: Readonly<Record<string, string>>): string
 	return `open:${channelId}`;
 }
 
-/** What becomes of the ledger when an `openWithAuthorization` was mined, or failed. */
+/** What becomes of the ledger when an opening that we sent was mined, or failed. */
 export function openConclusions(context: EngineContext): Conclusions {
 	const { store, log } = context;
 	return {
@@ -127,55 +155,6 @@ export function openConclusions(context: EngineContext): Conclusions {
 			await durable;
 			log.warn({ channelId: identity.channelId, txHash: entry.hash, outcome }, "an open did not go through");
 		},
-	};
-}
-
-/** All that `credit` needs after a restart, as strings. */
-export function openingPurpose(
-	{ identity, salt, voucher, challengeExpiresAt, minimum }: Opening,
-	{ currency }: Pick<Terms, "currency">,
-): TransactionPurpose {
-	const { channelId, payer, authorizedSigner } = identity;
-	return {
-		kind: "open",
-		currency,
-		channelId,
-		payer,
-		authorizedSigner,
-		salt,
-		cumulativeAmount: String(voucher.cumulativeAmount),
-		voucherSignature: voucher.signature,
-		challengeId: voucher.challengeId,
-		challengeExpiresAt: String(challengeExpiresAt),
-		minimum: String(minimum),
-	};
-}
-
-export function openingFromPurpose({ terms }: Pick<EngineContext, "terms">, purpose: TransactionPurpose): Opening {
-	const field = (name: string): string => {
-		const value = purpose[name];
-		if (value === undefined) throw new Error(`the outbox entry of an open lacks ${name}`);
-		return value;
-	};
-	const { chainId, escrow, recipient: payee, currency: token } = terms;
-	return {
-		identity: {
-			channelId: field("channelId") as Hex,
-			chainId,
-			escrow,
-			payer: field("payer") as Address,
-			payee,
-			token,
-			authorizedSigner: field("authorizedSigner") as Address,
-		},
-		salt: field("salt") as Hex,
-		voucher: {
-			cumulativeAmount: BigInt(field("cumulativeAmount")),
-			signature: field("voucherSignature") as Hex,
-			challengeId: field("challengeId"),
-		},
-		challengeExpiresAt: Number(field("challengeExpiresAt")),
-		minimum: BigInt(field("minimum")),
 	};
 }
 

@@ -3,8 +3,9 @@ import { type Admission, type PaidRequest, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import type { ScreenedSession } from "../evm/method.ts";
 import { close } from "./close.ts";
+import { mergedVoucher } from "./merged.ts";
 import { open } from "./open.ts";
-import { unsupportedProblem } from "./order.ts";
+import { topUp } from "./topUp.ts";
 import { voucher } from "./voucher.ts";
 
 /** Answers a session credential by its action (draft-evm-session-00, Payload Actions). */
@@ -25,12 +26,12 @@ export async function admitSession(
 		case "voucher":
 			return payload.deposit === undefined
 				? voucher(context, { ...order, payload })
-				: refused(unsupportedProblem("a voucher merged with a deposit"));
+				: mergedVoucher(context, { ...order, payload });
 		case "open":
 			return open(context, { ...order, payload });
 		case "close":
 			return close(context, { ...order, payload });
 		case "topUp":
-			return refused(unsupportedProblem('action "topUp"'));
+			return topUp(context, { ...order, payload });
 	}
 }

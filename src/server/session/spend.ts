@@ -3,8 +3,16 @@ import { type Challenge, type Problem, problem, type SessionReceipt } from "../.
 import { type Admission, type Admitted, type Captured, type PaidRequest, type Refused, refused } from "../admission.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import type { VoucherEvent } from "../hooks.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
-import { applyEvent, type Effect, type Reservation, requiredCumulative, type VerifiedVoucher } from "../ledger.ts";
+import {
+	applyEvent,
+	type Effect,
+	type Reservation,
+	requiredCumulative,
+	type Transition,
+	type VerifiedVoucher,
+} from "../ledger.ts";
 import type { Offer } from "../method.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
@@ -37,10 +45,16 @@ export async function spend(context: EngineContext, request: Spend): Promise<Adm
 		...(scope !== undefined && { idempotency: scope.key }),
 	};
 	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
-	if (value.kind === "reserved") return admitted(context, order, scope, value, durable);
+	const { outcome, raised } = value;
+	const { listeners } = context;
+	if (outcome.kind === "reserved") {
+		if (raised !== undefined) void durable.then(() => listeners.tell("onVoucher", raised)).catch(() => undefined);
+		return admitted(context, order, scope, outcome, durable);
+	}
 	await durable;
-	if (value.kind !== "accepted") return value;
-	return { kind: "managed", receipt: sessionReceipt(context, value.channel, order.challenge) };
+	if (raised !== undefined) listeners.tell("onVoucher", raised);
+	if (outcome.kind !== "accepted") return outcome;
+	return { kind: "managed", receipt: sessionReceipt(context, outcome.channel, order.challenge) };
 }
 
 /** A `Spend` with a name of its own in this process, so that it gives back only what it holds itself. */
@@ -49,14 +63,35 @@ let lastTicket = 0;
 
 type Reserved = Readonly<{ kind: "reserved"; channel: Channel; reservation: Reservation }>;
 type Accepted = Readonly<{ kind: "accepted"; channel: Channel }>;
-type Ended = Readonly<{ result: Captured | Refused; effects: readonly Effect[] }>;
+type Ended = Readonly<{
+	result: Captured | Refused;
+	ended?: Readonly<{ channel: Channel; effects: readonly Effect[] }>;
+}>;
+type Outcome = Reserved | Accepted | Exclude<Admission, Admitted>;
+
+/** What came of a voucher, and what it raised, which holds also where the request is refused. */
+type Spent = Readonly<{ outcome: Outcome; raised?: VoucherEvent }>;
 
 function spendTurn(
+	context: EngineContext,
+	order: Order,
+	scope: IdempotencyScope | undefined,
+	view: TurnView,
+): Turn<Spent> {
+	const { value: outcome, writes = {} } = decideSpend(context, order, scope, view);
+	const { channel } = writes;
+	const delta = (channel?.acceptedCumulative ?? 0n) - (view.channel?.acceptedCumulative ?? 0n);
+	if (channel === undefined || delta <= 0n) return { value: { outcome }, writes };
+	const { channelId, payer, acceptedCumulative } = channel;
+	return { value: { outcome, raised: { channelId, payer, acceptedCumulative, delta } }, writes };
+}
+
+function decideSpend(
 	{ store, limits, terms, now }: EngineContext,
 	{ offer, challenge, voucher, credentialKey, management, ticket }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
-): Turn<Reserved | Accepted | Exclude<Admission, Admitted>> {
+): Turn<Outcome> {
 	const earlier = earlierAnswer(view.idempotency, scope, store);
 	if (earlier !== undefined) return { value: earlier };
 
@@ -152,7 +187,7 @@ async function capture(
 	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<Ended> => {
 		const at = now();
 		const step = applyEvent(view.channel, { type: "capture", reservation, used: reservation.amount }, at);
-		if (!step.ok) return { value: { result: refused(step.problem), effects: [] }, writes: givenBack(order, view) };
+		if (!step.ok) return { value: { result: refused(step.problem) }, writes: givenBack(order, view) };
 		const receipt = sessionReceipt(context, step.channel, challenge, { units: 1 });
 		const used: ProofRecord = {
 			key: credentialKey,
@@ -163,7 +198,7 @@ async function capture(
 		};
 		const done = scope && { ...scope, owner: store.owner, expiresAt: at + limits.idempotencyTtlMs };
 		return {
-			value: { result: { kind: "captured", receipt }, effects: step.effects },
+			value: { result: { kind: "captured", receipt }, ended: { channel: step.channel, effects: step.effects } },
 			writes: {
 				channel: step.channel,
 				proofs: { [credentialKey]: used },
@@ -173,8 +208,13 @@ async function capture(
 	});
 	// Waits for the voucher and the promise as well: they were written before, on the same channel.
 	await durable;
-	context.onEffects(channelId, value.effects);
-	return value.result;
+	const { result, ended } = value;
+	if (ended === undefined) return result;
+	context.onEffects(ended.channel, ended.effects);
+	const { method, url } = order.request;
+	const { payer } = ended.channel;
+	context.listeners.tell("onCharged", { intent: "session", amount: reservation.amount, payer, channelId, method, url });
+	return result;
 }
 
 async function release(
@@ -184,13 +224,13 @@ async function release(
 	reservation: Reservation,
 ): Promise<void> {
 	const { store, now } = context;
-	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<readonly Effect[]> => {
+	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<Transition> => {
 		const step = applyEvent(view.channel, { type: "release", reservation }, now());
-		if (!step.ok) return { value: [] };
-		return { value: step.effects, writes: { channel: step.channel, ...givenBack(order, view) } };
+		if (!step.ok) return { value: step };
+		return { value: step, writes: { channel: step.channel, ...givenBack(order, view) } };
 	});
 	await durable;
-	context.onEffects(order.channelId, value);
+	if (value.ok) context.onEffects(value.channel, value.effects);
 }
 
 /** Credential and `Idempotency-Key` of a request that cost nothing are as good as new. */

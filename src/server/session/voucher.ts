@@ -1,18 +1,33 @@
-import type { Hex } from "viem";
-import { type ClosePayload, type Problem, problem, type VoucherPayload } from "../../protocol/index.ts";
-import { type SignatureVerdict, voucherSigner } from "../../voucher/index.ts";
+import { type ClosePayload, problem, type VoucherPayload } from "../../protocol/index.ts";
+import { voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import { adopt, type Occasion } from "./adopt.ts";
 import type { SessionOrder } from "./order.ts";
+import { channelNotFoundProblem, isOurs, signatureProblem } from "./signed.ts";
 import { spend } from "./spend.ts";
 
 /** `action="voucher"`: draft-evm-session-00, Voucher Verification. */
 export async function voucher(context: EngineContext, order: SessionOrder<VoucherPayload>): Promise<Admission> {
-	const { request, offer, screened, payload } = order;
-	const checked = await verifyOnChannel(context, payload);
+	const checked = await verifyOnChannel(context, order.payload, occasionOf(order));
 	if (checked.kind === "refused") return checked;
+	const tooMany = tooManyVouchers(context, order.payload);
+	if (tooMany !== undefined) return tooMany;
 	await context.chainState.ensureFresh(checked.channel);
+	return spendVoucher(context, order);
+}
+
+/** What a voucher's request would cost: nothing when it is about the channel alone (D11). */
+export function occasionOf({ screened, request, offer }: SessionOrder): Occasion {
+	return { challenge: screened.credential.challenge, price: request.method === "HEAD" ? 0n : offer.amount };
+}
+
+/** Takes a voucher that was verified, and promises the request's price to it. */
+export function spendVoucher(
+	context: EngineContext,
+	{ request, offer, screened, payload }: SessionOrder<VoucherPayload>,
+): Promise<Admission> {
 	return spend(context, {
 		request,
 		offer,
@@ -24,50 +39,34 @@ export async function voucher(context: EngineContext, order: SessionOrder<Vouche
 	});
 }
 
+/** Vouchers beyond the channel's rate, counted only once their signature is known to be good (draft: Denial of Service). */
+export function tooManyVouchers(
+	{ voucherRate, limits }: EngineContext,
+	{ channelId }: Pick<VoucherPayload, "channelId">,
+): Refused | undefined {
+	const waitSeconds = voucherRate?.take(channelId) ?? 0;
+	if (waitSeconds === 0) return undefined;
+	const { maxVouchersPerSecond } = limits;
+	const detail = "This channel sends more vouchers in a second than are taken; send fewer and higher ones.";
+	return refused(problem("too-many-requests", detail, { channelId, maxVouchersPerSecond }), Math.ceil(waitSeconds));
+}
+
 /**
  * The channel a voucher is for, after its signature was found good. Of the channel only what never changes is read
- * before that (I3).
+ * before that (I3). One that the store has lost is taken in (D10).
  */
 export async function verifyOnChannel(
-	{ store, signatures, voucherDomain, terms }: EngineContext,
-	{ channelId, cumulativeAmount, signature }: VoucherPayload | ClosePayload,
+	context: EngineContext,
+	payload: VoucherPayload | ClosePayload,
+	occasion: Occasion,
 ): Promise<Readonly<{ kind: "verified"; channel: Channel }> | Refused> {
+	const { store, signatures, voucherDomain } = context;
+	const { channelId, cumulativeAmount, signature } = payload;
 	const channel = await store.channel(channelId);
-	const isOurs =
-		channel !== undefined &&
-		channel.chainId === terms.chainId &&
-		channel.escrow === terms.escrow &&
-		channel.payee === terms.recipient &&
-		channel.token === terms.currency;
-	if (!isOurs) return refused(channelNotFoundProblem(channelId));
-	const verdict = await signatures.verifyVoucher(
-		voucherDomain,
-		voucherSigner(channel),
-		{ channelId, cumulativeAmount },
-		signature,
-	);
-	const problem = signatureProblem(verdict, channelId);
-	return problem === undefined ? { kind: "verified", channel } : refused(problem);
-}
-
-/** What is wrong with a voucher's signature, if anything. */
-export function signatureProblem(verdict: SignatureVerdict, channelId: Hex): Problem | undefined {
-	switch (verdict) {
-		case "valid":
-			return undefined;
-		case "invalid-signature":
-			return problem("session/invalid-signature", "The voucher's signature could not be verified.", { channelId });
-		case "signer-mismatch":
-			return problem(
-				"session/signer-mismatch",
-				"The voucher was signed by somebody else, or for another channel, amount, chain or escrow.",
-				{
-					channelId,
-				},
-			);
-	}
-}
-
-export function channelNotFoundProblem(channelId: Hex): Problem {
-	return problem("session/channel-not-found", "No channel with this id is open here; open one.", { channelId });
+	if (channel === undefined) return adopt(context, payload, occasion);
+	if (!isOurs(context, channel)) return refused(channelNotFoundProblem(channelId));
+	const signer = voucherSigner(channel);
+	const verdict = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const invalid = signatureProblem(verdict, channelId);
+	return invalid === undefined ? { kind: "verified", channel } : refused(invalid);
 }

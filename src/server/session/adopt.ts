@@ -1,0 +1,112 @@
+import type { Hex } from "viem";
+import { type Challenge, type Problem, problem } from "../../protocol/index.ts";
+import { voucherSigner } from "../../voucher/index.ts";
+import { type Refused, refused } from "../admission.ts";
+import type { ChainState, Channel, ChannelIdentity } from "../channel.ts";
+import type { EngineContext } from "../context.ts";
+import { applyEvent, type LedgerEvent, type VerifiedVoucher } from "../ledger.ts";
+import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import type { Turn } from "../store/store.ts";
+import { channelNotFoundProblem, signatureProblem, type VoucherClaim } from "./signed.ts";
+import { LookupsBusyError } from "./strangers.ts";
+
+/** The request that a channel may be adopted for. */
+export type Occasion = Readonly<{
+	challenge: Challenge;
+	/** What the request costs; 0 when it is about the channel alone. Base units. */
+	price: bigint;
+}>;
+
+/** A channel that the escrow has and this store has not, with a voucher whose signature is good. */
+export type Foundling = Readonly<{ identity: ChannelIdentity; chain: ChainState; voucher: VerifiedVoucher }>;
+
+/**
+ * Takes in a channel that the store has lost or never knew (D10): the chain is asked, the signature verified, and all but
+ * this request's price counts as spent.
+ */
+export async function adopt(
+	context: EngineContext,
+	claim: VoucherClaim,
+	occasion: Occasion,
+): Promise<Readonly<{ kind: "verified"; channel: Channel }> | Refused> {
+	const found = await find(context, claim, occasion.challenge);
+	if ("kind" in found) return found;
+	const { store, log, listeners, now } = context;
+	const { channelId, payer } = found.identity;
+	const at = now();
+	const key = challengeKey(occasion.challenge);
+	const { value, durable } = await store.transact({ channel: channelId, proofs: [key] }, (view): Turn<Adopted> => {
+		if (view.channel !== undefined) return { value: { channel: view.channel, isNew: false } };
+		const bound = view.proof(key);
+		if (bound !== undefined && bound.usedBy !== channelId) return { value: { refusal: foreignChallengeProblem() } };
+		const step = applyEvent(undefined, adoption(found, occasion), at);
+		if (!step.ok) return { value: { refusal: step.problem } };
+		const values = { deposit: String(step.channel.deposit), settled: String(step.channel.settledOnChain), payer };
+		return {
+			value: { channel: step.channel, isNew: true },
+			writes: {
+				channel: step.channel,
+				proofs: consumeChallenge(occasion.challenge.id, expiryOf(occasion.challenge, at), channelId, store),
+				audit: [{ at, kind: "adopted", channelId, values }],
+			},
+		};
+	});
+	await durable;
+	if ("refusal" in value) return refused(value.refusal);
+	const { channel } = value;
+	if (value.isNew) {
+		log.warn(
+			{ channelId, accepted: String(channel.acceptedCumulative) },
+			"a channel unknown to this store was adopted",
+		);
+		listeners.tell("onChannelOpened", { channelId, payer, deposit: channel.deposit });
+		const delta = channel.acceptedCumulative - channel.spent;
+		const { acceptedCumulative } = channel;
+		if (delta > 0n) listeners.tell("onVoucher", { channelId, payer, acceptedCumulative, delta });
+	}
+	return { kind: "verified", channel };
+}
+
+type Adopted = Readonly<{ channel: Channel; isNew: boolean }> | Readonly<{ refusal: Problem }>;
+
+/** The ledger's event for a foundling. */
+export function adoption({ identity, chain, voucher }: Foundling, { price }: Pick<Occasion, "price">): LedgerEvent {
+	return { type: "opened", identity, chain, voucher, minimum: 0n, unaccounted: { price } };
+}
+
+/** Asks the chain for a channel that is to be ours, and verifies the voucher before anything is said of it (I3). */
+export async function find(
+	context: EngineContext,
+	{ channelId, cumulativeAmount, signature }: VoucherClaim,
+	challenge: Pick<Challenge, "id">,
+): Promise<Foundling | Refused> {
+	const { signatures, voucherDomain, chainState } = context;
+	const identity = await identify(context, channelId);
+	if ("kind" in identity) return identity;
+	const signer = voucherSigner(identity);
+	const verdict = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const invalid = signatureProblem(verdict, channelId);
+	if (invalid !== undefined) return refused(invalid);
+	const chain = await chainState.read(channelId);
+	if (chain === undefined) return refused(channelNotFoundProblem(channelId));
+	return { identity, chain, voucher: { cumulativeAmount, signature, challengeId: challenge.id } };
+}
+
+/** A channel that only the chain knows: it pays us, in this token; or why nothing can be said of it. */
+export async function identify(
+	{ strangers, terms }: EngineContext,
+	channelId: Hex,
+): Promise<ChannelIdentity | Refused> {
+	const { chainId, escrow } = terms;
+	try {
+		const stranger = await strangers.identify(channelId);
+		if (stranger === undefined || stranger.payee !== terms.recipient || stranger.token !== terms.currency)
+			return refused(channelNotFoundProblem(channelId));
+		const { payer, payee, token, authorizedSigner } = stranger;
+		return { channelId, chainId, escrow, payer, payee, token, authorizedSigner };
+	} catch (error) {
+		if (!(error instanceof LookupsBusyError)) throw error;
+		const detail = "Too many channels are being looked up on chain; send the same request again.";
+		return refused(problem("service-unavailable", detail, { channelId }), Math.ceil(error.waitSeconds));
+	}
+}
