@@ -35,6 +35,7 @@ const testUsdc = readBuild("contracts/test/TestUSDC.sol/TestUSDC.json");
 const permit2 = readBuild("contracts/IPermit2Transfers.sol/IPermit2Transfers.json");
 const contractAccount = readBuild("contracts/test/ERC1271Wallet.sol/ERC1271Wallet.json");
 const permit2Fixture = JSON.parse(readFileSync(new URL("test/fixtures/permit2.json", ROOT), "utf8"));
+const SMART_ACCOUNT = "contracts/test/SmartAccount.sol/SmartAccount.json";
 const double = (name) => readBuild(`contracts/test/${name}.sol/${name}.json`).bytecode;
 
 const files = {
@@ -88,6 +89,10 @@ const files = {
 			`${permit2Fixture.salt}${permit2Fixture.initCode.slice(2)}`,
 			"What the CREATE2 factory is sent to put Permit2 at its usual address: a salt, then its creation code.",
 		),
+	],
+	"test/support/generated/smartAccount.ts": [
+		abiConst("smartAccountAbi", readBuild(SMART_ACCOUNT).abi, "A contract account for tests: functions and errors."),
+		bytecodeConst("smartAccountBytecode", double("SmartAccount"), "Its creation code, without arguments."),
 	],
 	"test/model/generated/doubles.ts": [
 		bytecodeConst(
