@@ -3,6 +3,7 @@
  * refused with the error that the codec documents, never with one of the language's own.
  */
 import { validateHeaderValue } from "node:http";
+import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -115,29 +116,40 @@ function overJson(value: unknown): unknown {
 	return JSON.parse(JSON.stringify(value));
 }
 
-/** `parse(format(x)) = x`, and what is read of a broken or arbitrary input can be written and read again. */
-function jsonCodec<Value extends object>(codec: {
+/** `toEqual`, asked only to say what differs: it is too slow for ten thousand runs of every property. */
+function expectSame(given: unknown, expected: unknown): void {
+	if (!isDeepStrictEqual(given, expected)) expect(given).toEqual(expected);
+}
+
+type JsonCodec<Value extends object> = Readonly<{
 	values: fc.Arbitrary<Value>;
 	format: (value: Value) => Record<string, unknown>;
 	parse: (wire: unknown) => Value;
 	error: ErrorClass;
-}): void {
-	const { values, format, parse, error } = codec;
+}>;
 
-	test("survives a round trip", () => {
+function roundTrip<Value extends object>({ values, format, parse }: JsonCodec<Value>, which = ""): void {
+	test(`${which}survives a round trip`, () => {
 		always(values, (value) => {
-			expect(parse(overJson(format(value)))).toEqual(value);
+			expectSame(parse(overJson(format(value))), value);
 		});
 	});
+}
 
+function broken<Value extends object>({ values, format, parse, error }: JsonCodec<Value>): void {
 	test("broken, is read or refused with the typed error, and what is read can be written again", () => {
 		using both = bothWays();
 		always(editedJson(values.map(format)), (wire) => {
 			const value = typed(() => parse(wire), error);
 			both.count(value);
-			if (value !== undefined) expect(parse(overJson(format(value)))).toEqual(value);
+			if (value !== undefined) expectSame(parse(overJson(format(value))), value);
 		});
 	});
+}
+
+function jsonCodec<Value extends object>(codec: JsonCodec<Value>): void {
+	roundTrip(codec);
+	broken(codec);
 }
 
 /** Anything at all, also what JSON can't express. */
@@ -158,7 +170,7 @@ describe("base64url", () => {
 		always(fc.uint8Array({ maxLength: 40 }), (bytes) => {
 			const text = encodeBase64url(bytes);
 			expect(text).toBe(Buffer.from(bytes).toString("base64url"));
-			expect(decodeBase64url(text)).toEqual(bytes);
+			expectSame(decodeBase64url(text), bytes);
 		});
 	});
 
@@ -188,7 +200,7 @@ describe("JSON", () => {
 	test("objects survive canonical encoding, whatever the order of their members", () => {
 		always(jsonObjects, (object) => {
 			const reversed = Object.fromEntries(Object.entries(object).reverse());
-			expect(decodeJson(encodeJson(object))).toEqual(object);
+			expectSame(decodeJson(encodeJson(object)), object);
 			expect(encodeJson(reversed)).toBe(encodeJson(object));
 		});
 	});
@@ -228,19 +240,22 @@ describe("a challenge", () => {
 		always(challenges, (challenge) => {
 			const header = formatChallenge(challenge);
 			expect(() => validateHeaderValue("WWW-Authenticate", header)).not.toThrow();
-			expect(parseChallenge(header)).toEqual({ challenge, request: decodeRequest(challenge) });
+			expectSame(parseChallenge(header), { challenge, request: decodeRequest(challenge) });
 		});
 	});
 
 	test("is found with others of its kind among other schemes, in one value, several, or as Headers joins them", () => {
-		const several = fc.array(challenges, { minLength: 1, maxLength: 3 });
+		const several = fc.array(challenges, { minLength: 1, maxLength: 2 });
 		const others = fc.constantFrom("Basic realm=x", "Bearer", "NTLM YWJj==", 'Digest realm="Payment id=1, x"');
 		always(several, others, (offers, other) => {
 			const values = [other, ...offers.map(formatChallenge)];
 			const headers = new Headers();
 			for (const value of values) headers.append("WWW-Authenticate", value);
 			for (const read of [values, values.join(", "), headers.get("WWW-Authenticate") ?? ""])
-				expect(parseChallenges(read).map(({ challenge }) => challenge)).toEqual(offers);
+				expectSame(
+					parseChallenges(read).map(({ challenge }) => challenge),
+					offers,
+				);
 		});
 	});
 
@@ -252,7 +267,7 @@ describe("a challenge", () => {
 			both.count(header);
 			if (header === undefined) return;
 			expect(() => validateHeaderValue("WWW-Authenticate", header)).not.toThrow();
-			expect(parseChallenge(header).challenge).toEqual(challenge);
+			expectSame(parseChallenge(header).challenge, challenge);
 		});
 	});
 
@@ -276,9 +291,9 @@ describe("a challenge", () => {
 			both.count(typed(() => parseChallenge(text), ChallengeParseError));
 			for (const { challenge, request } of parseChallenges(text)) {
 				expect(challenge.id).not.toBe("");
-				expect(decodeRequest(challenge)).toEqual(request);
+				expectSame(decodeRequest(challenge), request);
 				const written = typed(() => formatChallenge(challenge), ChallengeFormatError);
-				if (written !== undefined) expect(parseChallenge(written).challenge).toEqual(challenge);
+				if (written !== undefined) expectSame(parseChallenge(written).challenge, challenge);
 			}
 		});
 	});
@@ -295,7 +310,7 @@ describe("a challenge", () => {
 				expires: formatTimestamp(at),
 				opaque: nonceOpaque(bytes),
 			});
-			expect(decodeRequest(challenge)).toEqual(request);
+			expectSame(decodeRequest(challenge), request);
 			expect(isExpired(challenge, at - 1)).toBe(false);
 			expect(isExpired(challenge, at)).toBe(true);
 			expect(isOurChallenge([SECRET], challenge)).toBe(true);
@@ -310,10 +325,10 @@ describe("a credential", () => {
 	test("survives a round trip, and is found alone, among other schemes and beside others", () => {
 		always(credentials, (credential) => {
 			const header = formatCredential(credential);
-			expect(parseCredential(header)).toEqual(credential);
-			expect(paymentCredentials(header)).toEqual([header]);
-			expect(paymentCredentials(["Bearer abc", `Basic eA==, ${header}`])).toEqual([header]);
-			expect(paymentCredentials(`${header}, ${header}`)).toEqual([header, header]);
+			expectSame(parseCredential(header), credential);
+			expectSame(paymentCredentials(header), [header]);
+			expectSame(paymentCredentials(["Bearer abc", `Basic eA==, ${header}`]), [header]);
+			expectSame(paymentCredentials(`${header}, ${header}`), [header, header]);
 		});
 	});
 
@@ -336,17 +351,21 @@ describe("a credential", () => {
 			for (const found of paymentCredentials([header, header])) expect(found).toMatch(/^payment/i);
 			if (credential === undefined) return;
 			expect(credential.challenge.id).not.toBe("");
-			expect(parseCredential(formatCredential(credential))).toEqual(credential);
+			expectSame(parseCredential(formatCredential(credential)), credential);
 		});
 	});
 });
 
-describe.each(Object.entries(sessionPayloads))("a session payload: %s", (_, values) => {
-	jsonCodec({ values, format: encodeSessionPayload, parse: parseSessionPayload, error: InvalidPayloadError });
+describe("a session payload", () => {
+	const codec = { format: encodeSessionPayload, parse: parseSessionPayload, error: InvalidPayloadError };
+	for (const [shape, values] of Object.entries(sessionPayloads)) roundTrip({ ...codec, values }, `(${shape}) `);
+	broken({ ...codec, values: fc.oneof(...Object.values(sessionPayloads)) });
 });
 
-describe.each(Object.entries(chargePayloads))("a charge payload: %s", (_, values) => {
-	jsonCodec({ values, format: encodeChargePayload, parse: parseChargePayload, error: InvalidPayloadError });
+describe("a charge payload", () => {
+	const codec = { format: encodeChargePayload, parse: parseChargePayload, error: InvalidPayloadError };
+	for (const [type, values] of Object.entries(chargePayloads)) roundTrip({ ...codec, values }, `(${type}) `);
+	broken({ ...codec, values: fc.oneof(...Object.values(chargePayloads)) });
 });
 
 describe("a session request", () => {
@@ -384,7 +403,7 @@ describe.each([
 
 	test("in a header survives a round trip", () => {
 		always(values, (receipt) => {
-			expect(decodeReceipt(encodeReceipt(receipt))).toEqual(receipt);
+			expectSame(decodeReceipt(encodeReceipt(receipt)), receipt);
 		});
 	});
 
@@ -399,7 +418,7 @@ describe.each([
 		always(text, (header) => {
 			const receipt = typed(() => decodeReceipt(header), MalformedReceiptError);
 			both.count(receipt);
-			if (receipt !== undefined) expect(decodeReceipt(encodeReceipt(receipt))).toEqual(receipt);
+			if (receipt !== undefined) expectSame(decodeReceipt(encodeReceipt(receipt)), receipt);
 		});
 	});
 });
@@ -407,7 +426,7 @@ describe.each([
 describe("a problem", () => {
 	test("survives a round trip", () => {
 		always(problems, (value) => {
-			expect(parseProblem(overJson(value))).toEqual(value);
+			expectSame(parseProblem(overJson(value)), value);
 		});
 	});
 
@@ -416,7 +435,7 @@ describe("a problem", () => {
 		always(fc.oneof(editedJson(problems), anything), (body) => {
 			const value = parseProblem(body);
 			both.count(value);
-			if (value !== undefined) expect(parseProblem(value)).toEqual(value);
+			if (value !== undefined) expectSame(parseProblem(value), value);
 		});
 	});
 });
@@ -424,7 +443,7 @@ describe("a problem", () => {
 describe("a source", () => {
 	test("survives a round trip", () => {
 		always(sources, (source) => {
-			expect(parseSource(formatSource(source.chainId, source.address))).toEqual(source);
+			expectSame(parseSource(formatSource(source.chainId, source.address)), source);
 		});
 	});
 
