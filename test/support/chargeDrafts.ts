@@ -1,0 +1,255 @@
+/**
+ * Credentials of every charge type beyond `authorization` (which `Payer.charge` makes), good or bad, and what payers do on
+ * chain for them. Built on `src/voucher` and `src/protocol` alone, like `payer.ts`.
+ */
+import { randomBytes } from "node:crypto";
+import {
+	type Address,
+	bytesToHex,
+	type Hex,
+	type LocalAccount,
+	type PublicClient,
+	type TransactionSerializableEIP1559,
+} from "viem";
+import { approveCall, type Call, transferCall } from "../../src/escrow/calls.ts";
+import {
+	type Challenge,
+	type ChargeRequest,
+	decodeRequest,
+	formatSource,
+	parseChargeRequest,
+	parseTimestamp,
+	toWire,
+} from "../../src/protocol/index.ts";
+import {
+	CANONICAL_PERMIT2,
+	chargeNonce,
+	createPermit2Domain,
+	type PaymentPermit,
+	type PaymentWitnessForm,
+	paymentPermitDigest,
+	paymentPermitTypedData,
+} from "../../src/voucher/index.ts";
+import type { PaidServer } from "./paidServer.ts";
+import type { Draft, Payer } from "./payer.ts";
+import type { World } from "./world.ts";
+
+const UNLIMITED = 2n ** 256n - 1n;
+
+/** A call of the development chain that viem's types do not know. */
+export function rpc(client: PublicClient, method: string, params: readonly unknown[] = []): Promise<unknown> {
+	return client.request({ method, params } as never);
+}
+
+/** A payer with tokens who has approved Permit2; it has gas, too. */
+export async function approvedPayer(world: World, options: Readonly<{ funds?: bigint }> = {}): Promise<Payer> {
+	const payer = await world.payer({ ...options, gas: true });
+	await approvePermit2(world, payer);
+	return payer;
+}
+
+export async function approvePermit2({ token }: World, payer: Payer, value = UNLIMITED): Promise<void> {
+	await payer.sendBlind(approveCall(token, CANONICAL_PERMIT2, value));
+}
+
+/** What a challenge asks for. */
+export function requestOf(challenge: Challenge): ChargeRequest {
+	return parseChargeRequest(decodeRequest(challenge));
+}
+
+type Transfers = readonly Readonly<{ to: Address; requestedAmount: bigint }>[];
+
+/** Everything that is signed, or shown, otherwise than the challenge wants it. */
+export type PermitOptions = Partial<Omit<PaymentPermit, "witness">> &
+	Partial<
+		Readonly<{
+			witness: Partial<PaymentPermit["witness"]>;
+			transferDetails: Transfers;
+			/** How the witness's type is spelt. */
+			form: PaymentWitnessForm;
+			signer: LocalAccount;
+			source: string;
+		}>
+	>;
+
+/** The recipient's part, then one for each split. */
+export function transfersFor({ amount, recipient, methodDetails: { splits = [] } }: ChargeRequest): Transfers {
+	const primary = splits.reduce((rest, split) => rest - split.amount, amount);
+	return [
+		{ to: recipient, requestedAmount: primary },
+		...splits.map((split) => ({ to: split.recipient, requestedAmount: split.amount })),
+	];
+}
+
+/** A charge of type `permit2`. */
+export async function chargeByPermit2(
+	{ chain: { chainId } }: World,
+	payer: Payer,
+	challenge: Challenge,
+	options: PermitOptions = {},
+): Promise<Draft> {
+	const request = requestOf(challenge);
+	const { transferDetails = transfersFor(request), form = "draft", signer = payer.account } = options;
+	const permit: PaymentPermit = {
+		permitted:
+			options.permitted ??
+			transferDetails.map(({ requestedAmount }) => ({ token: request.currency, amount: requestedAmount })),
+		spender: options.spender ?? request.recipient,
+		nonce: options.nonce ?? BigInt(`0x${randomBytes(31).toString("hex")}`),
+		deadline: options.deadline ?? secondsOf(challenge),
+		witness: {
+			challengeHash: chargeNonce(challenge.id, challenge.realm),
+			externalId: request.externalId ?? "",
+			...options.witness,
+		},
+	};
+	const { permitted, nonce, deadline, witness } = permit;
+	return {
+		challenge,
+		payload: {
+			type: "permit2",
+			permit: toWire({ permitted, nonce, deadline }),
+			transferDetails: transferDetails.map((one) => toWire(one)),
+			witness: { ...witness },
+			signature: await signPermit(signer, chainId, permit, form),
+		},
+		source: options.source ?? formatSource(chainId, payer.address),
+	};
+}
+
+/** Not by the product's `signPaymentPermit`: it chooses the form itself. */
+async function signPermit(
+	signer: LocalAccount,
+	chainId: number,
+	permit: PaymentPermit,
+	form: PaymentWitnessForm,
+): Promise<Hex> {
+	const domain = createPermit2Domain(chainId, CANONICAL_PERMIT2);
+	if (form === "eip712") return signer.signTypedData(paymentPermitTypedData(domain, permit) as never);
+	if (signer.sign === undefined) throw new Error("this account signs no digests");
+	return signer.sign({ hash: bytesToHex(paymentPermitDigest(domain, permit, form)) });
+}
+
+export type TransactionOptions = Partial<TransactionSerializableEIP1559> &
+	Partial<Readonly<{ signer: LocalAccount; source: string }>>;
+
+/** A charge of type `transaction`. */
+export async function chargeByTransaction(
+	world: World,
+	payer: Payer,
+	challenge: Challenge,
+	{ signer = payer.account, source, ...changes }: TransactionOptions = {},
+): Promise<Draft> {
+	const raw = await signTransfer(world, signer, requestOf(challenge), changes);
+	return {
+		challenge,
+		payload: { type: "transaction", signature: raw },
+		...(source !== undefined && { source }),
+	};
+}
+
+/** The transfer that a challenge asks for, signed by its payer. Not sent. */
+export async function signTransfer(
+	{ chain: { client, chainId } }: World,
+	signer: LocalAccount,
+	{ currency, recipient, amount }: Pick<ChargeRequest, "currency" | "recipient" | "amount">,
+	changes: Partial<TransactionSerializableEIP1559> = {},
+): Promise<Hex> {
+	const [nonce, { maxFeePerGas, maxPriorityFeePerGas }] = await Promise.all([
+		client.getTransactionCount({ address: signer.address, blockTag: "pending" }),
+		client.estimateFeesPerGas(),
+	]);
+	return signer.signTransaction({
+		type: "eip1559",
+		chainId,
+		nonce,
+		...transferCall(currency, recipient, amount),
+		gas: 100_000n,
+		maxFeePerGas: 2n * maxFeePerGas,
+		maxPriorityFeePerGas,
+		...changes,
+	});
+}
+
+/** A charge of type `hash`. */
+export function chargeByHash(
+	{ chain: { chainId } }: World,
+	payer: Pick<Payer, "address">,
+	challenge: Challenge,
+	hash: Hex,
+	source = formatSource(chainId, payer.address),
+): Draft {
+	return { challenge, payload: { type: "hash", hash }, source };
+}
+
+/** The payer sends what the challenge asks for, past the server; resolves when it is mined. */
+export function payOnChain(
+	payer: Payer,
+	challenge: Challenge,
+	changes: Partial<Pick<ChargeRequest, "amount" | "recipient" | "currency">> = {},
+): Promise<Hex> {
+	const { currency, recipient, amount } = { ...requestOf(challenge), ...changes };
+	return payer.sendBlind(transferCall(currency, recipient, amount));
+}
+
+/** While `work` runs, nothing is mined unless it calls `mine`. */
+export async function withoutMining<T>(
+	{ chain: { client } }: World,
+	work: (mine: () => Promise<void>) => Promise<T>,
+): Promise<T> {
+	const mine = async () => void (await rpc(client, "evm_mine"));
+	await rpc(client, "evm_setAutomine", [false]);
+	try {
+		return await work(mine);
+	} finally {
+		await rpc(client, "evm_setAutomine", [true]);
+		await mine();
+	}
+}
+
+/** Puts a call of the payer's into the pool, ahead of all that pays less for its gas. */
+export async function sendAhead(
+	{ chain: { client, chainId } }: World,
+	payer: Payer,
+	{ to, data }: Call,
+	nonce?: number,
+): Promise<Hex> {
+	const fee = 10n ** 11n;
+	const serializedTransaction = await payer.account.signTransaction({
+		type: "eip1559",
+		chainId,
+		nonce: nonce ?? (await client.getTransactionCount({ address: payer.address, blockTag: "pending" })),
+		to,
+		data,
+		gas: 200_000n,
+		maxFeePerGas: fee,
+		maxPriorityFeePerGas: fee,
+	});
+	return client.sendRawTransaction({ serializedTransaction });
+}
+
+/** How many transactions are in the pool. */
+export async function pooled({ chain: { client } }: World): Promise<number> {
+	const { pending } = (await rpc(client, "txpool_status")) as { pending: Hex };
+	return Number(pending);
+}
+
+/** The server sees neither receipts nor nonces move: what was sent is still on its way, as far as it knows. */
+export function hideFrom(server: PaidServer): void {
+	const answers: Readonly<Record<string, unknown>> = {
+		eth_getTransactionReceipt: null,
+		eth_getTransactionCount: "0x0",
+	};
+	server.rpc.lies = (method) => (method in answers ? { result: answers[method] } : undefined);
+}
+
+/** The chain tells the server of that transaction that it succeeded, and of nothing that it did. */
+export async function hideLogs({ chain: { client } }: World, server: PaidServer, hash: Hex): Promise<void> {
+	const receipt = (await rpc(client, "eth_getTransactionReceipt", [hash])) as Record<string, unknown>;
+	server.rpc.lies = (method) =>
+		method === "eth_getTransactionReceipt" ? { result: { ...receipt, logs: [] } } : undefined;
+}
+
+function secondsOf({ expires }: Challenge): bigint {
+	return BigInt(Math.floor((parseTimestamp(expires ?? "") ?? 0) / 1_000));
+}
