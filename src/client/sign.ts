@@ -1,4 +1,4 @@
-import type { Address, Hex, LocalAccount } from "viem";
+import { type Address, getAddress, type Hex, type LocalAccount } from "viem";
 import type { SignedAuthorization } from "../escrow/calls.ts";
 import { readTokenDomain } from "../escrow/reads.ts";
 import {
@@ -139,7 +139,7 @@ export class CredentialSigner {
 
 	/** A credential of this payer; `source` names it where there is a chain. */
 	credential(challenge: Challenge, payload: Readonly<Record<string, unknown>>, chainId?: number): string {
-		const source = chainId === undefined ? {} : { source: formatSource(chainId, this.payer) };
+		const source = chainId === undefined ? {} : { source: formatSource(chainId, getAddress(this.payer)) };
 		return formatCredential({ challenge, payload: { ...payload }, ...source });
 	}
 

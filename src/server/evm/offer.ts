@@ -1,4 +1,4 @@
-import type { Address, Hex } from "viem";
+import { type Address, getAddress, type Hex } from "viem";
 import { z } from "zod";
 import {
 	CHARGE_CREDENTIAL_TYPES,
@@ -10,6 +10,7 @@ import {
 	type SESSION_CREDENTIAL_TYPES,
 	type SessionRequest,
 } from "../../protocol/index.ts";
+import { CANONICAL_PERMIT2 } from "../../voucher/index.ts";
 import type { Offer } from "../method.ts";
 import { OfferError } from "../offer.ts";
 import type { Terms } from "./terms.ts";
@@ -202,13 +203,16 @@ function splitUp(
 	};
 }
 
-/** The `request` parameter of an offer's challenge (draft-evm-session-00 and draft-evm-charge-00, Request Schema). */
+/**
+ * The `request` parameter of an offer's challenge, its addresses with their EIP-55 checksums (draft-evm-session-00, Request
+ * Schema and Hexadecimal Values; draft-evm-charge-00, Shared Fields and Method Details).
+ */
 export function evmRequest(offer: EvmOffer): Record<string, unknown> {
 	const { chainId, escrow, currency, recipient, feePayer, minVoucherDelta, permit2, decimals } = offer.terms;
 	const shared = {
 		amount: offer.amount,
-		currency,
-		recipient,
+		currency: getAddress(currency),
+		recipient: getAddress(recipient),
 		...definedOnly({ description: offer.description, externalId: offer.externalId }),
 	};
 	const credentialTypes = [...offer.credentialTypes];
@@ -220,8 +224,10 @@ export function evmRequest(offer: EvmOffer): Record<string, unknown> {
 				chainId,
 				credentialTypes: credentialTypes as ChargeCredentialType[],
 				...definedOnly({ decimals }),
-				...(permit2 !== undefined && credentialTypes.includes("permit2") && { permit2Address: permit2 }),
-				...(splits !== undefined && { splits: splits.map((split) => ({ ...split })) }),
+				permit2Address: getAddress(permit2 ?? CANONICAL_PERMIT2),
+				...(splits !== undefined && {
+					splits: splits.map((split) => ({ ...split, recipient: getAddress(split.recipient) })),
+				}),
 			},
 		});
 	}
@@ -231,12 +237,12 @@ export function evmRequest(offer: EvmOffer): Record<string, unknown> {
 		...definedOnly({ unitType: offer.unitType, suggestedDeposit: offer.suggestedDeposit }),
 		methodDetails: {
 			chainId,
-			escrowContract: escrow,
+			escrowContract: getAddress(escrow),
 			...definedOnly({ channelId: offer.channelId }),
 			...(sponsored && { feePayer }),
 			...(minVoucherDelta > 0n && { minVoucherDelta }),
 			credentialTypes: credentialTypes as SessionCredentialType[],
-			...(permit2 !== undefined && credentialTypes.includes("permit2") && { permit2Contract: permit2 }),
+			...(permit2 !== undefined && credentialTypes.includes("permit2") && { permit2Contract: getAddress(permit2) }),
 		},
 	});
 }
@@ -247,7 +253,7 @@ export function evmRequest(offer: EvmOffer): Record<string, unknown> {
  */
 export function matchesOffer(
 	offer: EvmOffer,
-	challenge: Pick<Challenge, "realm" | "intent" | "description">,
+	challenge: Pick<Challenge, "realm" | "intent">,
 	{ request }: EvmRequest,
 ): boolean {
 	const { terms } = offer;
@@ -255,7 +261,6 @@ export function matchesOffer(
 	return (
 		challenge.intent === offer.intent &&
 		challenge.realm === terms.realm &&
-		(challenge.description === undefined || challenge.description === offer.description) &&
 		methodDetails.chainId === terms.chainId &&
 		request.currency === terms.currency &&
 		request.recipient === terms.recipient &&
