@@ -11,6 +11,7 @@ import {
 	type Call,
 	clientFor,
 	codeOf,
+	type Reply,
 	receiptHeader,
 	refusal,
 	type Script,
@@ -159,7 +160,7 @@ describe("a channel is topped up before it runs dry", () => {
 			{ retry: { retries: 0 } },
 		);
 		await serve(2);
-		const cutting: Script = async (call) => {
+		const cutting = async (call: Call): Promise<Reply> => {
 			await relay.script(call);
 			return "cut";
 		};
