@@ -16,7 +16,7 @@ import { PAYMENT_RECEIPT } from "../../src/protocol/index.ts";
 import { LevelStore, PaymentEngine, sluice } from "../../src/server/index.ts";
 import type { ChannelStore, Committed, Turn, TurnKeys, TurnView } from "../../src/server/store/store.ts";
 
-export type CrashSettings = ServerSettings &
+export type CrashSettings = Omit<ServerSettings, "smallDeposit" | "splits"> &
 	Readonly<{
 		/** How long a request, or the start, waits for a transaction. */
 		transactionTimeoutMs?: number;
