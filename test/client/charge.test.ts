@@ -14,6 +14,7 @@ import {
 	refusal,
 	type Script,
 	type ScriptedServer,
+	type Spy,
 	STRANGER,
 	scriptedServer,
 	spyOn,
@@ -51,6 +52,17 @@ const by =
 
 const payloads = () =>
 	server.calls.flatMap(({ credential }) => (credential === undefined ? [] : [parseChargePayload(credential.payload)]));
+
+/** Something happens while the payer's transaction is signed. */
+function whileSigning({ account }: Spy, event: () => void): void {
+	const { signTransaction } = account;
+	Object.assign(account, {
+		signTransaction: (...parameters: Parameters<typeof signTransaction>) => {
+			event();
+			return signTransaction(...parameters);
+		},
+	});
+}
 
 const paidBy = (account: LocalAccount) => async () => 1_000_000n - (await stage.balance(account.address));
 
@@ -91,7 +103,7 @@ describe("a charge is paid by the first type of the server's list that the payer
 		async (type) => {
 			const account = await stage.payer({ gas: true, permit2: 500n });
 			await agentFor(account, by(type)).get();
-			const source = `did:pkh:eip155:${stage.chain.chainId}:${account.address.toLowerCase()}`;
+			const source = `did:pkh:eip155:${stage.chain.chainId}:${account.address}`;
 			expect(server.calls.at(-1)?.credential?.source).toBe(source);
 		},
 	);
@@ -280,21 +292,24 @@ describe("a charge by the payer's own transfer", () => {
 		let ahead = 0;
 		const account = await stage.payer({ gas: true });
 		const { relay, spy, get } = agentFor(account, by("hash"), {}, { now: () => Date.now() + ahead });
-		let asked = 0;
+		whileSigning(spy, () => {
+			ahead = 120_000;
+		});
+		const challenges: Challenge[] = [];
 		server.answer((call) => {
 			if (call.credential !== undefined) return relay.script(call);
-			// What is asked for the second time is good, the first will have expired.
-			ahead = asked++ === 0 ? 0 : ahead;
-			const expires = new Date(Date.now() + (asked === 1 ? 60_000 : 600_000)).toISOString();
 			const [offer] = by("hash")(relay);
 			if (offer === undefined) throw new Error("no offer");
-			queueMicrotask(() => {
-				ahead = 120_000;
-			});
-			return refusal("payment-required", {}, { ...offer, expires });
+			const expires = new Date(Date.now() + (challenges.length === 0 ? 60_000 : 600_000)).toISOString();
+			challenges.push({ ...offer, expires });
+			return refusal("payment-required", {}, ...challenges.slice(-1));
 		});
-		const answer = get();
-		expect((await answer).status).toBe(200);
+		expect((await get()).status).toBe(200);
+		expect(server.calls.map(({ credential }) => credential?.challenge.id)).toEqual([
+			undefined,
+			undefined,
+			challenges[1]?.id,
+		]);
 		expect(spy.transactions).toHaveLength(1);
 		expect(await paidBy(account)()).toBe(100n);
 	});
@@ -379,13 +394,7 @@ describe("a charge by the payer's own transfer", () => {
 		const account = await stage.payer({ gas: true });
 		const { relay, spy, get } = agentFor(account, by("hash"));
 		const controller = new AbortController();
-		const { signTransaction } = spy.account;
-		Object.assign(spy.account, {
-			signTransaction: (...parameters: Parameters<typeof signTransaction>) => {
-				controller.abort(new Error("changed my mind"));
-				return signTransaction(...parameters);
-			},
-		});
+		whileSigning(spy, () => controller.abort(new Error("changed my mind")));
 		await expect(get("/", { signal: controller.signal })).rejects.toThrow("changed my mind");
 		expect(payloads()).toEqual([]);
 		expect((await get()).status).toBe(200);

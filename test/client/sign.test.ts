@@ -1,4 +1,4 @@
-import { type Address, type Hex, parseTransaction } from "viem";
+import { type Address, getAddress, type Hex, parseTransaction } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PayerChannel } from "../../src/client/channel.ts";
@@ -278,7 +278,7 @@ describe("the payer's own transactions", () => {
 		const { source, payload } = parseCredential(
 			await openCredential(parts, challenge, channel, parseSessionRequest(terms), 4n),
 		);
-		expect(source).toBe(`did:pkh:eip155:${stage.chain.chainId}:${signer.payer}`);
+		expect(source).toBe(`did:pkh:eip155:${stage.chain.chainId}:${getAddress(signer.payer)}`);
 		const hash = channel.fundingHash;
 		expect(parseSessionPayload(payload)).toMatchObject({ action: "open", type: "hash", hash, cumulativeAmount: 4n });
 	});
