@@ -1,5 +1,6 @@
-import type { Problem, Receipt } from "../protocol/index.ts";
+import type { Problem } from "../protocol/index.ts";
 import type { Offer } from "./method.ts";
+import type { AnyReceipt } from "./receipts.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 /** A request as every face of the engine presents it. */
@@ -21,7 +22,7 @@ export type PaidRequest = Readonly<{
 export type Refused = Readonly<{ kind: "refused"; problem: Problem; retryAfterSeconds?: number }>;
 
 /** The request was about the channel itself (open, close, `HEAD` voucher): the receipt is its answer (D11). */
-export type Managed = Readonly<{ kind: "managed"; receipt: Receipt }>;
+export type Managed = Readonly<{ kind: "managed"; receipt: AnyReceipt }>;
 
 /** The request was served before: the same answer again, nothing charged (I6). */
 export type Replayed = Readonly<{ kind: "replayed"; response: StoredResponse }>;
@@ -34,19 +35,26 @@ export type Admitted = Readonly<{
 	 * Takes the payment; resolves when it is on disk. `response` makes the answer that a retry gets again, from its receipt.
 	 * Resolves to a refusal when the payment can no longer be taken: then nothing may be delivered.
 	 */
-	capture(response: (receipt: Receipt) => StoredResponse): Promise<Captured | Refused>;
+	capture(response: (receipt: AnyReceipt) => StoredResponse): Promise<Captured | Refused>;
 	/** The handler failed or the client went away: the request costs nothing (I7). */
 	release(): Promise<void>;
 }>;
 
-export type Captured = Readonly<{ kind: "captured"; receipt: Receipt }>;
+export type Captured = Readonly<{ kind: "captured"; receipt: AnyReceipt }>;
 
-/** What a handler may know of the payment it works for. */
+/**
+ * What a handler may know of the payment it works for.
+ *
+ * @example
+ * app.get("/quote", { config: { payment: { price: "100" } } }, async ({ payment }) => ({ paidBy: payment?.payer }));
+ */
 export type Payment = Readonly<{
-	intent: "session" | "charge";
-	/** Base units this request costs. */
+	/** `session` or `charge`; other payment methods may have others. */
+	intent: string;
+	/** What this request costs, in base units of the token. */
 	amount: bigint;
-	payer: `0x${string}`;
+	/** Who pays: of `evm` an address, lowercase. */
+	payer: string;
 	/** Sessions only. */
 	channelId?: `0x${string}`;
 	/** Charges only: the transaction that moved the money. */

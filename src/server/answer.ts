@@ -1,18 +1,16 @@
 /** Answers of the engine's own, and what an application's answer gets besides: the same for every face. */
 import {
 	CACHE_CONTROL,
-	encodeReceipt,
 	formatChallenge,
 	PAYMENT_RECEIPT,
 	PROBLEM_CONTENT_TYPE,
 	RETRY_AFTER,
-	type Receipt,
-	receiptToJson,
 	WWW_AUTHENTICATE,
 } from "../protocol/index.ts";
 import type { Admission, Admitted, Refused } from "./admission.ts";
 import type { ChallengeFor, PaymentEngine } from "./engine.ts";
 import type { Offer } from "./method.ts";
+import { type AnyReceipt, receiptField, receiptText } from "./receipts.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 /** Head and body of an answer in which the application has no part. */
@@ -38,10 +36,10 @@ export function ownAnswer(
 				status: 200,
 				headers: {
 					"content-type": "application/json; charset=utf-8",
-					[PAYMENT_RECEIPT]: encodeReceipt(admission.receipt),
+					[PAYMENT_RECEIPT]: receiptField(admission.receipt),
 					[CACHE_CONTROL]: "private",
 				},
-				body: JSON.stringify(receiptToJson(admission.receipt)),
+				body: receiptText(admission.receipt),
 			};
 		case "replayed": {
 			const { status, headers, body } = admission.response;
@@ -94,12 +92,12 @@ export function storedResponse(
 	status: number,
 	headers: Iterable<readonly [string, string | readonly string[]]>,
 	body: Uint8Array | null,
-	receipt: Receipt,
+	receipt: AnyReceipt,
 	maxBytes: number,
 ): StoredResponse {
 	const kept: Record<string, string | readonly string[]> = {};
 	for (const [name, value] of headers) if (!OWN_OF_EACH_ANSWER.has(name)) kept[name] = value;
-	kept[PAYMENT_RECEIPT.toLowerCase()] = encodeReceipt(receipt);
+	kept[PAYMENT_RECEIPT.toLowerCase()] = receiptField(receipt);
 	const cache = CACHE_CONTROL.toLowerCase();
 	kept[cache] = privateCache(String(kept[cache] ?? ""));
 	return { status, headers: kept, body: body !== null && body.length <= maxBytes ? body : null };

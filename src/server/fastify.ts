@@ -1,27 +1,15 @@
-import { createHash } from "node:crypto";
-import { PassThrough, type Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import fastifyPlugin from "fastify-plugin";
-import { ACCEPT_PAYMENT, IDEMPOTENCY_KEY, isLoopback, PAYMENT_RECEIPT, problem } from "../protocol/index.ts";
-import type { Admitted, PaidRequest, Payment, Refused } from "./admission.ts";
+import { problem } from "../protocol/index.ts";
+import { type Payment, type Refused, refused } from "./admission.ts";
 import { type OwnAnswer, ownAnswer, refusalAnswer } from "./answer.ts";
-import type { ChallengeFor, PaymentEngine } from "./engine.ts";
-import { isEventStream } from "./eventStream.ts";
-import {
-	assertSendableHead,
-	clearHeaders,
-	hasBegun,
-	isStream,
-	type Payload,
-	setOwnAnswer,
-	setReceipt,
-	settlePayload,
-	storedReply,
-	withReceiptEvent,
-} from "./fastifyReply.ts";
+import type { PaymentEngine } from "./engine.ts";
+import { asked, hasBody, hashing, headersOf, paidRequest, routeOf, stateOf, transportOf } from "./fastifyRequest.ts";
+import { answer, endUnanswered, releaseQuietly, settlement } from "./fastifySettle.ts";
 import type { PaymentHooks } from "./hooks.ts";
 import type { Offer } from "./method.ts";
 import { type Price, PriceList } from "./price.ts";
+import { isBodyBound } from "./requestBody.ts";
 import { type Screened, unpaid } from "./screen.ts";
 
 declare module "fastify" {
@@ -38,27 +26,6 @@ declare module "fastify" {
 	}
 }
 
-/** What the hooks of one paid request hand on to each other. */
-type PaidState = {
-	/** Absent until they are made, where the price is a function. */
-	offers?: readonly Offer[];
-	screened?: Screened;
-	/** Answered once the body was read, since the challenge is to be bound to it. */
-	refused?: Refused;
-	/** Of the body, as far as it was read; final when it has ended. */
-	body?: { hash: ReturnType<typeof createHash>; length: number; ended: boolean; digest?: string };
-	admitted?: Admitted;
-	/** An answer went through `onSend`. */
-	answered?: boolean;
-};
-
-const STATE = Symbol("sluice.payment");
-/** The plugin itself has answered: with a refusal, a receipt, or an earlier answer. */
-const OWN_ANSWER = Symbol("sluice.ownAnswer");
-/** The route's own, last `onSend` hook takes the payment, not the one of all routes. */
-const SETTLED_LAST = Symbol("sluice.settledLast");
-type PaidFastifyRequest = FastifyRequest & { [STATE]?: PaidState; [OWN_ANSWER]?: true; [SETTLED_LAST]?: true };
-
 /** A handler took the socket from Fastify: nothing could be captured before its first byte. */
 export class HijackError extends Error {
 	override readonly name = "HijackError";
@@ -68,20 +35,26 @@ export class HijackError extends Error {
 	}
 }
 
+/** What the plugin is registered with. */
 export type SluiceOptions = Readonly<{
 	engine: PaymentEngine;
 	/** What the application wants to be told, as long as this Fastify instance lives. */
 	hooks?: PaymentHooks;
 }>;
 
+/** In a route's configuration: its own, last hooks are ours, so that the ones of all routes leave it alone. */
+const GUARDED = Symbol("sluice.guarded");
+
 /**
  * Fastify plugin: a route with `config.payment` is served to whoever pays for it. A thin face, all rules are the engine's.
  *
  * A request without a good credential is answered before its body is read, unless its price is made from the body or its
  * challenge is bound to it; the money moves after the body was parsed and validated, right before the handler. Answers below
- * 400 are captured before their first byte leaves, all others cost nothing. Await the registration before you declare routes:
- * then a wrong price is an error at start-up, and an `onSend` hook of yours that fails costs nobody anything. Hooks that
- * authenticate belong before it: they answer 401 before anything is said of payment.
+ * 400 are captured before their first byte leaves, all others cost nothing.
+ *
+ * Await the registration before you declare routes: then a wrong price is an error at start-up, `onRequest` hooks of yours,
+ * also a route's own, answer 401 or 403 before anything is said of payment, and an `onSend` hook that fails costs nobody
+ * anything. Unpack request bodies in hooks that you add after it: a payment is bound to the bytes that were sent.
  *
  * @example
  * await app.register(sluice, { engine });
@@ -90,6 +63,9 @@ export type SluiceOptions = Readonly<{
 export const sluice = fastifyPlugin<SluiceOptions>(
 	async (app, { engine, hooks }) => {
 		const prices = new PriceList<FastifyRequest>(engine);
+		const settle = settlement(engine, unpaidAnswer);
+		const isGuarded = ({ routeOptions: { config } }: FastifyRequest) =>
+			(config as { [GUARDED]?: unknown })[GUARDED] === prices;
 		if (hooks !== undefined) {
 			const stop = engine.observe(hooks);
 			app.addHook("onClose", async () => stop());
@@ -101,101 +77,93 @@ export const sluice = fastifyPlugin<SluiceOptions>(
 			const { method, url, config } = route;
 			if (config?.payment === undefined) return;
 			prices.constant(`${method} ${url}`, config.payment);
-			// After all other hooks, so that none of them can fail once the payment is taken.
+			// Last of all: after those that may refuse for other reasons, and those that can fail once the payment is taken.
+			route.onRequest = [route.onRequest ?? [], look].flat();
 			route.onSend = [route.onSend ?? [], settle].flat();
-			route.onRequest = [markSettledLast, route.onRequest ?? []].flat();
+			route.config = { ...config, [GUARDED]: prices } as typeof config;
 		});
 
-		app.addHook("onRequest", async (request: PaidFastifyRequest, reply) => {
-			const { payment } = request.routeOptions.config;
-			if (payment === undefined) return undefined;
-			const state: PaidState = {};
-			request[STATE] = state;
-			const plain = engine.transportRefusal({ isSecure: request.protocol === "https", isLoopback: isLocal(request) });
-			if (plain !== undefined) return refuse(request, reply, [], plain);
-			const offers = prices.constant(routeOf(request), payment);
-			if (offers === undefined) return undefined;
-			const refusal = look(request, state, offers);
-			if (refusal === undefined) return manage(request, reply, state);
-			const binds = refusal.problem.status === 402 && hasBody(request) && offers.some(({ bindBody }) => bindBody);
-			if (!binds) return refuse(request, reply, offers, refusal);
-			state.refused = refusal;
-			return undefined;
+		// Also for routes that were declared before the plugin, which `onRoute` does not see.
+		app.addHook("onRequest", async (request, reply) => {
+			return isPaid(request) && !isGuarded(request) ? look(request, reply) : undefined;
 		});
 
-		app.addHook("preParsing", async (request: PaidFastifyRequest, _reply, body) => {
-			const state = request[STATE];
+		app.addHook("preParsing", async (request, reply, body) => {
 			const isRead = request.method !== "GET" && request.method !== "HEAD";
-			if (state === undefined || !isRead || !wantsDigest(request, state)) return body;
-			state.body = { hash: createHash("sha256"), length: 0, ended: false };
-			return hashing(body, state.body);
+			if (!isPaid(request) || !isRead) return body;
+			const state = stateOf(request);
+			const { offers, looked } = state;
+			const isBound =
+				offers === undefined || looked === undefined || isBodyBound(looked, offers, headersOf(request).idempotencyKey);
+			return isBound ? hashing(body, reply, state) : body;
 		});
 
 		/** The body is there: what had to wait for it. */
-		app.addHook("preValidation", async (request: PaidFastifyRequest, reply) => {
-			const { payment } = request.routeOptions.config;
-			const state = request[STATE];
-			if (payment === undefined || state === undefined) return undefined;
-			if (state.refused !== undefined) return refuse(request, reply, state.offers ?? [], state.refused);
-			if (state.offers !== undefined) return undefined;
-			const offers = await offersOf(request, payment);
-			if ("kind" in offers) return refuse(request, reply, [], offers);
-			const refusal = look(request, state, offers);
-			return refusal === undefined ? manage(request, reply, state) : refuse(request, reply, offers, refusal);
+		app.addHook("preValidation", async (request, reply) => {
+			if (!isPaid(request)) return undefined;
+			if (stateOf(request).offers === undefined) {
+				const made = await offersOf(request);
+				if ("kind" in made) return refuse(request, reply, made);
+				screen(request, made);
+			}
+			return decide(request, reply);
 		});
 
-		app.addHook("preHandler", async (request: PaidFastifyRequest, reply) => {
-			if (request.routeOptions.config.payment === undefined) return undefined;
-			const state = request[STATE];
-			// Never without `onRequest`: a paid route that it did not see is not served.
-			if (state?.screened === undefined) return withhold(request, reply);
-			return admit(request, reply, state, state.screened);
+		app.addHook("preHandler", async (request, reply) => {
+			if (!isPaid(request)) return undefined;
+			const { looked, admitted } = stateOf(request);
+			if (admitted !== undefined) return undefined;
+			// Never without a look at the payment: a paid route that the hooks before did not see is not served.
+			if (looked?.kind !== "screened") return answer(request, reply, await unpaidAnswer(request));
+			return admit(request, reply, looked);
 		});
 
 		app.addHook("onSend", async (request, reply, payload) => {
-			return (request as PaidFastifyRequest)[SETTLED_LAST] ? payload : settle(request, reply, payload);
+			return isPaid(request) && !isGuarded(request) ? settle(request, reply, payload) : payload;
 		});
 
-		/** The offers for a request whose price may be the application's to make. What fails there is no free content (I10). */
-		async function offersOf(
-			request: FastifyRequest,
-			payment: Price<FastifyRequest>,
-		): Promise<readonly Offer[] | Refused> {
-			try {
-				return await prices.of(routeOf(request), payment, request);
-			} catch (error) {
-				return engine.refusalFor(error);
-			}
+		/** Looks at the payment, as far as that goes without the body. */
+		async function look(request: FastifyRequest, reply: FastifyReply) {
+			const plain = engine.transportRefusal(transportOf(request));
+			if (plain !== undefined) return refuse(request, reply, plain);
+			const offers = prices.constant(routeOf(request), request.routeOptions.config.payment ?? []);
+			if (offers === undefined) return undefined;
+			const looked = screen(request, offers);
+			const isDecidedByBody =
+				looked.kind === "refused"
+					? isBodyBound(looked, offers, undefined)
+					: looked.credential.challenge.digest !== undefined;
+			return isDecidedByBody && hasBody(request) ? undefined : decide(request, reply);
 		}
 
-		/** Keeps what the credential is, or says why it is none. */
-		function look(request: FastifyRequest, state: PaidState, offers: readonly Offer[]): Refused | undefined {
-			state.offers = offers;
-			const screened = engine.screen({ offers, ...headersOf(request) });
-			if (screened.kind === "refused") return screened;
-			state.screened = screened;
-			return undefined;
+		/** Keeps what the credential is, or why it is none. */
+		function screen(request: FastifyRequest, offers: readonly Offer[]): Screened | Refused {
+			const looked = engine.screen({ offers, ...headersOf(request) });
+			Object.assign(stateOf(request), { offers, looked });
+			return looked;
 		}
 
-		/** About the payment itself: the route's handler, body and validation have no part in it (D11). */
-		async function manage(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState) {
-			const { screened } = state;
-			if (screened === undefined || !engine.isManagement(request.method, screened)) return undefined;
-			return admit(request, reply, state, screened);
+		/** Refuses, or answers what is about the payment itself: the route's handler and validation have no part in it (D11). */
+		async function decide(request: FastifyRequest, reply: FastifyReply) {
+			const { looked } = stateOf(request);
+			if (looked === undefined) return undefined;
+			if (looked.kind === "refused") return refuse(request, reply, looked);
+			return engine.isManagement(request.method, looked) ? admit(request, reply, looked) : undefined;
 		}
 
-		async function admit(request: PaidFastifyRequest, reply: FastifyReply, state: PaidState, screened: Screened) {
-			const { offers = [] } = state;
+		async function admit(request: FastifyRequest, reply: FastifyReply, screened: Screened) {
+			const state = stateOf(request);
 			if (state.body?.ended === false && hasBody(request)) {
-				const detail = "An Idempotency-Key needs a body that was read to its end before the handler; send none here.";
-				return refuse(request, reply, offers, { kind: "refused", problem: problem("bad-request", detail) });
+				const detail =
+					"A payment that is bound to its body needs one that is read before the handler; this route does not.";
+				return refuse(request, reply, refused(problem("bad-request", detail)));
 			}
-			const admission = await engine.admit(paidRequest(request, state), screened);
+			const admission = await engine.admit(paidRequest(request), screened);
 			if (admission.kind !== "admitted")
-				return answer(request, reply, ownAnswer(engine, offers, admission, asked(request)));
+				return answer(request, reply, ownAnswer(engine, state.offers ?? [], admission, asked(request)));
 			if (reply.raw.destroyed || reply.raw.closed) {
 				// The client is gone already: there is nobody to serve.
-				await admission.release();
+				await releaseQuietly(engine, admission);
 				return reply.hijack();
 			}
 			reply.hijack = () => {
@@ -210,173 +178,28 @@ export const sluice = fastifyPlugin<SluiceOptions>(
 			return undefined;
 		}
 
-		async function settle(request: PaidFastifyRequest, reply: FastifyReply, sent: unknown): Promise<unknown> {
-			const state = request[STATE];
-			if (state?.admitted === undefined) {
-				if (isEarned(request, reply)) return sent;
-				// Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for.
-				if (isStream(sent)) sent.destroy();
-				clearHeaders(reply);
-				return setOwnAnswer(reply, await unpaidAnswer(request));
-			}
-			if (state.answered) {
-				// A hook failed after the payment was taken: an error carries no receipt.
-				if (reply.statusCode >= 400) reply.removeHeader(PAYMENT_RECEIPT);
-				return sent;
-			}
-			state.answered = true;
-			const { admitted, offers = [] } = state;
-			const payload = await judge(reply, sent, request.raw.socket?.destroyed === true).catch(async (error: unknown) => {
-				await release(admitted);
-				throw error;
-			});
-			if (payload === WITHDRAWN) {
-				await release(admitted);
-				return "";
-			}
-			if (reply.statusCode >= 400) {
-				await release(admitted);
-				return payload;
-			}
-			const captured = await admitted
-				.capture((receipt) => storedReply(reply, payload, receipt, engine.limits.maxReplayBytes))
-				.catch((error: unknown) => engine.refusalFor(error));
-			if (captured.kind === "captured") {
-				setReceipt(reply, captured.receipt);
-				if (!isEventStream(String(reply.getHeader("content-type") ?? ""))) return payload;
-				reply.removeHeader("content-length");
-				return withReceiptEvent(payload, captured.receipt);
-			}
-			// Nothing may be delivered: the answer becomes the refusal.
-			if (isStream(payload)) payload.destroy();
-			clearHeaders(reply);
-			return setOwnAnswer(reply, refusalAnswer(engine, offers, captured, asked(request)));
+		function refuse(request: FastifyRequest, reply: FastifyReply, refusal: Refused): FastifyReply {
+			return answer(request, reply, refusalAnswer(engine, stateOf(request).offers ?? [], refusal, asked(request)));
 		}
 
-		/** Nobody has looked at the payment of this request: it is not served. */
-		async function withhold(request: PaidFastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-			return answer(request, reply, await unpaidAnswer(request));
+		/** What the application's own price function throws is its own. */
+		function offersOf(request: FastifyRequest): Promise<readonly Offer[] | Refused> {
+			return prices.of(routeOf(request), request.routeOptions.config.payment ?? [], request);
 		}
 
-		async function unpaidAnswer(request: PaidFastifyRequest): Promise<OwnAnswer> {
-			const { payment = [] } = request.routeOptions.config;
-			const offers = request[STATE]?.offers ?? (await offersOf(request, payment));
+		/** For a request whose payment nobody has looked at: it is not served. */
+		async function unpaidAnswer(request: FastifyRequest): Promise<OwnAnswer> {
+			const plain = engine.transportRefusal(transportOf(request));
+			const offers =
+				plain ?? stateOf(request).offers ?? (await offersOf(request).catch((error) => engine.refusalFor(error)));
 			return "kind" in offers
 				? refusalAnswer(engine, [], offers, asked(request))
 				: refusalAnswer(engine, offers, unpaid(), asked(request));
-		}
-
-		function refuse(
-			request: PaidFastifyRequest,
-			reply: FastifyReply,
-			offers: readonly Offer[],
-			refused: Refused,
-		): FastifyReply {
-			return answer(request, reply, refusalAnswer(engine, offers, refused, asked(request)));
-		}
-
-		/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
-		async function release(admitted: Admitted): Promise<void> {
-			await admitted.release().catch((error: unknown) => engine.refusalFor(error));
 		}
 	},
 	{ name: "sluice", fastify: "5.x" },
 );
 
-/** The client left before there was anything to send. */
-const WITHDRAWN = Symbol("sluice.withdrawn");
-
-/** The payload as it is going to be sent, once it is certain that it can be. @throws what keeps it from being sent */
-async function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Promise<Payload | typeof WITHDRAWN> {
-	const payload = settlePayload(reply, sent);
-	if (!isGone) {
-		if (reply.statusCode >= 400) return payload;
-		assertSendableHead(reply);
-		if (!isStream(payload) || (await hasBegun(payload, reply.raw))) return payload;
-	}
-	// Nobody reads it: whoever feeds it may stop.
-	if (isStream(payload)) payload.destroy();
-	return WITHDRAWN;
-}
-
-/** Errors, our own answers and free routes. */
-function isEarned(request: PaidFastifyRequest, reply: FastifyReply): boolean {
-	return request.routeOptions.config.payment === undefined || request[OWN_ANSWER] === true || reply.statusCode >= 400;
-}
-
-async function markSettledLast(request: PaidFastifyRequest): Promise<void> {
-	request[SETTLED_LAST] = true;
-}
-
-function headersOf({ headers, raw }: FastifyRequest): Pick<PaidRequest, "authorization" | "idempotencyKey"> {
-	// Node keeps only the first of several Authorization fields in `headers`; all of them count.
-	const authorization = raw.headersDistinct?.authorization ?? [headers.authorization ?? ""];
-	const key = headers[IDEMPOTENCY_KEY.toLowerCase()];
-	return { authorization, idempotencyKey: Array.isArray(key) ? key.join(",") : key };
-}
-
-function hasBody({ headers }: FastifyRequest): boolean {
-	return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
-}
-
-function paidRequest(request: PaidFastifyRequest, { offers = [] }: PaidState): PaidRequest {
-	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest: bodyDigest(request), offers };
-}
-
-function routeOf({ routeOptions }: FastifyRequest): string {
-	return `${String(routeOptions.method)} ${routeOptions.url ?? ""}`;
-}
-
-/** From this very machine, as far as Fastify can tell: behind a proxy that it trusts, the client's own address counts. */
-function isLocal({ ip }: FastifyRequest): boolean {
-	return !ip || isLoopback(ip);
-}
-
-/** Whether somebody will ask for the digest of this body. */
-function wantsDigest(request: FastifyRequest, { offers, refused, screened }: PaidState): boolean {
-	if (offers === undefined || refused !== undefined) return true;
-	return screened?.credential.challenge.digest !== undefined || headersOf(request).idempotencyKey !== undefined;
-}
-
-/** Digest of the body (RFC 9530), empty where there is none, or none that was read to its end. */
-function bodyDigest(request: PaidFastifyRequest): string {
-	const body = request[STATE]?.body;
-	if (body === undefined || !body.ended || body.length === 0) return "";
-	body.digest ??= `sha-256=:${body.hash.digest("base64")}:`;
-	return body.digest;
-}
-
-function asked(request: PaidFastifyRequest): ChallengeFor {
-	const accept = request.headers[ACCEPT_PAYMENT.toLowerCase()];
-	return {
-		acceptPayment: Array.isArray(accept) ? accept.join(",") : accept,
-		bodyDigest: bodyDigest(request),
-	};
-}
-
-/** The body, hashed as it passes. */
-function hashing(body: Readable & { receivedEncodedLength?: number }, seen: NonNullable<PaidState["body"]>): Readable {
-	const through = new PassThrough();
-	body.on("data", (chunk: Buffer) => {
-		seen.hash.update(chunk);
-		seen.length += chunk.length;
-	});
-	body.on("end", () => {
-		seen.ended = true;
-	});
-	body.on("error", (error) => through.destroy(error));
-	// Fastify compares it with Content-Length where a hook before this one has unpacked the body.
-	Object.defineProperty(through, "receivedEncodedLength", { get: () => body.receivedEncodedLength });
-	return body.pipe(through);
-}
-
-async function endUnanswered(admitted: Admitted, { raw }: FastifyReply): Promise<void> {
-	// A handler that wrote to the socket past Fastify: what it served, it served unpaid, so it is paid now.
-	if (!raw.headersSent || raw.statusCode >= 400) return admitted.release();
-	await admitted.capture(() => ({ status: raw.statusCode, headers: {}, body: null }));
-}
-
-function answer(request: PaidFastifyRequest, reply: FastifyReply, own: OwnAnswer): FastifyReply {
-	request[OWN_ANSWER] = true;
-	return reply.send(setOwnAnswer(reply, own));
+function isPaid({ routeOptions }: FastifyRequest): boolean {
+	return routeOptions.config.payment !== undefined;
 }

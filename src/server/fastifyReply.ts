@@ -2,9 +2,10 @@ import { once } from "node:events";
 import { type ServerResponse, validateHeaderName, validateHeaderValue } from "node:http";
 import { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
-import { CACHE_CONTROL, encodeReceipt, PAYMENT_RECEIPT, type Receipt } from "../protocol/index.ts";
+import { CACHE_CONTROL, PAYMENT_RECEIPT } from "../protocol/index.ts";
 import { type OwnAnswer, privateCache, storedResponse } from "./answer.ts";
-import { receiptEvent } from "./eventStream.ts";
+import { isEventStream, receiptEvent } from "./eventStream.ts";
+import { type AnyReceipt, receiptField } from "./receipts.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 /** Puts an answer of ours into the reply; returns its body, for `onSend`. */
@@ -22,10 +23,14 @@ export function clearHeaders(reply: FastifyReply): void {
 	}
 }
 
-export function setReceipt(reply: FastifyReply, receipt: Receipt): void {
+/** Puts the receipt into a paid reply; returns what goes out: an event stream ends with its receipt once more. */
+export function setReceipt(reply: FastifyReply, payload: Payload, receipt: AnyReceipt): Payload {
 	reply
-		.header(PAYMENT_RECEIPT, encodeReceipt(receipt))
+		.header(PAYMENT_RECEIPT, receiptField(receipt))
 		.header(CACHE_CONTROL, privateCache(String(reply.getHeader(CACHE_CONTROL) ?? "")));
+	// It is of the answer without the receipt's event.
+	if (endsWithReceipt(reply)) reply.removeHeader("content-length");
+	return isStream(payload) ? withLastEvent(reply, payload, receipt) : withEvent(reply, payload, receipt);
 }
 
 /** What Fastify is going to send, its status and headers settled. */
@@ -63,32 +68,43 @@ function hasMethod<Name extends string>(value: object, name: Name): value is Rec
 }
 
 function fromReader(stream: Pick<ReadableStream<Uint8Array>, "getReader">): Readable {
-	return Readable.from(read(stream), { objectMode: false });
+	const reader = stream.getReader();
+	const readable = Readable.from(read(reader), { objectMode: false });
+	// Also where nothing was read yet: whoever feeds it may stop.
+	readable.once("close", () => void reader.cancel?.().catch(() => undefined));
+	return readable;
 }
 
-async function* read(stream: Pick<ReadableStream<Uint8Array>, "getReader">): AsyncGenerator<Uint8Array> {
-	const reader = stream.getReader();
-	try {
-		for (;;) {
-			const { done, value } = await reader.read();
-			if (done) return;
-			yield value;
-		}
-	} finally {
-		await reader.cancel?.();
+async function* read(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array> {
+	for (;;) {
+		const { done, value } = await reader.read();
+		if (done) return;
+		yield value;
 	}
 }
 
-/** Ends a paid event stream with its receipt, whether the application streams it or has it whole. */
-export function withReceiptEvent(payload: Payload, receipt: Receipt): Payload {
-	const event = receiptEvent(receipt);
-	if (!isStream(payload)) return Buffer.concat([bytesOf(payload), Buffer.from(event)]);
-	const stream = payload;
+function endsWithReceipt(reply: FastifyReply): boolean {
+	const field = (name: string) => String(reply.getHeader(name) ?? "");
+	return isEventStream({
+		status: reply.statusCode,
+		contentType: field("content-type"),
+		contentEncoding: field("content-encoding"),
+	});
+}
+
+function withEvent(reply: FastifyReply, payload: Exclude<Payload, Readable>, receipt: AnyReceipt) {
+	return endsWithReceipt(reply) ? Buffer.concat([bytesOf(payload), receiptEvent(receipt)]) : payload;
+}
+
+function withLastEvent(reply: FastifyReply, stream: Readable, receipt: AnyReceipt): Readable {
+	if (!endsWithReceipt(reply)) return stream;
 	async function* append(): AsyncGenerator<Uint8Array | string> {
 		yield* stream as AsyncIterable<Uint8Array | string>;
-		yield event;
+		yield receiptEvent(receipt);
 	}
-	return Readable.from(append(), { objectMode: false });
+	const longer = Readable.from(append(), { objectMode: false });
+	longer.once("close", () => stream.destroy());
+	return longer;
 }
 
 export function isStream(payload: unknown): payload is Readable {
@@ -135,11 +151,17 @@ export async function hasBegun(stream: Readable, client: ServerResponse): Promis
 }
 
 /** The answer as a retry gets it again. Streams are not kept. */
-export function storedReply(reply: FastifyReply, payload: Payload, receipt: Receipt, maxBytes: number): StoredResponse {
+export function storedReply(
+	reply: FastifyReply,
+	payload: Payload,
+	receipt: AnyReceipt,
+	maxBytes: number,
+): StoredResponse {
 	const headers = Object.entries(reply.getHeaders()).flatMap(([name, value]) =>
 		value === undefined ? [] : [[name, Array.isArray(value) ? value : String(value)] as const],
 	);
-	return storedResponse(reply.statusCode, headers, isStream(payload) ? null : bytesOf(payload), receipt, maxBytes);
+	const bytes = isStream(payload) ? null : bytesOf(withEvent(reply, payload, receipt));
+	return storedResponse(reply.statusCode, headers, bytes, receipt, maxBytes);
 }
 
 function bytesOf(payload: Exclude<Payload, Readable>): Uint8Array {

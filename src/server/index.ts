@@ -15,6 +15,8 @@ export type { MethodPrices, Offer, PaymentMethod, PriceConfig } from "./method.t
 export { OfferError } from "./offer.ts";
 export { type EngineOptions, EngineOptionsError, type TokenOptions } from "./options.ts";
 export type { Price } from "./price.ts";
+export type { AnyReceipt, MethodReceipt } from "./receipts.ts";
+export { UnsendableResponseError } from "./responseBody.ts";
 export type { Screened } from "./screen.ts";
 export { LevelStore, MemoryStore } from "./store/index.ts";
 export { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";

@@ -1,9 +1,18 @@
+import type { Refused } from "./admission.ts";
 import type { PaymentEngine } from "./engine.ts";
 import type { Offer, PriceConfig } from "./method.ts";
 
 /**
  * What a route costs: a price, several for a choice (the preferred one first), or a function that makes them from the
  * request. A function is asked again when the payment comes: it must then name the same price, or the client is asked anew.
+ *
+ * An error of a function with a `status` or `statusCode` from 400 to 499 other than 402 (there is no such thing, you may not
+ * have it) is the application's answer; any other one is a 503 without a challenge.
+ *
+ * @example
+ * const constant: Price<Request> = { price: "100", unitType: "request" };
+ * const choice: Price<Request> = [{ price: "100" }, { price: "500", intent: "charge" }];
+ * const computed: Price<Request> = async (request) => ({ price: 10n * BigInt((await request.text()).length), intent: "charge" });
  */
 export type Price<Request> =
 	| PriceConfig
@@ -33,10 +42,26 @@ export class PriceList<Request> {
 		return offers;
 	}
 
-	/** The offers for one request. Rejects as the application's own function does, and with OfferError for a wrong price. */
-	async of(route: string, price: Price<Request>, request: Request): Promise<readonly Offer[]> {
-		const constant = this.constant(route, price);
-		if (constant !== undefined || typeof price !== "function") return constant ?? [];
-		return this.#engine.offers(route, await price(request));
+	/**
+	 * The offers for one request, or why there are none: a price that can't be made is no free content (I10).
+	 *
+	 * @throws what a price function says itself of a request that it has no price for
+	 */
+	async of(route: string, price: Price<Request>, request: Request): Promise<readonly Offer[] | Refused> {
+		try {
+			const constant = this.constant(route, price);
+			if (constant !== undefined || typeof price !== "function") return constant ?? [];
+			return this.#engine.offers(route, await price(request));
+		} catch (error) {
+			if (typeof price === "function" && isOwnAnswer(error)) throw error;
+			return this.#engine.refusalFor(error);
+		}
 	}
+}
+
+/** Of the kind that frameworks answer a client's mistake with. */
+function isOwnAnswer(error: unknown): boolean {
+	if (!(error instanceof Error)) return false;
+	const { statusCode, status = statusCode } = error as { status?: unknown; statusCode?: unknown };
+	return typeof status === "number" && status >= 400 && status < 500 && status !== 402;
 }

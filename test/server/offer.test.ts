@@ -1,9 +1,11 @@
 import fc from "fast-check";
+import { getAddress } from "viem";
 import { describe, expect, test } from "vitest";
 import { parseChargeRequest, parseSessionRequest } from "../../src/protocol/index.ts";
 import { type EvmOffer, evmRequest, matchesOffer } from "../../src/server/evm/offer.ts";
 import type { PriceConfig } from "../../src/server/method.ts";
 import { OfferError, parseOffers as parse } from "../../src/server/offer.ts";
+import { CANONICAL_PERMIT2 } from "../../src/voucher/index.ts";
 import { chargeOffer, sessionOffer, testMethod, testTerms } from "./evmMethod.ts";
 
 const terms = testTerms();
@@ -186,7 +188,7 @@ describe("splits of a charge", () => {
 		if (offer === undefined) throw new TypeError("no offer");
 		expect(evmRequest(offer).methodDetails).toMatchObject({
 			credentialTypes: ["permit2"],
-			permit2Address: terms.permit2,
+			permit2Address: getAddress(CANONICAL_PERMIT2),
 			splits: [{ recipient: elsewhere, amount: "5", memo: "platform fee" }],
 		});
 	});
@@ -227,8 +229,37 @@ describe("the request of an offer", () => {
 	test("of a charge names no escrow and says how it can be paid", () => {
 		expect(evmRequest(charge).methodDetails).toEqual({
 			chainId: terms.chainId,
-			permit2Address: terms.permit2,
+			permit2Address: getAddress(CANONICAL_PERMIT2),
 			credentialTypes: ["permit2", "authorization", "transaction"],
+		});
+		const { permit2: _, ...withoutPermit2 } = terms;
+		const plain = chargeOffer({ ...withoutPermit2, chargeTypes: ["authorization", "transaction", "hash"] });
+		expect(evmRequest(plain).methodDetails).toHaveProperty("permit2Address", getAddress(CANONICAL_PERMIT2));
+	});
+
+	test("has its addresses in EIP-55, and is read back in lowercase", () => {
+		const mixed = testTerms({
+			currency: "0xabcdefabcdefabcdefabcdefabcdefabcdefabcd",
+			recipient: "0xfb6916095ca1df60bb79ce92ce3ea74c37c5d359",
+			escrow: "0x52908400098527886e0f7030069857d2e4169ee7",
+			permit2: "0xde709f2102306220921060314715629080e2fb77",
+		});
+		const split = { recipient: "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", amount: 5n } as const;
+		const written = evmRequest(chargeOffer(mixed, { splits: [split] }));
+		expect(written).toMatchObject({
+			currency: "0xABcdEFABcdEFabcdEfAbCdefabcdeFABcDEFabCD",
+			recipient: "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+			methodDetails: {
+				permit2Address: "0xde709f2102306220921060314715629080e2fb77",
+				splits: [{ recipient: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed" }],
+			},
+		});
+		expect(evmRequest(sessionOffer(mixed))).toMatchObject({
+			methodDetails: { escrowContract: "0x52908400098527886E0F7030069857D2E4169EE7" },
+		});
+		expect(parseChargeRequest(written)).toMatchObject({
+			currency: mixed.currency,
+			methodDetails: { splits: [{ recipient: split.recipient }] },
 		});
 	});
 

@@ -1,0 +1,99 @@
+import { PassThrough, type Readable } from "node:stream";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { ACCEPT_PAYMENT, IDEMPOTENCY_KEY, isLoopback } from "../protocol/index.ts";
+import type { Admitted, PaidRequest, Refused } from "./admission.ts";
+import type { ChallengeFor, Transport } from "./engine.ts";
+import type { Offer } from "./method.ts";
+import { bodyHash, digestOf } from "./requestBody.ts";
+import type { Screened } from "./screen.ts";
+
+/** What the hooks of one paid request hand on to each other. */
+export type PaidState = {
+	/** Absent until they are made, where the price is a function. */
+	offers?: readonly Offer[];
+	/** The credential, or why it is none; answered once the body was read where it is bound to that. */
+	looked?: Screened | Refused;
+	/** Of the body, as far as it was read; final when it has ended. */
+	body?: { hash: ReturnType<typeof bodyHash>; length: number; ended: boolean; digest?: string };
+	admitted?: Admitted;
+	/** The plugin itself has answered: with a refusal, a receipt, or an earlier answer. */
+	ownAnswer?: true;
+	/** An answer went through `onSend`. */
+	answered?: boolean;
+};
+
+const STATE = Symbol("sluice.payment");
+
+export function stateOf(request: FastifyRequest): PaidState {
+	const known = request as FastifyRequest & { [STATE]?: PaidState };
+	known[STATE] ??= {};
+	return known[STATE];
+}
+
+export function routeOf({ routeOptions }: FastifyRequest): string {
+	return `${String(routeOptions.method)} ${routeOptions.url ?? ""}`;
+}
+
+/** As far as Fastify can tell: behind a proxy that it trusts, protocol and address are the client's own. */
+export function transportOf({ protocol, ip }: FastifyRequest): Transport {
+	// A Unix socket has no address.
+	return { isSecure: protocol === "https", isLoopback: !ip || isLoopback(ip) };
+}
+
+export function headersOf({ headers, raw }: FastifyRequest): Pick<PaidRequest, "authorization" | "idempotencyKey"> {
+	// Node keeps only the first of several Authorization fields in `headers`; all of them count.
+	const authorization = raw.headersDistinct?.authorization ?? [headers.authorization ?? ""];
+	return { authorization, idempotencyKey: joined(headers[IDEMPOTENCY_KEY.toLowerCase()]) };
+}
+
+export function asked(request: FastifyRequest): ChallengeFor {
+	return {
+		acceptPayment: joined(request.headers[ACCEPT_PAYMENT.toLowerCase()]),
+		bodyDigest: bodyDigest(stateOf(request)),
+	};
+}
+
+function joined(value: string | string[] | undefined): string | undefined {
+	return Array.isArray(value) ? value.join(",") : value;
+}
+
+export function paidRequest(request: FastifyRequest): PaidRequest {
+	const state = stateOf(request);
+	const { offers = [] } = state;
+	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest: bodyDigest(state), offers };
+}
+
+export function hasBody({ headers }: FastifyRequest): boolean {
+	return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+}
+
+/** Empty where there is no body, or none that was read to its end. */
+function bodyDigest({ body }: PaidState): string {
+	if (body === undefined || !body.ended) return "";
+	body.digest ??= digestOf(body.hash, body.length);
+	return body.digest;
+}
+
+/** The body, hashed as it passes. */
+export function hashing(body: Readable & { receivedEncodedLength?: number }, { raw }: FastifyReply, state: PaidState) {
+	const seen: NonNullable<PaidState["body"]> = { hash: bodyHash(), length: 0, ended: false };
+	state.body = seen;
+	const through = new PassThrough();
+	body.on("data", (chunk: Buffer) => {
+		seen.hash.update(chunk);
+		seen.length += chunk.length;
+	});
+	body.on("end", () => {
+		seen.ended = true;
+	});
+	body.on("error", (error) => through.destroy(error));
+	// What nobody reads would stand in the way of the connection's next request.
+	raw.once("close", () => {
+		if (seen.ended) return;
+		body.unpipe(through).resume();
+		through.destroy();
+	});
+	// Fastify compares it with Content-Length where a hook before this one has unpacked the body.
+	Object.defineProperty(through, "receivedEncodedLength", { get: () => body.receivedEncodedLength });
+	return body.pipe(through);
+}

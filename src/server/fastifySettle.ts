@@ -1,0 +1,101 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { PAYMENT_RECEIPT } from "../protocol/index.ts";
+import type { Admitted } from "./admission.ts";
+import { type OwnAnswer, refusalAnswer } from "./answer.ts";
+import type { PaymentEngine } from "./engine.ts";
+import {
+	assertSendableHead,
+	clearHeaders,
+	hasBegun,
+	isStream,
+	type Payload,
+	setOwnAnswer,
+	setReceipt,
+	settlePayload,
+	storedReply,
+} from "./fastifyReply.ts";
+import { asked, stateOf } from "./fastifyRequest.ts";
+
+/** The last `onSend` hook of a paid route. */
+export type Settle = (request: FastifyRequest, reply: FastifyReply, sent: unknown) => Promise<unknown>;
+
+/**
+ * Makes the hook that takes the payment for an answer before its first byte leaves, or gives it back.
+ *
+ * @param unpaidAnswer what is sent in place of an answer that nobody has paid for
+ */
+export function settlement(
+	engine: PaymentEngine,
+	unpaidAnswer: (request: FastifyRequest) => Promise<OwnAnswer>,
+): Settle {
+	return async function settle(request, reply, sent) {
+		const state = stateOf(request);
+		const { admitted, offers = [] } = state;
+		if (admitted === undefined) {
+			if (state.ownAnswer || reply.statusCode >= 400) return sent;
+			// Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for.
+			if (isStream(sent)) sent.destroy();
+			clearHeaders(reply);
+			return setOwnAnswer(reply, await unpaidAnswer(request));
+		}
+		if (state.answered) {
+			// A hook failed after the payment was taken: an error carries no receipt.
+			if (reply.statusCode >= 400) reply.removeHeader(PAYMENT_RECEIPT);
+			return sent;
+		}
+		state.answered = true;
+		let payload: Payload | typeof WITHDRAWN;
+		try {
+			payload = await judge(reply, sent, request.raw.socket?.destroyed === true);
+		} catch (error) {
+			await releaseQuietly(engine, admitted);
+			throw error;
+		}
+		if (payload === WITHDRAWN || reply.statusCode >= 400) {
+			await releaseQuietly(engine, admitted);
+			return payload === WITHDRAWN ? "" : payload;
+		}
+		const captured = await admitted
+			.capture((receipt) => storedReply(reply, payload, receipt, engine.limits.maxReplayBytes))
+			.catch((error: unknown) => engine.refusalFor(error));
+		if (captured.kind === "captured") return setReceipt(reply, payload, captured.receipt);
+		// Nothing may be delivered: the answer becomes the refusal.
+		if (isStream(payload)) payload.destroy();
+		clearHeaders(reply);
+		return setOwnAnswer(reply, refusalAnswer(engine, offers, captured, asked(request)));
+	};
+}
+
+/** The client left before there was anything to send. */
+const WITHDRAWN = Symbol("sluice.withdrawn");
+
+/** The payload as it is going to be sent, once it is certain that it can be. @throws what keeps it from being sent */
+async function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Promise<Payload | typeof WITHDRAWN> {
+	const payload = settlePayload(reply, sent);
+	if (!isGone) {
+		if (reply.statusCode >= 400) return payload;
+		assertSendableHead(reply);
+		if (!isStream(payload) || (await hasBegun(payload, reply.raw))) return payload;
+	}
+	// Nobody reads it: whoever feeds it may stop.
+	if (isStream(payload)) payload.destroy();
+	return WITHDRAWN;
+}
+
+/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
+export async function releaseQuietly(engine: PaymentEngine, admitted: Admitted): Promise<void> {
+	await admitted.release().catch((error: unknown) => engine.refusalFor(error));
+}
+
+/** Ends the payment of a request whose connection closed before anything went through `onSend`. */
+export async function endUnanswered(admitted: Admitted, { raw }: FastifyReply): Promise<void> {
+	// A handler that wrote to the socket past Fastify: what it served, it served unpaid, so it is paid now.
+	if (!raw.headersSent || raw.statusCode >= 400) return admitted.release();
+	await admitted.capture(() => ({ status: raw.statusCode, headers: {}, body: null }));
+}
+
+/** Answers in the application's place. */
+export function answer(request: FastifyRequest, reply: FastifyReply, own: OwnAnswer): FastifyReply {
+	stateOf(request).ownAnswer = true;
+	return reply.send(setOwnAnswer(reply, own));
+}

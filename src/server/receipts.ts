@@ -1,0 +1,29 @@
+import { encodeBase64url, encodeReceipt, type Receipt, receiptToJson } from "../protocol/index.ts";
+
+/** The receipt of a payment method of your own (draft-httpauth-payment-00, Payment-Receipt Header): JSON, besides its four members what the method adds. */
+export type MethodReceipt = Readonly<{
+	method: string;
+	status: "success";
+	/** RFC 3339. */
+	timestamp: string;
+	/** The method's own name for the payment. */
+	reference: string;
+	[member: string]: unknown;
+}>;
+
+/** What a paid answer carries. */
+export type AnyReceipt = Receipt | MethodReceipt;
+
+/** A receipt's JSON, as the body of a management answer and the last event of a stream have it. */
+export function receiptText(receipt: AnyReceipt): string {
+	return JSON.stringify(isEvm(receipt) ? receiptToJson(receipt) : receipt);
+}
+
+/** A receipt as the `Payment-Receipt` field has it. */
+export function receiptField(receipt: AnyReceipt): string {
+	return isEvm(receipt) ? encodeReceipt(receipt) : encodeBase64url(JSON.stringify(receipt));
+}
+
+function isEvm(receipt: AnyReceipt): receipt is Receipt {
+	return receipt.method === "evm";
+}
