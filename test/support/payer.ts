@@ -79,9 +79,23 @@ export class Payer {
 		this.address = options.account.address.toLowerCase() as Address;
 	}
 
+	/** Where the token's own signatures are good. */
+	get tokenDomain(): TokenDomain {
+		return this.#options.tokenDomain;
+	}
+
 	/** A new channel to `payee`, not open yet. */
 	channel(payee: Address, options: Readonly<{ salt?: Hex; signer?: LocalAccount }> = {}): TestChannel {
-		const { chainId, escrow, token } = this.#options;
+		return this.channelOn(this.#options.escrow, payee, options);
+	}
+
+	/** The same on another escrow. */
+	channelOn(
+		escrow: Address,
+		payee: Address,
+		options: Readonly<{ salt?: Hex; signer?: LocalAccount }> = {},
+	): TestChannel {
+		const { chainId, token } = this.#options;
 		const { salt = `0x${randomBytes(32).toString("hex")}`, signer } = options;
 		const parameters: ChannelParameters = {
 			payer: this.address,
@@ -193,8 +207,8 @@ export class Payer {
 	}
 
 	/** Sends a transaction that nobody simulated, so that it may be mined and revert. */
-	sendBlind(call: Call): Promise<Hex> {
-		return sendFrom(this.#options, this.account, call);
+	sendBlind(call: Call, gas?: bigint): Promise<Hex> {
+		return sendFrom(this.#options, this.account, call, gas);
 	}
 
 	/** Asks the escrow to close, past the server. */
@@ -225,22 +239,23 @@ export async function sendFrom(
 	{ client, chainId }: Pick<PayerOptions, "client" | "chainId">,
 	account: LocalAccount,
 	{ to, data }: Call,
+	gas = 1_000_000n,
 ): Promise<Hex> {
 	const [nonce, { maxFeePerGas, maxPriorityFeePerGas }] = await Promise.all([
 		client.getTransactionCount({ address: account.address, blockTag: "pending" }),
 		client.estimateFeesPerGas(),
 	]);
-	const fees = { maxFeePerGas, maxPriorityFeePerGas, gas: 1_000_000n };
+	const fees = { maxFeePerGas, maxPriorityFeePerGas, gas };
 	const serializedTransaction = await account.signTransaction({ type: "eip1559", chainId, nonce, to, data, ...fees });
 	const hash = await client.sendRawTransaction({ serializedTransaction });
 	await client.waitForTransactionReceipt({ hash, pollingInterval: 10 });
 	return hash;
 }
 
-function signerMember({ authorizedSigner }: ChannelParameters): { authorizedSigner?: Address } {
+export function signerMember({ authorizedSigner }: ChannelParameters): { authorizedSigner?: Address } {
 	return authorizedSigner === ZERO_ADDRESS ? {} : { authorizedSigner };
 }
 
-function validBefore({ expires }: Challenge): bigint {
+export function validBefore({ expires }: Challenge): bigint {
 	return BigInt(Math.floor((parseTimestamp(expires ?? "") ?? 0) / 1_000));
 }
