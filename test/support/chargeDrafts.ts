@@ -6,11 +6,13 @@ import { randomBytes } from "node:crypto";
 import {
 	type Address,
 	bytesToHex,
+	encodeFunctionData,
 	type Hex,
 	type LocalAccount,
 	type PublicClient,
 	type TransactionSerializableEIP1559,
 } from "viem";
+import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall, type Call, transferCall } from "../../src/escrow/calls.ts";
 import {
 	type Challenge,
@@ -31,7 +33,7 @@ import {
 	paymentPermitTypedData,
 } from "../../src/voucher/index.ts";
 import type { PaidServer } from "./paidServer.ts";
-import type { Draft, Payer } from "./payer.ts";
+import { type Draft, type Payer, sendFrom } from "./payer.ts";
 import type { World } from "./world.ts";
 
 const UNLIMITED = 2n ** 256n - 1n;
@@ -190,6 +192,20 @@ export function payOnChain(
 ): Promise<Hex> {
 	const { currency, recipient, amount } = { ...requestOf(challenge), ...changes };
 	return payer.sendBlind(transferCall(currency, recipient, amount));
+}
+
+/** A token of another kind, whose creation takes no arguments. */
+export async function deployToken({ chain }: World, bytecode: Hex): Promise<Address> {
+	const from = chain.account(5).address;
+	const hash = (await rpc(chain.client, "eth_sendTransaction", [{ from, data: bytecode }])) as Hex;
+	const { contractAddress } = await chain.client.waitForTransactionReceipt({ hash });
+	if (contractAddress == null) throw new Error("the token could not be deployed");
+	return contractAddress.toLowerCase() as Address;
+}
+
+export async function mintOf({ chain }: World, token: Address, to: Address, value: bigint): Promise<void> {
+	const data = encodeFunctionData({ abi: testUsdcAbi, functionName: "mint", args: [to, value] });
+	await sendFrom(chain, chain.account(5), { to: token, data });
 }
 
 /** While `work` runs, nothing is mined unless it calls `mine`. */
