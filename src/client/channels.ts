@@ -113,7 +113,8 @@ export class Channels {
 		if (earlier !== undefined) {
 			const onChain = await this.look(earlier);
 			if (onChain === undefined ? this.#mayBeFunded(earlier) : isUsable(earlier, onChain, price)) {
-				if (onChain !== undefined) earlier.deposited(onChain.deposit);
+				// Whether a pending top-up is in it is for whoever settles that: it must not be counted twice.
+				if (onChain !== undefined && earlier.topUp === undefined) earlier.deposited(onChain.deposit);
 				// The server has to be told of the payer's own transaction; one that it sent itself it knows.
 				earlier.open = onChain !== undefined && earlier.fundingHash === undefined;
 				return earlier;

@@ -4,6 +4,7 @@ import {
 	type Challenge,
 	IDEMPOTENCY_KEY,
 	matchesContentDigest,
+	paymentCredentials,
 } from "../protocol/index.ts";
 
 /** One logical request: sent as often as it takes, with the same bytes and one `Idempotency-Key`. */
@@ -59,7 +60,10 @@ export class Outgoing {
 		const body = this.#body === undefined ? {} : { body: this.#body };
 		if (credential === undefined) return new Request(this.#request, body);
 		const headers = new Headers(this.#request.headers);
-		headers.set(AUTHORIZATION, credential);
+		// The caller's own credential of another scheme is not ours to drop; of this scheme there is one (core, Multiple Payment Options).
+		const own = headers.get(AUTHORIZATION) ?? "";
+		const isOther = own !== "" && paymentCredentials(own).length === 0;
+		headers.set(AUTHORIZATION, isOther ? `${own}, ${credential}` : credential);
 		const redirect = this.#request.redirect === "follow" ? "manual" : this.#request.redirect;
 		return new Request(this.#request, { headers, redirect, ...body });
 	}
