@@ -43,3 +43,19 @@ export async function unchanged<T>(
 	expect(await server.snapshot(channels)).toEqual(before);
 	return result;
 }
+
+/** As `unchanged`, but the server may have asked the chain for the channels meanwhile: it is the money that did not move. */
+export async function unmoved<T>(
+	server: PaidServer,
+	channels: readonly Pick<TestChannel, "channelId">[],
+	action: () => Promise<T>,
+): Promise<T> {
+	const look = async () => {
+		const { channels: found, ...rest } = await server.snapshot(channels);
+		return { ...rest, channels: found.map((channel) => channel && { ...channel, chainReadAt: 0 }) };
+	};
+	const before = await look();
+	const result = await action();
+	expect(await look()).toEqual(before);
+	return result;
+}

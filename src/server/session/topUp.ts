@@ -129,7 +129,10 @@ export async function credited(
 	return { txHash: value.reference as Hex };
 }
 
-/** What speaks against spending gas on a top-up. The channel is read anew: a close may have been requested just now (D14). */
+/**
+ * What speaks against spending gas on a top-up. What is known is asked first; then the channel is read anew: a close may
+ * have been requested just now (D14).
+ */
 async function notWorthIt(
 	context: EngineContext,
 	channelId: Hex,
@@ -137,10 +140,13 @@ async function notWorthIt(
 	check: TopUpOrder["check"],
 ): Promise<Problem | undefined> {
 	const { store, chainState, limits } = context;
-	if ((await store.channel(channelId)) !== undefined) await chainState.refresh(channelId);
-	const channel = await store.channel(channelId);
-	const wrong = channel && topUpProblem(channel, funding.amount, limits.minSponsoredDeposit);
-	return wrong ?? check?.(channel) ?? fundingTimeProblem(context, funding);
+	const wrong = (channel: Channel | undefined) =>
+		(channel && topUpProblem(channel, funding.amount, limits.minSponsoredDeposit)) ?? check?.(channel);
+	const known = await store.channel(channelId);
+	const refusal = wrong(known) ?? fundingTimeProblem(context, funding);
+	if (refusal !== undefined || known === undefined) return refusal;
+	await chainState.refresh(channelId);
+	return wrong(await store.channel(channelId));
 }
 
 /**
