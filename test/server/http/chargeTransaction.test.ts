@@ -1,0 +1,539 @@
+import {
+	encodeFunctionData,
+	type Hex,
+	keccak256,
+	parseAbi,
+	parseTransaction,
+	serializeTransaction,
+	toHex,
+	toRlp,
+} from "viem";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { approveCall, transferCall } from "../../../src/escrow/calls.ts";
+import type { OutboxEntry } from "../../../src/escrow/outbox.ts";
+import type { Challenge } from "../../../src/protocol/index.ts";
+import {
+	chargeByHash,
+	chargeByTransaction,
+	hideFrom,
+	hideLogs,
+	pooled,
+	requestOf,
+	sendAhead,
+	signTransfer,
+	type TransactionOptions,
+	withoutMining,
+} from "../../support/chargeDrafts.ts";
+import { expectPaid, expectProblem, expectRefusal, unchanged } from "../../support/expect.ts";
+import {
+	createWorld,
+	type Draft,
+	FUNDS,
+	type PaidServer,
+	type Payer,
+	PRICE,
+	type Routes,
+	standardRoutes,
+	transactionOf,
+	type World,
+	withPayload,
+} from "../../support/world.ts";
+
+let world: World;
+let server: PaidServer;
+let payer: Payer;
+
+const charge = { config: { payment: { price: PRICE, intent: "charge" as const } } };
+const routes: Routes = async (app, kit) => {
+	await standardRoutes(app, kit);
+	const order = { price: PRICE, intent: "charge" as const, externalId: "o-1" };
+	app.get("/order", { config: { payment: order } }, kit.handler("/order"));
+	const types = ["transaction", "hash"] as const;
+	const seen = { price: PRICE, intent: "charge" as const, credentialTypes: [...types] };
+	app.get("/seen", { config: { payment: seen } }, kit.handler("/seen"));
+	let failures = 1;
+	app.get(
+		"/once",
+		charge,
+		kit.handler("/once", () => {
+			if (failures-- > 0) throw new Error("not the first time");
+			return { served: true };
+		}),
+	);
+};
+
+beforeAll(async () => {
+	world = await createWorld();
+});
+afterAll(() => world.stop());
+beforeEach(async () => {
+	payer = await world.payer({ gas: true });
+	server = await world.serve({ routes });
+});
+
+const stranger = privateKeyToAccount(generatePrivateKey());
+
+async function credential(options: TransactionOptions = {}, path = "/charge", challenge?: Challenge): Promise<Draft> {
+	return chargeByTransaction(world, payer, challenge ?? (await server.challenge(path)), options);
+}
+
+const nonceOf = () => world.chain.client.getTransactionCount({ address: payer.address, blockTag: "pending" });
+
+/** Nothing moved, nothing was broadcast, no handler ran. */
+async function free<T>(action: () => Promise<T>): Promise<T> {
+	const before = [await world.balance(payer.address), await nonceOf(), server.rpc.calls("eth_sendRawTransaction")];
+	const result = await unchanged(server, [], action);
+	expect([await world.balance(payer.address), await nonceOf(), server.rpc.calls("eth_sendRawTransaction")]).toEqual(
+		before,
+	);
+	return result;
+}
+
+async function expectPaidOnce(): Promise<void> {
+	expect(await world.balance(server.payee)).toBe(PRICE);
+	expect(await world.balance(payer.address)).toBe(FUNDS - PRICE);
+	expect(await nonceOf()).toBe(1);
+	expect(await server.transactions(), "transactions that we have paid for").toBe(0);
+}
+
+describe("transaction", () => {
+	it("a charge by transaction is broadcast, waited for, and served with a receipt for it", async () => {
+		const draft = await credential();
+		const answer = await server.pay("/charge", draft);
+		expectPaid(answer);
+		expect(answer.json).toEqual({ served: 1 });
+		expect(answer.receipt).toMatchObject({
+			intent: "charge",
+			challengeId: draft.challenge.id,
+			chainId: world.chain.chainId,
+			reference: keccak256(draft.payload.signature as Hex),
+		});
+		const receipt = await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) });
+		expect(receipt).toMatchObject({ status: "success", from: payer.address, to: world.token });
+		await expectPaidOnce();
+	});
+
+	it("a charge by transaction is taken with its sender as source, and with an access list", async () => {
+		const source = `did:pkh:eip155:${world.chain.chainId}:${payer.account.address}`;
+		expectPaid(await server.pay("/charge", await credential({ source })));
+		const accessList = [{ address: world.token, storageKeys: [] }];
+		expectPaid(await server.pay("/charge", await credential({ accessList })));
+	});
+
+	it("names the merchant's reference in its receipt", async () => {
+		const answer = await server.pay("/order", await credential({}, "/order"));
+		expect(answer.receipt).toMatchObject({ externalId: "o-1" });
+	});
+
+	it("on HEAD is refused before anything is broadcast (D11)", async () => {
+		const draft = await credential();
+		expect((await free(() => server.pay("/charge", draft, { method: "HEAD" }))).status).toBe(402);
+		expectPaid(await server.pay("/charge", draft));
+	});
+});
+
+describe("transaction, refused", () => {
+	const bytes = async (change: (raw: Hex) => Hex) => {
+		const draft = await credential();
+		return withPayload(draft, { signature: change(draft.payload.signature as Hex) });
+	};
+	const malformed: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
+		["no RLP", () => bytes(() => `0x02${"ff".repeat(20)}`)],
+		["one byte", () => bytes(() => "0x02")],
+		["nothing", () => bytes(() => "0x")],
+		["no hex", () => bytes(() => "0xzz")],
+		["an unknown type", () => bytes((raw) => `0x7f${raw.slice(4)}`)],
+		["bytes cut off", () => bytes((raw) => raw.slice(0, -2) as Hex)],
+		["an empty list", () => bytes(() => "0x02c0")],
+		["lists in lists", () => bytes(() => `0x02${"c1".repeat(2_000)}c0`)],
+		["more bytes than any transfer has", () => bytes((raw) => `${raw}${"00".repeat(3_000)}`)],
+		["a number", async () => withPayload(await credential(), { signature: 7 })],
+		["no member of that name", async () => withPayload(await credential(), { signature: undefined })],
+	];
+	it.each(malformed)("a transaction that is refused is not broadcast: %s", async (_title, make) => {
+		const draft = await make();
+		expectRefusal(await free(() => server.pay("/charge", draft)), "malformed-credential");
+	});
+
+	const other = stranger.address;
+	const transfer = (to: Hex, value: bigint) => transferCall(world.token, to, value).data;
+	const tokenAbi = parseAbi(["function transferFrom(address from, address to, uint256 value)"]);
+	const cases: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
+		[
+			"a legacy transaction",
+			async () => {
+				const challenge = await server.challenge("/charge");
+				const { to, data } = transferCall(world.token, server.payee, PRICE);
+				const { chainId } = world.chain;
+				const signature = await payer.account.signTransaction({
+					type: "legacy",
+					chainId,
+					nonce: 0,
+					to,
+					data,
+					gas: 100_000n,
+					gasPrice: 10n ** 10n,
+				});
+				return { challenge, payload: { type: "transaction", signature } };
+			},
+		],
+		[
+			"an EIP-2930 transaction",
+			async () => {
+				const challenge = await server.challenge("/charge");
+				const { to, data } = transferCall(world.token, server.payee, PRICE);
+				const { chainId } = world.chain;
+				const signature = await payer.account.signTransaction({
+					type: "eip2930",
+					chainId,
+					nonce: 0,
+					to,
+					data,
+					gas: 100_000n,
+					gasPrice: 10n ** 10n,
+				});
+				return { challenge, payload: { type: "transaction", signature } };
+			},
+		],
+		["another chain", () => credential({ chainId: 1 })],
+		["another contract", () => credential({ to: world.escrow })],
+		["the creation of a contract", () => credential({ to: null })],
+		["another function", () => credential(approveCall(world.token, server.payee, PRICE))],
+		[
+			"transferFrom",
+			() => {
+				const args = [payer.address, server.payee, PRICE] as const;
+				return credential({ data: encodeFunctionData({ abi: tokenAbi, functionName: "transferFrom", args }) });
+			},
+		],
+		["no calldata", () => credential({ data: "0x" })],
+		["calldata longer", () => credential({ data: `${transfer(server.payee, PRICE)}00` })],
+		["calldata shorter", () => credential({ data: transfer(server.payee, PRICE).slice(0, -2) as Hex })],
+		[
+			"dirt above the recipient",
+			() => credential({ data: transfer(server.payee, PRICE).replace(/^(0x.{8})00/, "$101") as Hex }),
+		],
+		["another recipient", () => credential({ data: transfer(other, PRICE) })],
+		["a lower amount", () => credential({ data: transfer(server.payee, PRICE - 1n) })],
+		["a higher amount", () => credential({ data: transfer(server.payee, PRICE + 1n) })],
+		["value of ether", () => credential({ value: 1n })],
+		["a signer who is not the source", () => credential({ source: `did:pkh:eip155:31337:${other}` })],
+		["a source on another chain", () => credential({ source: `did:pkh:eip155:1:${payer.address}` })],
+		[
+			"no signature",
+			() =>
+				bytes((raw) => {
+					const {
+						r: _,
+						s: __,
+						v: ___,
+						yParity: ____,
+						...unsigned
+					} = parseTransaction(raw) as never as Record<string, unknown>;
+					return serializeTransaction(unsigned as never);
+				}),
+		],
+		[
+			"a signature of zeros",
+			() => bytes((raw) => resigned(raw, { r: toHex(0n, { size: 32 }), s: toHex(0n, { size: 32 }) })),
+		],
+		["a high s", () => bytes((raw) => resigned(raw, "flipped"))],
+		["numbers with leading zeros", () => bytes(withLeadingZero)],
+		[
+			"fields of another kind",
+			() => bytes(() => `0x02${toRlp([["0x01"], "0x", "0x", "0x", "0x", "0x", "0x", "0x", []]).slice(2)}`),
+		],
+		["bytes behind its end", () => bytes((raw) => `${raw}00`)],
+	];
+	it.each(cases)("a transaction that is refused is not broadcast: %s", async (_title, make) => {
+		const draft = await make();
+		const answer = await free(() => server.pay("/charge", draft));
+		expect(answer.status).toBe(402);
+		expectProblem(answer);
+		expect(answer.problem?.type).toMatch(/verification-failed|malformed-credential/);
+	});
+
+	it("a transaction with any one byte changed is refused, and is never a fault of ours", async () => {
+		const draft = await credential();
+		const raw = draft.payload.signature as Hex;
+		const all = Array.from({ length: (raw.length - 2) / 2 }, (_, at) => {
+			const digits = 2 + 2 * at;
+			const changed = (Number.parseInt(raw.slice(digits, digits + 2), 16) ^ 0x11).toString(16).padStart(2, "0");
+			return withPayload(draft, { signature: `${raw.slice(0, digits)}${changed}${raw.slice(digits + 2)}` });
+		});
+		const answers = await free(() => Promise.all(all.map((one) => server.pay("/charge", one))));
+		for (const [at, { status, problem }] of answers.entries()) {
+			expect(`${at}: ${status} ${problem?.type}`).toMatch(/: 402 .*(verification-failed|malformed-credential)$/);
+		}
+		expectPaid(await server.pay("/charge", draft));
+	});
+
+	const foreseen: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
+		["a nonce that leaves a gap", () => credential({ nonce: 1 })],
+		["a gas limit above a block's", () => credential({ gas: 10n ** 9n })],
+		["less gas than any transaction takes", () => credential({ gas: 20_000n })],
+		["less gas than the transfer takes", () => credential({ gas: 23_000n })],
+		["fees below the base fee", () => credential({ maxFeePerGas: 1n, maxPriorityFeePerGas: 0n })],
+		["fees that the sender can't pay", () => credential({ maxFeePerGas: 10n ** 16n })],
+		[
+			"a signer without funds (simulation)",
+			async () => {
+				payer = await world.payer({ funds: PRICE - 1n, gas: true });
+				return credential();
+			},
+		],
+		[
+			"a signer without gas",
+			async () => {
+				payer = await world.payer();
+				return credential();
+			},
+		],
+		[
+			"a nonce already used",
+			async () => {
+				const draft = await credential();
+				await payer.sendBlind(approveCall(world.token, server.payee, 1n));
+				return draft;
+			},
+		],
+	];
+	it.each(foreseen)("a transaction that is refused is not broadcast: %s", async (_title, make) => {
+		const draft = await make();
+		const answer = await free(() => server.pay("/charge", draft));
+		expectRefusal(answer, "verification-failed");
+		expect(answer.problem?.detail).toMatch(/\w{3,}/);
+	});
+
+	it("for an expired challenge", async () => {
+		const draft = await credential();
+		server.clock.advance(301_000);
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+	});
+});
+
+/** With another signature that recovers to the same account, or with one of the parts replaced. */
+function resigned(raw: Hex, change: "flipped" | Readonly<{ r: Hex; s: Hex }>): Hex {
+	const { r = "0x", s = "0x", yParity = 0, v: _, ...rest } = parseTransaction(raw as `0x02${string}`);
+	const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
+	const flipped = { r, s: toHex(order - BigInt(s), { size: 32 }), yParity: 1 - yParity };
+	return serializeTransaction(rest as never, change === "flipped" ? flipped : { ...change, yParity });
+}
+
+/** The same transaction, its nonce written as one zero byte: nodes would hash it otherwise, or refuse it. */
+function withLeadingZero(raw: Hex): Hex {
+	const tx = parseTransaction(raw as `0x02${string}`);
+	const number = (value: bigint | number | undefined) =>
+		value === undefined || BigInt(value) === 0n ? "0x" : toHex(value);
+	return `0x02${toRlp([
+		number(tx.chainId),
+		"0x00",
+		number(tx.maxPriorityFeePerGas),
+		number(tx.maxFeePerGas),
+		number(tx.gas),
+		tx.to ?? "0x",
+		"0x",
+		tx.data ?? "0x",
+		[],
+		number(tx.yParity),
+		tx.r ?? "0x",
+		tx.s ?? "0x",
+	]).slice(2)}`;
+}
+
+describe("transaction, again (I4)", () => {
+	it("a charge by transaction is delivered once: after a restart and a clean-up, too", async () => {
+		const draft = await credential();
+		expectPaid(await server.pay("/charge", draft));
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await server.restart();
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		server.clock.advance(400_000);
+		await server.store.prune(server.clock.now());
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("a charge by transaction sent ten times at once is one broadcast and one delivery", async () => {
+		const draft = await credential();
+		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/charge", draft)));
+		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
+		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+		expect(server.calls("/charge")).toBe(1);
+		expect(server.rpc.calls("eth_sendRawTransaction")).toBe(1);
+		await expectPaidOnce();
+	});
+
+	it("one transaction pays one of ten challenges that it is shown with at once", async () => {
+		const first = await credential();
+		const drafts = await Promise.all(
+			Array.from({ length: 10 }, async () => ({ ...first, challenge: await server.challenge("/charge") })),
+		);
+		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft)));
+		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
+		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "verification-failed");
+		expect(server.calls("/charge")).toBe(1);
+		await expectPaidOnce();
+	});
+
+	it("a transaction that has paid pays no other challenge, also as a hash, after a restart and a clean-up", async () => {
+		const draft = await credential();
+		const answer = await server.pay("/charge", draft);
+		expectPaid(answer);
+		for (const restart of [false, true]) {
+			if (restart) {
+				await server.restart({ routes });
+				server.clock.advance(30 * 86_400_000);
+				await server.store.prune(server.clock.now());
+			}
+			for (const path of ["/charge", "/seen"]) {
+				const again = { ...draft, challenge: await server.challenge(path) };
+				expectRefusal(await free(() => server.pay(path, again)), "verification-failed");
+			}
+			const shown = chargeByHash(world, payer, await server.challenge("/seen"), transactionOf(answer));
+			expectRefusal(await free(() => server.pay("/seen", shown)), "verification-failed");
+		}
+		await expectPaidOnce();
+	});
+
+	it("a transaction that was broadcast before it came here pays nothing: in a block, and in a pool", async () => {
+		const challenge = await server.challenge("/charge");
+		const raw = await signTransfer(world, payer.account, requestOf(challenge));
+		const draft = { challenge, payload: { type: "transaction", signature: raw } };
+		await withoutMining(world, async () => {
+			await world.chain.client.sendRawTransaction({ serializedTransaction: raw });
+			expect(await pooled(world)).toBe(1);
+			expectRefusal(await server.pay("/charge", draft), "verification-failed");
+		});
+		expect(await world.balance(server.payee)).toBe(PRICE);
+		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
+		expect(server.calls("/charge")).toBe(0);
+	});
+
+	it("with an Idempotency-Key is answered again, not charged again, also under a fresh challenge (I6)", async () => {
+		const draft = await credential();
+		const first = await server.pay("/charge", draft, { key: "k" });
+		expectPaid(first);
+		await server.restart();
+		const fresh = await credential();
+		for (const retry of [draft, fresh])
+			expect((await free(() => server.pay("/charge", retry, { key: "k" }))).text).toBe(first.text);
+		// What is public proves nobody: the payer's old transaction under a challenge of a stranger's.
+		const old = { ...draft, challenge: await server.challenge("/charge") };
+		expectRefusal(await free(() => server.pay("/charge", old, { key: "k" })), "verification-failed");
+		await expectPaidOnce();
+	});
+});
+
+async function outbox(state: "pending" | "any"): Promise<readonly OutboxEntry[]> {
+	const entries: OutboxEntry[] = [];
+	for await (const entry of server.store.outbox({ state })) entries.push(entry);
+	return entries;
+}
+
+describe("transaction, on its way", () => {
+	it("a transaction that reverts once mined is refused, not served", async () => {
+		const draft = await credential({ nonce: 1 });
+		const answer = await withoutMining(world, async (mine) => {
+			// First in the block: the transfer was good when it was simulated.
+			await sendAhead(world, payer, transferCall(world.token, stranger.address, FUNDS));
+			const paying = server.pay("/charge", draft);
+			await expect.poll(() => pooled(world)).toBe(2);
+			await mine();
+			return paying;
+		});
+		expectRefusal(answer, "verification-failed");
+		expect(server.calls("/charge")).toBe(0);
+		// It can't be mined a second time.
+		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
+	});
+
+	it("a transaction that succeeded without the expected transfer is refused, not served", async () => {
+		const draft = await credential();
+		hideFrom(server);
+		const paying = server.pay("/charge", draft);
+		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await hideLogs(world, server, keccak256(draft.payload.signature as Hex));
+		expectRefusal(await paying, "verification-failed");
+		expect(server.calls("/charge")).toBe(0);
+	});
+
+	it("a transaction whose nonce another one took is concluded as dropped, and its challenge is free again", async () => {
+		const challenge = await server.challenge("/charge");
+		const draft = await credential({}, "/charge", challenge);
+		const answer = await withoutMining(world, async (mine) => {
+			const paying = server.pay("/charge", draft);
+			await expect.poll(() => pooled(world)).toBe(1);
+			await sendAhead(world, payer, approveCall(world.token, stranger.address, 1n), 0);
+			await mine();
+			return paying;
+		});
+		expectRefusal(answer, "verification-failed");
+		expect(await world.balance(server.payee)).toBe(0n);
+		const [entry] = await outbox("any");
+		expect(entry).toMatchObject({ state: "dropped", from: payer.address, purpose: { kind: "charge" } });
+		expectPaid(await server.pay("/charge", await credential({}, "/charge", challenge)));
+		expect(await world.balance(server.payee)).toBe(PRICE);
+	});
+
+	it("is in the outbox before any node has it (I4, I5)", async () => {
+		const draft = await credential();
+		let recorded: readonly OutboxEntry[] = [];
+		server.rpc.fails = (method) => method === "eth_sendRawTransaction";
+		const paying = server.pay("/charge", draft).catch(() => undefined);
+		await expect
+			.poll(async () => {
+				recorded = await outbox("pending");
+				return recorded.length;
+			})
+			.toBe(1);
+		expect(await nonceOf()).toBe(0);
+		expect(recorded).toMatchObject([{ raw: draft.payload.signature, from: payer.address, nonce: 0 }]);
+		server.rpc.up();
+		expectPaid((await paying) as never);
+		await expectPaidOnce();
+	});
+
+	it("a charge by transaction that is not mined in time is 503, and the same credential is delivered later, once", async () => {
+		await server.restart({ engine: { limits: { transactionTimeoutMs: 200 } }, routes });
+		const draft = await credential();
+		await withoutMining(world, async () => {
+			expectRefusal(await server.pay("/charge", draft), "service-unavailable");
+			const again = { ...draft, challenge: await server.challenge("/charge") };
+			expectRefusal(await server.pay("/charge", again), "verification-failed");
+		});
+		server.clock.advance(3_600_000);
+		await expect.poll(async () => (await server.pay("/charge", draft)).status).toBe(200);
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("a charge by transaction whose handler failed is delivered later to the same credential, once (I7)", async () => {
+		const draft = await credential({}, "/once");
+		expect((await server.pay("/once", draft)).status).toBe(500);
+		await expectPaidOnce();
+		expectPaid(await server.pay("/once", draft));
+		expectRefusal(await free(() => server.pay("/once", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+
+	it("a charge by transaction that the server crashed on is followed by its next start, and delivered once (I5, I7)", async () => {
+		const draft = await credential();
+		hideFrom(server);
+		server.rpc.lies = (method) => (method === "eth_getTransactionReceipt" ? { result: null } : undefined);
+		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
+		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await server.crash();
+		await cut;
+		server.rpc.up();
+		server.clock.advance(3_600_000);
+		await server.restart();
+		await server.store.prune(server.clock.now());
+		const again = { ...draft, challenge: await server.challenge("/charge") };
+		expectRefusal(await free(() => server.pay("/charge", again)), "verification-failed");
+		expectPaid(await server.pay("/charge", draft));
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectPaidOnce();
+	});
+});
