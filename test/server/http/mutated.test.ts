@@ -1,19 +1,15 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type ProblemName, toWire } from "../../../src/protocol/index.ts";
-import { expectPaid, expectProblem, expectRefusal, unchanged } from "../../support/expect.ts";
+import { expectPaid, expectProblem } from "../../support/expect.ts";
 import {
 	createWorld,
-	DEPOSIT,
 	type Draft,
 	encode,
 	type PaidServer,
 	type Payer,
 	PRICE,
-	type Send,
 	type TestChannel,
 	type World,
-	withPayload,
 } from "../../support/world.ts";
 
 let world: World;
@@ -34,68 +30,6 @@ afterAll(async () => {
 	// It was good all along.
 	expectPaid(await server.pay("/session", good));
 	await world.stop();
-});
-
-async function refused(
-	name: ProblemName,
-	authorization: Send["authorization"] | Draft,
-	path = "/session",
-	extra: Omit<Send, "authorization"> = {},
-) {
-	const answer = await unchanged(server, [channel], () =>
-		server.send(path, { ...extra, ...(authorization !== undefined && { authorization }) }),
-	);
-	expectRefusal(answer, name);
-	return answer;
-}
-
-describe("what is not supported yet is refused, and changes nothing", () => {
-	it("a top-up, a merged deposit, a Permit2 open: 400; a charge by other types: 402 (D18)", async () => {
-		const open = await payer.open(good.challenge, payer.channel(server.payee), { deposit: DEPOSIT });
-		const { authorization, signature: signed, salt } = open.payload;
-		const topUp = { action: "topUp", channelId: channel.channelId, additionalDeposit: String(DEPOSIT) };
-		const hash = `0x${"ab".repeat(32)}`;
-		const permit2 = toWire({
-			from: payer.address,
-			permitted: { token: world.token, amount: DEPOSIT },
-			nonce: 1n,
-			deadline: 2n ** 40n,
-			witness: { payee: server.payee, salt, authorizedSigner: `0x${"00".repeat(20)}` },
-		});
-		await refused("method-unsupported", { ...good, payload: { ...topUp, type: "hash", hash } });
-		await refused("method-unsupported", {
-			...good,
-			payload: { ...topUp, type: "authorization", salt, authorization, signature: signed },
-		});
-		await refused("bad-request", {
-			...good,
-			payload: { ...topUp, additionalDeposit: "1", type: "authorization", salt, authorization, signature: signed },
-		});
-		await refused("bad-request", { ...good, payload: topUp });
-		const deposit = { action: "open", type: "authorization", salt, authorization, signature: signed };
-		await refused("method-unsupported", withPayload(good, { deposit }));
-		await refused("bad-request", withPayload(good, { deposit: { action: "open" } }));
-		await refused("method-unsupported", withPayload(open, { type: "permit2", authorization: permit2 }));
-		await refused("bad-request", withPayload(open, { type: "transaction" }));
-
-		const challenge = await server.challenge("/charge");
-		const charge = await payer.charge(challenge, server.payee, PRICE);
-		for (const payload of [
-			{ type: "hash", hash },
-			{ type: "transaction", signature: "0x02f8" },
-		])
-			await refused("verification-failed", { challenge, payload }, "/charge");
-		for (const members of [
-			{ type: "cash" },
-			{ type: undefined },
-			{ value: 100 },
-			{ value: "-1" },
-			{ nonce: "0x" },
-			{ signature: "0x00" },
-			{ from: "me" },
-		])
-			await refused("malformed-credential", withPayload(charge, members), "/charge");
-	});
 });
 
 describe("any change to a good credential", () => {

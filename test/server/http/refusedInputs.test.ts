@@ -1,26 +1,20 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Challenge, type ProblemName, problemStatus } from "../../../src/protocol/index.ts";
+import { type ProblemName, problemStatus } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
-import {
-	type Base,
-	changed,
-	rowsOf,
-	type Spoilt,
-	unknownChallenge,
-	upper,
-	wrongShape,
-} from "../../support/refusedInputs.ts";
+import { basesOn } from "../../support/refusedBases.ts";
+import { changed, rowsOf, type Spoilt, unknownChallenge, upper, wrongShape } from "../../support/refusedInputs.ts";
+import { approvePermit2, placePermit2 } from "../../support/sessionDrafts.ts";
 import {
 	Clock,
 	createWorld,
-	DEPOSIT,
 	type Draft,
 	encode,
 	type PaidServer,
 	type Payer,
 	PRICE,
-	type TestChannel,
+	type Routes,
 	type World,
+	withChallenge,
 } from "../../support/world.ts";
 
 let world: World;
@@ -29,127 +23,31 @@ let server: PaidServer;
 let past: PaidServer;
 let payer: Payer;
 
-/** What is refused is refused for what was done to it, not because an authorization has run out. */
-const FAR = 2n ** 40n;
-
-/** A voucher of its own channel that pays for one more request each time. */
-function vouchers(): (challenge: Challenge) => Promise<Draft> {
-	let channel: TestChannel | undefined;
-	let amount = 0n;
-	return async (challenge) => {
-		channel ??= await server.open(payer);
-		amount += PRICE;
-		return payer.voucher(challenge, channel, amount);
-	};
-}
-
-const voucherMembers = { uint128: ["cumulativeAmount"], bytes32: ["channelId"] };
-const session = { intent: "session", path: "/session", method: "GET" } as const;
-const charge = { intent: "charge", path: "/charge", method: "GET" } as const;
-const eip3009Members = (prefix: string) => ({
-	address: [`${prefix}from`, `${prefix}to`],
-	uint256: [`${prefix}validAfter`, `${prefix}validBefore`],
-});
-
-const bases: readonly Base[] = [
-	{
-		...session,
-		title: "session: open by authorization",
-		members: {
-			...eip3009Members("authorization."),
-			name: [
-				["action", "refund"],
-				["type", "transaction"],
-			],
-			uint128: ["cumulativeAmount", "authorization.value"],
-			bytes32: ["channelId", "salt", "authorization.nonce"],
-			object: ["authorization"],
-			signature: [
-				["signature", "session/invalid-signature"],
-				["voucherSignature", "session/invalid-signature"],
-			],
-		},
-		make: (challenge) =>
-			payer.open(challenge, payer.channel(server.payee), {
-				deposit: DEPOSIT,
-				amount: PRICE,
-				authorization: { validBefore: FAR },
-			}),
-	},
-	{
-		...session,
-		title: "session: open by hash",
-		members: {
-			name: [
-				["action", "refund"],
-				["type", "transaction"],
-			],
-			uint128: ["cumulativeAmount"],
-			bytes32: ["channelId", "salt", "hash"],
-			signature: [["signature", "session/invalid-signature"]],
-		},
-		make: async (challenge) => {
-			const channel = payer.channel(server.payee);
-			return payer.openByHash(challenge, channel, await payer.openOnChain(channel, DEPOSIT), PRICE);
-		},
-	},
-	{
-		...session,
-		title: "session: voucher",
-		members: {
-			...voucherMembers,
-			name: [["action", "settle"]],
-			signature: [["signature", "session/invalid-signature"]],
-		},
-		make: vouchers(),
-	},
-	{
-		...session,
-		title: "session: voucher on HEAD",
-		method: "HEAD",
-		members: {
-			...voucherMembers,
-			name: [["action", "settle"]],
-			signature: [["signature", "session/invalid-signature"]],
-		},
-		make: vouchers(),
-	},
-	{
-		...session,
-		title: "session: close",
-		members: {
-			...voucherMembers,
-			name: [["action", "withdraw"]],
-			signature: [["signature", "session/invalid-signature"]],
-		},
-		make: async (challenge) => payer.close(challenge, await server.open(payer), PRICE),
-	},
-	{
-		...charge,
-		title: "charge: authorization",
-		members: {
-			...eip3009Members(""),
-			name: [["type", "cash"]],
-			uint256: ["value", "validAfter", "validBefore"],
-			bytes32: ["nonce"],
-			signature: [["signature", "verification-failed"]],
-		},
-		make: (challenge) => payer.charge(challenge, server.payee, PRICE, { validBefore: FAR }),
-	},
-];
+const every = ["authorization", "permit2", "transaction", "hash"] as const;
+const routes: Routes = (app, { handler }) => {
+	const session = { price: PRICE, unitType: "request", description: "one answer" };
+	app.get("/session", { config: { payment: session } }, handler("/session"));
+	app.get(
+		"/charge",
+		{ config: { payment: { price: PRICE, intent: "charge", credentialTypes: [...every] } } },
+		handler("/charge"),
+	);
+};
 
 beforeAll(async () => {
 	world = await createWorld();
+	await placePermit2(world);
 	payer = await world.payer({ gas: true });
+	await approvePermit2(world, payer);
 	const engine = { secrets: ["the same secret for now and for then"] };
-	server = await world.serve({ engine, fastify: { http: { maxHeaderSize: 65_536 } } });
+	server = await world.serve({ engine, routes, fastify: { http: { maxHeaderSize: 65_536 } } });
 	const clock = new Clock();
 	clock.advance(-400_000);
-	past = await world.serve({ engine, clock, account: server.account });
+	past = await world.serve({ engine, routes, clock, account: server.account });
 });
 afterAll(() => world.stop());
 
-describe.each(bases)("$title", (base) => {
+describe.each(basesOn(() => ({ world, server, payer })))("$title", (base) => {
 	const { intent, path, method, members } = base;
 	/** A credential that would be taken: whatever is refused is refused for what was done to it. */
 	let good: Draft;
@@ -217,13 +115,22 @@ describe.each(bases)("$title", (base) => {
 			expectPaid(await pay(encode({ ...draft, more: 1 })));
 		});
 
-		it.skipIf(members.address === undefined)("with addresses in any case", async () => {
+		it("whatever has become of the description, which nothing relies on (core: Challenge Binding)", async () => {
+			for (const description of ["something else", undefined])
+				expectPaid(await pay(withChallenge(await fresh(), { description })));
+		});
+
+		it.skipIf((members.address ?? []).length === 0)("with addresses in any case", async () => {
 			const draft = (members.address ?? []).reduce((one, path) => changed(one, path, upper), await fresh());
 			expectPaid(await pay(draft));
 		});
 
 		it.skipIf(intent === "session")("with hex in any case", async () => {
-			const paths = [...(members.bytes32 ?? []), ...(members.signature ?? []).map(([path]) => path)];
+			const paths = [
+				...(members.bytes32 ?? []),
+				...(members.bytes ?? []),
+				...(members.signature ?? []).map(([path]) => path),
+			];
 			expectPaid(await pay(paths.reduce((one, path) => changed(one, path, upper), await fresh())));
 		});
 
