@@ -8,6 +8,7 @@ import {
 	getContractAddress,
 	type Hex,
 	type LocalAccount,
+	type PublicClient,
 } from "viem";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall, type Call, openCall, topUpCall } from "../../src/escrow/calls.ts";
@@ -26,6 +27,11 @@ import permit2Code from "../fixtures/permit2.json" with { type: "json" };
 import { smartAccountAbi, smartAccountBytecode } from "./generated/smartAccount.ts";
 import { type Draft, Payer, type Signing, sendFrom, signerMember, type TestChannel, validBefore } from "./payer.ts";
 import type { World } from "./world.ts";
+
+/** A call of the development chain that viem's types do not know. */
+export function rpc(client: PublicClient, method: string, params: readonly unknown[] = []): Promise<unknown> {
+	return client.request({ method, params } as never);
+}
 
 /** Deploys the real Permit2 to its address, unless it is there. For before the first server starts. */
 export async function placePermit2({ chain: { client, chainId, account } }: World): Promise<void> {
