@@ -228,15 +228,17 @@ async function measure(request: Request, maxBytes: number): Promise<Measured | R
 		throw new TypeError("the body of a paid request was read before its payment was looked at; read it in the handler");
 	const hash = bodyHash();
 	let length = 0;
-	for await (const piece of request.clone().body ?? []) {
-		length += piece.byteLength;
-		if (length > maxBytes) {
-			await request.body?.cancel().catch(() => undefined);
-			return refused(problem("content-too-large", `The body of this paid request can have ${maxBytes} bytes at most.`));
-		}
-		hash.update(piece);
+	const reader = request.clone().body?.getReader();
+	for (;;) {
+		const { done, value } = (await reader?.read()) ?? { done: true };
+		if (done) return { kind: "measured", digest: digestOf(hash, length) };
+		length += value.byteLength;
+		if (length > maxBytes) break;
+		hash.update(value);
 	}
-	return { kind: "measured", digest: digestOf(hash, length) };
+	// Neither is over before the other one.
+	void Promise.allSettled([reader?.cancel(), request.body?.cancel()]);
+	return refused(problem("content-too-large", `The body of this paid request can have ${maxBytes} bytes at most.`));
 }
 
 function toResponse({ status, headers, body }: OwnAnswer): Response {
