@@ -76,6 +76,59 @@ describe("sluice demo", () => {
 		});
 	});
 
+	const agreed = {
+		ok: 40,
+		failed: 0,
+		acceptedCumulative: "4000",
+		spent: "4000",
+		settledOnChain: "4000",
+		payeeReceived: "4000",
+		maxVouchersPerSecond: "unlimited",
+	};
+
+	it("runs a channel by Permit2 that is topped up before it runs dry, and its payer sends nothing but the approval", async () => {
+		const { code, stdout } = await sluice(["demo", "permit2", "--json", "--requests", "40"]);
+		expect(code).toBe(0);
+		expect(lastLine(stdout)).toMatchObject({
+			...agreed,
+			scenario: "permit2",
+			deposit: "4000",
+			payerRefunded: "0",
+			toppedUp: "2000",
+			sessionTransactions: 3,
+			payerTransactions: 1,
+		});
+	});
+
+	it("runs two sessions on one channel, with a server that loses its store in between (D10)", async () => {
+		const { code, stdout } = await sluice(["demo", "resume", "--json", "--requests", "40"]);
+		expect(code).toBe(0);
+		expect(lastLine(stdout)).toMatchObject({
+			...agreed,
+			scenario: "resume",
+			payerRefunded: "4000",
+			paidBefore: 20,
+			paidAfter: 20,
+			sessionTransactions: 2,
+		});
+	});
+
+	it("runs a charge that pays three, in one transaction", async () => {
+		const { code, stdout } = await sluice(["demo", "splits", "--json"]);
+		expect(code).toBe(0);
+		expect(lastLine(stdout)).toMatchObject({
+			scenario: "splits",
+			ok: 1,
+			payerPaid: "100",
+			payeeReceived: "93",
+			splits: [
+				{ memo: "platform fee", amount: "5", received: "5" },
+				{ memo: "referral", amount: "2", received: "2" },
+			],
+			sessionTransactions: 1,
+		});
+	});
+
 	it("shows a table to people, and removes what it made", async () => {
 		const temporary = await mkdtemp(join(folder, "tmp-"));
 		const { code, stdout } = await sluice(["demo", "--requests", "5"], { TMPDIR: temporary });

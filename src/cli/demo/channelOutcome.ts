@@ -18,7 +18,7 @@ export async function channelOutcome(
 	world: World,
 	{ scenario, channelId, requests, ok, secondsPaid, transactions }: ChannelRun,
 ): Promise<Outcome> {
-	const { chain, escrow, payer, payee, funds, storePath } = world;
+	const { chain, escrow, payer, payee, funds, storePath, server } = world;
 	const store = await world.openStore();
 	const ledger = await store.channel(channelId).finally(() => store.close());
 	if (ledger === undefined) throw new Error(`the store has no channel ${channelId}`);
@@ -45,7 +45,7 @@ export async function channelOutcome(
 		channelId,
 		chainId: chain.chainId,
 		storePath,
-		maxVouchersPerSecond: "unlimited",
+		maxVouchersPerSecond: server.maxVouchersPerSecond === 0 ? "unlimited" : server.maxVouchersPerSecond,
 		checks: [
 			check("every request was served", requests, ok),
 			check("the ledger accepted what was asked for", paid, ledger.acceptedCumulative),

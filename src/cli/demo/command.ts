@@ -16,7 +16,7 @@ export function demoCommand(): Command {
 		.option("--json", "print one JSON object as the last line instead of a table")
 		.addHelpText(
 			"after",
-			"\nExamples:\n  $ sluice demo\n  $ sluice demo charge --json\n  $ sluice demo session --requests 200 --data ./demo-store --keep",
+			"\nExamples:\n  $ sluice demo\n  $ sluice demo charge --json\n  $ sluice demo permit2 --requests 200\n  $ sluice demo session --requests 200 --data ./demo-store --keep",
 		);
 	return command
 		.exitOverride()

@@ -15,7 +15,10 @@ export function printJson(outcome: Outcome): void {
 
 /** Numbers, then checks, as two tables. */
 export function printTable({ checks, ...values }: Outcome): void {
-	const rows = Object.entries(values).map(([name, value]) => [name, String(value)]);
+	const rows = Object.entries(values).map(([name, value]) => [
+		name,
+		typeof value === "object" ? JSON.stringify(value) : String(value),
+	]);
 	print([["", ""], ...rows]);
 	print([
 		["check", "expected", "actual", ""],

@@ -3,15 +3,15 @@ import { once } from "node:events";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import type { ServerSettings } from "./serverProcess.ts";
+import type { Listening, ServerSettings } from "./serverProcess.ts";
 
 /** The demo's paid server as its parent sees it. */
-export type PaidServer = Readonly<{
-	url: string;
-	process: ChildProcess;
-	/** Lets it finish its requests and close its store. */
-	stop(): Promise<void>;
-}>;
+export type PaidServer = Listening &
+	Readonly<{
+		process: ChildProcess;
+		/** Lets it finish its requests and close its store. */
+		stop(): Promise<void>;
+	}>;
 
 /** Starts the paid server in a process of its own; resolves when it listens. */
 export async function startServer(settings: ServerSettings): Promise<PaidServer> {
@@ -28,8 +28,7 @@ export async function startServer(settings: ServerSettings): Promise<PaidServer>
 	});
 	ended.catch(() => undefined);
 	const [line] = (await Promise.race([first, ended])) as [string];
-	const { url } = JSON.parse(line) as { url: string };
-	return { url, process: child, stop: () => stop(child) };
+	return { ...(JSON.parse(line) as Listening), process: child, stop: () => stop(child) };
 }
 
 async function stop(child: ChildProcess): Promise<void> {

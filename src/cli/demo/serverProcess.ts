@@ -28,6 +28,13 @@ export type ServerSettings = Readonly<{
 	port: number;
 }>;
 
+/** What it says when it listens. */
+export type Listening = Readonly<{
+	url: string;
+	/** 0: any number of one channel. */
+	maxVouchersPerSecond: number;
+}>;
+
 const [line] = (await once(createInterface({ input: process.stdin }), "line")) as [string];
 const settings = JSON.parse(line) as ServerSettings;
 const { price, suggestedDeposit, smallDeposit, splits } = settings;
@@ -59,7 +66,8 @@ app.get("/splits", { config: { payment: { price, intent: "charge", splits } } },
 app.get("/charge", { config: { payment: { price, intent: "charge" } } }, async () => ({ served: ++served }));
 
 const url = await app.listen({ host: "127.0.0.1", port: settings.port });
-process.stdout.write(`${JSON.stringify({ url })}\n`);
+const { maxVouchersPerSecond } = engine.limits;
+process.stdout.write(`${JSON.stringify({ url, maxVouchersPerSecond } satisfies Listening)}\n`);
 
 await once(process, "SIGTERM");
 await app.close();
