@@ -72,6 +72,11 @@ export class Transactions {
 		return this.#running.has(key) || this.#unfinished.has(key);
 	}
 
+	/** How many transactions that `account` has signed are on their way. */
+	countFrom(account: string): number {
+		return [...this.#unfinished.values()].filter(({ from }) => from === account).length;
+	}
+
 	/**
 	 * Sends a transaction, or joins the one under way for the same key, and resolves after its conclusion is on disk.
 	 *

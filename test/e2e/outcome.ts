@@ -11,7 +11,7 @@ export function told({ status, body, receipt }: Answer): Outcome {
 /** Money on chain and in the ledger, from before a step to after it. */
 export async function moved<T>(
 	stage: Stage,
-	payer: Payer,
+	payer: Pick<Payer, "address">,
 	step: () => Promise<T>,
 ): Promise<Readonly<{ value: T; movements: Outcome }>> {
 	const read = () =>

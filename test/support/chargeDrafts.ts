@@ -36,6 +36,12 @@ import type { PaidServer } from "./paidServer.ts";
 import { type Draft, type Payer, sendFrom } from "./payer.ts";
 import type { World } from "./world.ts";
 
+/** Where a credential is good. */
+type Place = Pick<World, "chain">;
+
+/** Who signs it. */
+type Signer = Pick<Payer, "account" | "address">;
+
 const UNLIMITED = 2n ** 256n - 1n;
 
 /** A call of the development chain that viem's types do not know. */
@@ -85,8 +91,8 @@ export function transfersFor({ amount, recipient, methodDetails: { splits = [] }
 
 /** A charge of type `permit2`. */
 export async function chargeByPermit2(
-	{ chain: { chainId } }: World,
-	payer: Payer,
+	{ chain: { chainId } }: Place,
+	payer: Signer,
 	challenge: Challenge,
 	options: PermitOptions = {},
 ): Promise<Draft> {
@@ -137,8 +143,8 @@ export type TransactionOptions = Partial<TransactionSerializableEIP1559> &
 
 /** A charge of type `transaction`. */
 export async function chargeByTransaction(
-	world: World,
-	payer: Payer,
+	world: Place,
+	payer: Signer,
 	challenge: Challenge,
 	{ signer = payer.account, source, ...changes }: TransactionOptions = {},
 ): Promise<Draft> {
@@ -152,7 +158,7 @@ export async function chargeByTransaction(
 
 /** The transfer that a challenge asks for, signed by its payer. Not sent. */
 export async function signTransfer(
-	{ chain: { client, chainId } }: World,
+	{ chain: { client, chainId } }: Place,
 	signer: LocalAccount,
 	{ currency, recipient, amount }: Pick<ChargeRequest, "currency" | "recipient" | "amount">,
 	changes: Partial<TransactionSerializableEIP1559> = {},

@@ -23,6 +23,9 @@ import { sourceOn } from "./source.ts";
 /** The longest transaction that is looked at. A transfer takes about 180 bytes, an access list makes it longer. */
 const MAX_BYTES = 2_048;
 
+/** How many transactions of one sender are followed at a time: what is never mined costs its sender nothing. */
+const MAX_PENDING = 16;
+
 /** A transfer as its payer signed it. */
 type SignedTransfer = Readonly<{ from: Address; nonce: number; gas: bigint; maxFeePerGas: bigint; data: Hex }>;
 
@@ -118,9 +121,11 @@ function word(hex: Hex): string {
 
 /** Whether it would be mined and succeed: nothing of ours is spent on it, but somebody would wait for it. */
 async function foresee(
-	{ client, terms }: EngineContext,
+	{ client, terms, transactions }: EngineContext,
 	{ from, nonce, gas, maxFeePerGas, data }: SignedTransfer,
 ): Promise<Problem | undefined> {
+	if (transactions.countFrom(from) >= MAX_PENDING)
+		return failed(`${MAX_PENDING} transactions of this sender are on their way already.`, { sender: from }).problem;
 	const [used, next, balance, block] = await Promise.all([
 		client.getTransactionCount({ address: from, blockTag: "latest" }),
 		client.getTransactionCount({ address: from, blockTag: "pending" }),
