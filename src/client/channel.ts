@@ -64,7 +64,7 @@ export class PayerChannel {
 	/** Prices of requests whose outcome never became known. */
 	#uncertain: bigint;
 	/** The highest count of the server's receipts. */
-	#charged = 0n;
+	#charged: bigint;
 	#toppingUp: Promise<unknown> | undefined;
 
 	constructor(init: ChannelInit) {
@@ -78,6 +78,12 @@ export class PayerChannel {
 		this.signed = init.signed ?? 0n;
 		this.consumed = init.consumed ?? 0n;
 		this.#uncertain = init.uncertain ?? 0n;
+		this.#charged = this.consumed;
+	}
+
+	/** What was delivered and is in the server's own count too. Never falls, as `consumed` may when the server charged less. */
+	get accounted(): bigint {
+		return this.#charged < this.consumed ? this.#charged : this.consumed;
 	}
 
 	/** What has to be deposited for one more request at `price`. */

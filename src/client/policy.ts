@@ -37,8 +37,8 @@ const policySchema = z
 		 */
 		ownTransactions: z.boolean().default(true),
 		/**
-		 * The most that one channel may hold of what was not consumed yet, in base units: at any time deposit - consumed. A
-		 * channel that lives long is topped up within it, again and again.
+		 * The most that one channel may hold of what was not consumed yet, in base units: deposit - consumed, of which only what
+		 * the server counts as well is taken off. A channel that lives long is topped up within it, again and again.
 		 */
 		maxDeposit: amount,
 		/** The most that may ever be deposited in one channel, top-ups included, in base units. Default: no limit. */
@@ -172,11 +172,11 @@ export function depositFor(policy: Policy, { amount: price, suggestedDeposit }: 
  */
 export function additionalDepositFor(
 	{ maxDeposit, maxTotal }: Policy,
-	{ deposit, consumed }: Readonly<{ deposit: bigint; consumed: bigint }>,
+	{ deposit, accounted }: Readonly<{ deposit: bigint; accounted: bigint }>,
 	suggestedDeposit: bigint | undefined,
 	missing: bigint,
 ): bigint | undefined {
-	const room = maxDeposit - (deposit - consumed);
+	const room = maxDeposit - (deposit - accounted);
 	const limit = maxTotal === undefined ? room : least(room, maxTotal - deposit);
 	if (limit < missing || limit <= 0n) return undefined;
 	const wanted = suggestedDeposit ?? limit;

@@ -251,6 +251,21 @@ describe("a channel is shared", () => {
 	});
 });
 
+test("what is accounted for is in both counts, and never falls: so much may be deposited anew", () => {
+	const channel = open();
+	channel.begin(10n);
+	channel.delivered(10n);
+	expect(channel.accounted).toBe(0n);
+	channel.settleLost(7n);
+	expect([channel.consumed, channel.accounted]).toEqual([7n, 7n]);
+	channel.begin(10n);
+	channel.delivered(10n);
+	channel.settleLost(3n);
+	expect([channel.consumed, channel.accounted]).toEqual([7n, 7n]);
+	channel.settleLost(2n ** 100n);
+	expect(channel.accounted).toBe(channel.consumed);
+});
+
 describe("a deposit that grows", () => {
 	test("is what the next vouchers may go up to, and it never shrinks (I2)", () => {
 		const channel = open(10n);

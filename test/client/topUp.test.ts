@@ -168,7 +168,7 @@ describe("a channel is topped up before it runs dry", () => {
 		await expect(get()).rejects.toThrow();
 		server.answer(relay.script);
 		await serve(1);
-		expect(agent.channels).toMatchObject([{ consumed: 400n, deposit: 600n }]);
+		expect(agent.channels).toMatchObject([{ consumed: 400n, deposit: 500n }]);
 		expect(relay.executed).toEqual(["open authorization", "topUp authorization"]);
 	});
 
