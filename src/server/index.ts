@@ -1,4 +1,6 @@
-/** The server: the engine, its store, and the Fastify face. */
+/** The server: the engine, its store, and its faces: the Fastify plugin and the Web-standard handler. */
+
+import type { EvmPrice } from "./evm/offer.ts";
 
 export type { Admission, Admitted, Managed, PaidRequest, Payment, Refused, Replayed } from "./admission.ts";
 export { ChainUnavailableError } from "./chainState.ts";
@@ -11,7 +13,7 @@ export { HijackError, type SluiceOptions, sluice } from "./fastify.ts";
 export { type FetchOptions, type PaidHandler, paid } from "./fetch.ts";
 export type { ChannelClosedEvent, ChannelOpenedEvent, ChargedEvent, PaymentHooks, VoucherEvent } from "./hooks.ts";
 export { applyEvent, ChainRegressionError, type LedgerEvent, type Transition } from "./ledger.ts";
-export type { MethodPrices, Offer, PaymentMethod, PriceConfig } from "./method.ts";
+export type { Offer, PaymentMethod, PriceConfig } from "./method.ts";
 export { OfferError } from "./offer.ts";
 export { type EngineOptions, EngineOptionsError, type TokenOptions } from "./options.ts";
 export type { Price } from "./price.ts";
@@ -20,3 +22,19 @@ export { UnsendableResponseError } from "./responseBody.ts";
 export type { Screened } from "./screen.ts";
 export { LevelStore, MemoryStore } from "./store/index.ts";
 export { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
+
+/**
+ * The price of a route, by payment method. A method of your own adds its member by augmenting this module, which is why it
+ * is declared here: merging finds an interface only where it stands. Its price names the method; one that names none is of
+ * `evm`.
+ *
+ * @example
+ * declare module "sluice/server" {
+ *   interface MethodPrices {
+ *     invoice: { method: "invoice"; cents: bigint };
+ *   }
+ * }
+ */
+export interface MethodPrices {
+	evm: EvmPrice;
+}

@@ -1,15 +1,7 @@
 import type { Challenge } from "../protocol/index.ts";
 import type { Admission, PaidRequest } from "./admission.ts";
-import type { EvmPrice } from "./evm/offer.ts";
+import type { MethodPrices } from "./index.ts";
 import type { Screened } from "./screen.ts";
-
-/**
- * The price of a route, by payment method. A method of your own adds its member by module augmentation; its price names
- * the method: `{ method: "invoice", ... }`. Without a name it is an `evm` price.
- */
-export interface MethodPrices {
-	evm: EvmPrice;
-}
 
 /** A price as a route's configuration states it. */
 export type PriceConfig = MethodPrices[keyof MethodPrices];
