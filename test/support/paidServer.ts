@@ -5,6 +5,8 @@ import Fastify, {
 	type FastifyInstance,
 	type FastifyReply,
 	type FastifyRequest,
+	type InjectOptions,
+	type LightMyRequestResponse as InjectResponse,
 } from "fastify";
 import { type Address, createPublicClient, type Hex, http, type LocalAccount } from "viem";
 import type { Challenge } from "../../src/protocol/index.ts";
@@ -179,6 +181,12 @@ export class PaidServer {
 			...rest,
 			...(authorization !== undefined && { authorization: isDraft ? encode(authorization) : authorization }),
 		});
+	}
+
+	/** A request without a socket: it may come from any address. */
+	inject(options: InjectOptions): Promise<InjectResponse> {
+		if (this.#app === undefined) throw new Error("the server is not running");
+		return this.#app.inject(options);
 	}
 
 	/** Pays with a draft: `send` with the arguments the other way round, for the common case. */
