@@ -25,8 +25,18 @@ import {
 } from "../../src/voucher/index.ts";
 import permit2Code from "../fixtures/permit2.json" with { type: "json" };
 import { smartAccountAbi, smartAccountBytecode } from "./generated/smartAccount.ts";
+import { Clock, type PaidServer } from "./paidServer.ts";
 import { type Draft, Payer, type Signing, sendFrom, signerMember, type TestChannel, validBefore } from "./payer.ts";
-import type { PaidServer, World } from "./world.ts";
+import type { World } from "./world.ts";
+
+/** A server's clock that stands still but for what it is advanced: what happens within one second of it is no race. */
+export class StillClock extends Clock {
+	#at = Date.now();
+	override readonly now = (): number => this.#at;
+	override advance(ms: number): void {
+		this.#at += ms;
+	}
+}
 
 /** A call of the development chain that viem's types do not know. */
 export function rpc(client: PublicClient, method: string, params: readonly unknown[] = []): Promise<unknown> {
