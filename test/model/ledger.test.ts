@@ -40,6 +40,7 @@ const given: fc.Arbitrary<Given> = fc.record({
 	),
 	challengeId: fc.constantFrom("first", "second"),
 	minVoucherDelta: fc.constantFrom(0n, 0n, 0n, 10n),
+	adoptedFor: fc.option(fc.bigInt({ min: 0n, max: 90n }), { nil: undefined }),
 });
 
 const ledgerStep: fc.Arbitrary<LedgerStep> = fc.oneof(
@@ -86,6 +87,7 @@ test("a ledger fed the chain's events is where the chain is, and what it accepts
 /** What a run that got somewhere has seen. */
 const HOPED = [
 	"accepted",
+	"adopted",
 	"bad signature",
 	"amount-exceeds-deposit",
 	"channel-closing",

@@ -22,6 +22,8 @@ export type Given = Readonly<{
 	flaw: Flaw;
 	challengeId: string;
 	minVoucherDelta: bigint;
+	/** Where the voucher is for a channel that the server does not know: what its request costs, if it is adopted (D10). */
+	adoptedFor: bigint | undefined;
 }>;
 
 /** What the ledger would be asked to take: the bytes as they came, and what they are in the model. */
@@ -89,16 +91,24 @@ export class LedgerRun {
 		if (known === undefined) return;
 		const event: LedgerEvent =
 			before === undefined
-				? { type: "opened", ...known, voucher, minimum: 1n }
+				? { type: "opened", ...known, voucher, minimum: 1n, ...unaccounted(given) }
 				: { type: "voucher", voucher, minVoucherDelta: given.minVoucherDelta };
 		const step = this.#apply(before, event);
 		expect(step.ok, `${event.type} for ${cumulativeAmount}`).toBe(
 			mayBeTaken(known.chain, before, cumulativeAmount, given),
 		);
 		if (!step.ok) return this.#tally.count(`ledger: ${step.problem.type.split("/").at(-1)}`);
+		if (before === undefined && given.adoptedFor !== undefined) this.#isAccountedFor(step.channel, given.adoptedFor);
 		const isNew = cumulativeAmount > (before?.acceptedCumulative ?? 0n) && step.channel.voucherSignature === signature;
 		if (isNew && step.channel.acceptedCumulative === cumulativeAmount) await this.#isMoney(offered);
 		else this.#tally.count("ledger: stale");
+	}
+
+	/** Of an adopted channel no more is left to spend than its request costs, and nothing of what was settled (D10). */
+	#isAccountedFor({ acceptedCumulative, spent, settledOnChain }: LedgerChannel, price: bigint): void {
+		expect(spent).toBeGreaterThanOrEqual(settledOnChain);
+		expect(acceptedCumulative - spent).toBeLessThanOrEqual(price);
+		this.#tally.count("ledger: adopted");
 	}
 
 	/** An accepted voucher is money: not above the deposit, from the right signer, and the chain would pay it now. */
@@ -245,4 +255,8 @@ function mayBeTaken(
 	const { acceptedCumulative } = before;
 	const isExempt = acceptedCumulative === 0n || cumulativeAmount === deposit;
 	return isExempt || cumulativeAmount <= acceptedCumulative || cumulativeAmount - acceptedCumulative >= minVoucherDelta;
+}
+
+function unaccounted({ adoptedFor: price }: Given) {
+	return price === undefined ? {} : { unaccounted: { price } };
 }

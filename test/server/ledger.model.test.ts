@@ -55,14 +55,17 @@ type Step =
 /** What somebody changes about a reservation before using it. */
 type Forgery = "none" | "older" | "newer" | "larger" | "other owner";
 
+/** How a channel begins: its first voucher, what was settled of it before and, where it is adopted, this request's price. */
+type Beginning = Readonly<{ first: bigint; settled: bigint; price: bigint | undefined }>;
+
 type World = { deposit: bigint; settled: bigint; closeRequestedAt: number; finalized: boolean };
 
 /** What the draft and the decisions say a channel is. */
 class Model {
 	deposit: bigint;
-	settled = 0n;
+	settled: bigint;
 	accepted: bigint;
-	spent = 0n;
+	spent: bigint;
 	closeRequested = false;
 	finalized = false;
 	closing: Owner | undefined;
@@ -77,9 +80,17 @@ class Model {
 	/** What the chain showed as delivered without us knowing (D10). */
 	adopted = 0n;
 
-	constructor(deposit: bigint, accepted: bigint) {
+	/** A new channel; or one that was served before, nobody knows for how much (D10): then `price` of it is left to spend. */
+	constructor(deposit: bigint, { first, settled, price }: Beginning) {
 		this.deposit = deposit;
-		this.accepted = accepted;
+		this.settled = settled;
+		this.accepted = first > settled ? first : settled;
+		const delivered = price === undefined ? 0n : this.accepted - price;
+		this.spent = delivered > settled ? delivered : settled;
+		this.adopted = this.spent;
+		if (settled > 0n) this.published = settled;
+		// Who shows no more than what was settled may be anyone (D7).
+		if (settled > 0n && first <= settled) this.known = [];
 	}
 
 	get inUse(): bigint {
@@ -205,7 +216,8 @@ class Run {
 	/** Amount of the last cooperative close that was begun. */
 	closeAmount = 0n;
 
-	constructor(deposit: bigint, first: bigint) {
+	constructor(deposit: bigint, beginning: Beginning) {
+		const { first, settled, price } = beginning;
 		const { channelId, chainId, escrow, payer, payee, token, authorizedSigner } = record(1);
 		const identity = { channelId, chainId, escrow, payer, payee, token, authorizedSigner };
 		const opened = applyEvent(
@@ -213,16 +225,18 @@ class Run {
 			{
 				type: "opened",
 				identity,
-				chain: { deposit, settledOnChain: 0n, closeRequestedAt: 0, finalized: false },
+				chain: { deposit, settledOnChain: settled, closeRequestedAt: 0, finalized: false },
 				voucher: { cumulativeAmount: first, signature: signatureOf(first), challengeId: CHALLENGES[0] },
-				minimum: 1n,
+				minimum: 0n,
+				...(price !== undefined && { unaccounted: { price } }),
 			},
 			NOW,
 		);
 		if (!opened.ok) throw new TypeError(opened.problem.detail);
 		this.channel = opened.channel;
-		this.model = new Model(deposit, first);
-		this.world = { deposit, settled: 0n, closeRequestedAt: 0, finalized: false };
+		this.model = new Model(deposit, beginning);
+		this.world = { deposit, settled, closeRequestedAt: 0, finalized: false };
+		this.#agree("opening");
 	}
 
 	step(step: Step): void {
@@ -533,22 +547,29 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
 	{ weight: 3, arbitrary: fc.record({ do: fc.constant("fail close") }) },
 );
 
+const beginnings: fc.Arbitrary<Beginning> = fc.record({
+	first: few,
+	settled: fc.oneof({ weight: 2, arbitrary: fc.constant(0n) }, { weight: 1, arbitrary: few }),
+	price: fc.option(few, { nil: undefined }),
+});
 const deposits = fc.oneof(fc.bigInt({ min: 1n, max: 200n }), fc.constant(UINT128 - 1n));
 
 const strangersNothing: Given = { amount: { base: "nothing", plus: 0n }, challengeId: "strangers" };
 
 /** Failures that were found, kept. */
-const found: [bigint, bigint, Step[]][] = [
+const begins = { first: 0n, settled: 0n, price: undefined };
+const found: [bigint, Beginning, Step[]][] = [
 	// A close for nothing, where nothing was ever published, was taken for a stranger's.
-	[1n, 0n, [{ do: "begin close", given: strangersNothing, owner: "process-a" }]],
+	[1n, begins, [{ do: "begin close", given: strangersNothing, owner: "process-a" }]],
 	// More settled than deposited was believed, and broke I1.
-	[1n, 0n, [{ do: "observe", lie: "settled above deposit" }]],
+	[1n, begins, [{ do: "observe", lie: "settled above deposit" }]],
 ];
 
 test("the ledger does what the draft says under any sequence of events, and keeps I1, I2, I6, I7 and I8", () => {
 	fc.assert(
-		fc.property(deposits, few, fc.array(steps, { maxLength: 60, size: "max" }), (deposit, first, sequence) => {
-			const run = new Run(deposit, first > deposit ? deposit : first);
+		fc.property(deposits, beginnings, fc.array(steps, { maxLength: 60, size: "max" }), (deposit, given, sequence) => {
+			const capped = (amount: bigint) => (amount > deposit ? deposit : amount);
+			const run = new Run(deposit, { ...given, first: capped(given.first), settled: capped(given.settled) });
 			for (const step of sequence) run.step(step);
 		}),
 		{ numRuns: RUNS, examples: found },

@@ -7,9 +7,11 @@ import {
 	ChainRegressionError,
 	closingVoucher,
 	type LedgerEvent,
+	mergedVoucherProblem,
 	type Reservation,
 	requiredCumulative,
 	type Transition,
+	topUpProblem,
 	type VerifiedVoucher,
 } from "../../src/server/ledger.ts";
 import { channel as record } from "./store/records.ts";
@@ -170,6 +172,34 @@ describe("opening", () => {
 		expectRefused(adopted, begin(500n, "opening"), "session/insufficient-balance", 402);
 	});
 
+	test.each([
+		["the price of this request is left to spend", 400n, 0n, 30n, 370n, 400n],
+		["nothing is left when the request is about the channel alone", 400n, 0n, 0n, 400n, 400n],
+		["less is left where the voucher adds less than the price", 400n, 390n, 30n, 390n, 400n],
+		["nothing is left of a voucher that was settled", 400n, 500n, 30n, 500n, 500n],
+		["nothing is made up where nothing was signed", 0n, 0n, 30n, 0n, 0n],
+	])("of a channel of which nothing is remembered: %s (D10)", (_, amount, settledOnChain, price, spent, accepted) => {
+		const event = { ...opened({ settledOnChain }, amount), unaccounted: { price } } as LedgerEvent;
+		expect(applied(undefined, event)).toMatchObject({ acceptedCumulative: accepted, spent, settledOnChain });
+	});
+
+	test("of a channel of which nothing is remembered refuses what any opening refuses (D10)", () => {
+		const adopted = (change: Partial<ChainState>, amount: bigint): LedgerEvent =>
+			({ ...opened(change, amount, 0n), unaccounted: { price: 10n } }) as LedgerEvent;
+		expectRefused(undefined, adopted({}, 1_001n), "session/amount-exceeds-deposit", 402);
+		expectRefused(undefined, adopted({ closeRequestedAt: 5 }, 10n), "session/channel-closing", 409);
+		expectRefused(undefined, adopted({ finalized: true }, 10n), "session/channel-finalized", 410);
+		expect(() => apply(open(), adopted({}, 10n))).toThrow("open already");
+	});
+
+	test("with a settled voucher adopts a channel that its sender can neither spend nor close (D7, D10)", () => {
+		const event = { ...opened({ settledOnChain: 500n }, 400n), unaccounted: { price: 100n } } as LedgerEvent;
+		const adopted = applied(undefined, event);
+		const paidBy = voucher(400n, "opening");
+		expectRefused(adopted, hold(0n, { paidBy }), "session/insufficient-balance", 402);
+		expectRefused(adopted, begin(400n, "opening"), "session/insufficient-balance", 402);
+	});
+
 	test("happens once", () => {
 		expect(() => apply(open(), opened())).toThrow("open already");
 	});
@@ -275,6 +305,42 @@ describe("a voucher", () => {
 
 	test("that did not advance the channel does not make its challenge known (D7)", () => {
 		expect(applied(open(), take(100n, { challengeId: "late" })).challengeIds).toEqual(["first"]);
+	});
+});
+
+describe("a top-up before it is sent", () => {
+	test("is refused on a channel that is closed or that we are closing, not on one that the payer wants closed (D14)", () => {
+		expect(topUpProblem(finalized, 10n, 0n)?.type).toBe(problemType("session/channel-finalized"));
+		expect(topUpProblem(closing, 10n, 0n)?.type).toBe(problemType("session/channel-closing"));
+		expect(topUpProblem(forced, 10n, 0n)).toBeUndefined();
+		expect(topUpProblem(open(), 10n, 0n)).toBeUndefined();
+	});
+
+	test("is worth its gas from the minimum on, and never for nothing", () => {
+		expect(topUpProblem(open(), 10n, 10n)).toBeUndefined();
+		const refusal = topUpProblem(open(), 9n, 10n);
+		expect(refusal).toMatchObject({ additionalDeposit: "9", required: "10" });
+		expect(refusal?.type).toBe(problemType("session/insufficient-balance"));
+		expect(topUpProblem(open(), 0n, 0n)?.type).toBe(problemType("session/insufficient-balance"));
+	});
+
+	test("keeps the deposit below 2^128 (I1)", () => {
+		expect(topUpProblem(open(), 2n ** 128n - 1_001n, 0n)).toBeUndefined();
+		expect(topUpProblem(open(), 2n ** 128n - 1_000n, 0n)).toMatchObject({ status: 400 });
+	});
+
+	test("is not sent for a voucher that would be refused after it (D14)", () => {
+		const problemOf = (channel: Channel, amount: bigint, minVoucherDelta = 0n) =>
+			mergedVoucherProblem(channel, 500n, voucher(amount), minVoucherDelta, NOW)?.type;
+		expect(problemOf(open(), 1_500n)).toBeUndefined();
+		expect(problemOf(open(), 100n)).toBeUndefined();
+		expect(problemOf(open(), 1_501n)).toBe(problemType("session/amount-exceeds-deposit"));
+		expect(problemOf(open(), 149n, 50n)).toBe(problemType("session/delta-too-small"));
+		// What was the whole deposit is not any more (D4).
+		expect(problemOf(open({ acceptedCumulative: 990n }), 1_000n, 50n)).toBe(problemType("session/delta-too-small"));
+		for (const channel of [closing, forced])
+			expect(problemOf(channel, 1_500n)).toBe(problemType("session/channel-closing"));
+		expect(problemOf(finalized, 1_500n)).toBe(problemType("session/channel-finalized"));
 	});
 });
 
