@@ -265,11 +265,21 @@ export function hideFrom(server: PaidServer): void {
 	server.rpc.lies = (method) => (method in answers ? { result: answers[method] } : undefined);
 }
 
+/** The chain tells the server of that transaction that it succeeded, and of its events what `change` leaves. */
+export async function changeLogs(
+	{ chain: { client } }: World,
+	server: PaidServer,
+	hash: Hex,
+	change: (logs: readonly unknown[]) => readonly unknown[],
+): Promise<void> {
+	const receipt = (await rpc(client, "eth_getTransactionReceipt", [hash])) as { logs: readonly unknown[] };
+	const told = { ...receipt, logs: change(receipt.logs) };
+	server.rpc.lies = (method) => (method === "eth_getTransactionReceipt" ? { result: told } : undefined);
+}
+
 /** The chain tells the server of that transaction that it succeeded, and of nothing that it did. */
-export async function hideLogs({ chain: { client } }: World, server: PaidServer, hash: Hex): Promise<void> {
-	const receipt = (await rpc(client, "eth_getTransactionReceipt", [hash])) as Record<string, unknown>;
-	server.rpc.lies = (method) =>
-		method === "eth_getTransactionReceipt" ? { result: { ...receipt, logs: [] } } : undefined;
+export function hideLogs(world: World, server: PaidServer, hash: Hex): Promise<void> {
+	return changeLogs(world, server, hash, () => []);
 }
 
 function secondsOf({ expires }: Challenge): bigint {

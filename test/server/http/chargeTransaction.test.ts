@@ -477,6 +477,17 @@ describe("transaction, on its way", () => {
 		expect(await world.balance(server.payee)).toBe(PRICE);
 	});
 
+	it("no more than sixteen of one sender are on their way at a time", async () => {
+		await server.restart({ engine: { limits: { transactionTimeoutMs: 50 } }, routes });
+		await withoutMining(world, async () => {
+			for (let nonce = 0; nonce < 16; nonce++)
+				expectRefusal(await server.pay("/charge", await credential({ nonce })), "service-unavailable");
+			const more = await credential({ nonce: 16 });
+			expectRefusal(await server.pay("/charge", more), "verification-failed");
+			expect(await pooled(world)).toBe(16);
+		});
+	});
+
 	it("is in the outbox before any node has it (I4, I5)", async () => {
 		const draft = await credential();
 		let recorded: readonly OutboxEntry[] = [];

@@ -10,10 +10,12 @@ import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
 import {
 	approvedPayer,
+	changeLogs,
 	chargeByHash,
 	chargeByPermit2,
 	chargeByTransaction,
 	deployToken,
+	hideFrom,
 	mintOf,
 	type PermitOptions,
 	payOnChain,
@@ -113,6 +115,17 @@ describe("splits", () => {
 		expectPaid(await server.pay("/many", await credential({}, "/many")));
 		const balances = await Promise.all([server.payee, platform, author].map((holder) => world.balance(holder)));
 		expect(balances).toEqual([PRICE - 100n, 50n, 50n]);
+	});
+
+	it("of five equal splits each needs a transfer of its own in the transaction's logs", async () => {
+		const draft = await credential({}, "/many");
+		hideFrom(server);
+		const paying = server.pay("/many", draft);
+		await expect.poll(() => world.balance(server.payee)).toBe(PRICE - 100n);
+		const { transactions } = await world.chain.client.getBlock();
+		await changeLogs(world, server, transactions[0] ?? "0x", (logs) => logs.toSpliced(1, 1));
+		expectRefusal(await paying, "verification-failed");
+		expect(server.calls("/many")).toBe(0);
 	});
 
 	it("a challenge with splits states them in their order, and permit2 as the only type", async () => {
