@@ -783,10 +783,9 @@ describe("whatever a server says (I11)", () => {
 				),
 				amount: fc.constantFrom("100", "1000"),
 				splits: fc.constantFrom(undefined, undefined, [{ recipient: SPLIT, amount: "7" }]),
+				channelId: fc.constantFrom(undefined, undefined, undefined, known),
 			})
-			.map(({ credentialTypes, amount, splits }) =>
-				sessionTerms(world, PAYEE, { amount }, { credentialTypes, splits }),
-			);
+			.map(({ amount, ...details }) => sessionTerms(world, PAYEE, { amount }, details));
 	const requests = () => fc.oneof({ weight: 3, arbitrary: sane() }, { weight: 3, arbitrary: terms() });
 	const challenges = () =>
 		fc
