@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodeRequest, isOurChallenge, parseSessionRequest } from "../../../src/protocol/index.ts";
+import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
 	createWorld,
@@ -198,7 +199,8 @@ describe("a challenge", () => {
 				chainId: world.chain.chainId,
 				escrowContract: world.escrow,
 				feePayer: true,
-				credentialTypes: ["authorization", "hash"],
+				credentialTypes: ["authorization", "permit2", "hash"],
+				permit2Contract: CANONICAL_PERMIT2,
 			},
 		});
 	});
