@@ -46,6 +46,8 @@ export type Signing = Partial<
 	Readonly<{ signer: LocalAccount; amount: bigint; channelId: Hex; chainId: number; escrow: Address }>
 >;
 
+export type ChannelOptions = Readonly<{ salt?: Hex; signer?: LocalAccount }>;
+
 export type OpenOptions = Readonly<{
 	deposit: bigint;
 	/** Amount of the initial voucher (default 0). */
@@ -85,17 +87,21 @@ export class Payer {
 	}
 
 	/** A new channel to `payee`, not open yet. */
-	channel(payee: Address, options: Readonly<{ salt?: Hex; signer?: LocalAccount }> = {}): TestChannel {
+	channel(payee: Address, options: ChannelOptions = {}): TestChannel {
 		return this.channelOn(this.#options.escrow, payee, options);
 	}
 
 	/** The same on another escrow. */
-	channelOn(
-		escrow: Address,
-		payee: Address,
-		options: Readonly<{ salt?: Hex; signer?: LocalAccount }> = {},
-	): TestChannel {
-		const { chainId, token } = this.#options;
+	channelOn(escrow: Address, payee: Address, options: ChannelOptions = {}): TestChannel {
+		return this.#channel({ ...this.#options, escrow }, payee, options);
+	}
+
+	/** The same in another token. */
+	channelIn(token: Address, payee: Address, options: ChannelOptions = {}): TestChannel {
+		return this.#channel({ ...this.#options, token }, payee, options);
+	}
+
+	#channel({ chainId, escrow, token }: PayerOptions, payee: Address, options: ChannelOptions): TestChannel {
 		const { salt = `0x${randomBytes(32).toString("hex")}`, signer } = options;
 		const parameters: ChannelParameters = {
 			payer: this.address,
@@ -201,7 +207,7 @@ export class Payer {
 
 	/** Opens the channel by the payer's own transactions; resolves to the hash of the one that opened it. */
 	async openOnChain(channel: TestChannel, deposit: bigint): Promise<Hex> {
-		const { escrow, token } = this.#options;
+		const { escrow, token } = channel;
 		await this.#send(approveCall(token, escrow, deposit));
 		return this.#send(openCall(escrow, { ...channel, deposit }));
 	}

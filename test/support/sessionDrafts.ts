@@ -10,7 +10,7 @@ import {
 	type LocalAccount,
 	type PublicClient,
 } from "viem";
-import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
+import { testUsdcAbi, testUsdcBytecode } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall, type Call, openCall, topUpCall } from "../../src/escrow/calls.ts";
 import { hasCode } from "../../src/escrow/reads.ts";
 import { type Challenge, formatSource, toWire } from "../../src/protocol/index.ts";
@@ -186,6 +186,19 @@ async function signedPermit(
 		authorization: { from, ...(toWire({ permitted, nonce: used, deadline, witness: said }) as object) },
 		signature: await signChannelPermit(signer, createPermit2Domain(chainId, permit2), signed),
 	};
+}
+
+/** Deploys another token, of which `holder` has `funds`. */
+export async function deployToken({ chain }: World, holder: Payer, funds = 1_000_000n): Promise<Address> {
+	const { client, chainId } = chain;
+	const data = encodeDeployData({ abi: testUsdcAbi, bytecode: testUsdcBytecode });
+	const { contractAddress } = await client.getTransactionReceipt({
+		hash: await sendFrom({ client, chainId }, holder.account, { to: null, data }, 10_000_000n),
+	});
+	const token = contractAddress?.toLowerCase() as Address;
+	const mint = encodeFunctionData({ abi: testUsdcAbi, functionName: "mint", args: [holder.address, funds] });
+	await sendFrom({ client, chainId }, holder.account, { to: token, data: mint });
+	return token;
 }
 
 /** A contract account for which `owner` signs and whose transactions anyone sends. */

@@ -176,6 +176,30 @@ describe("a voucher", () => {
 		expect(server.calls()).toBe(before);
 	});
 
+	it("a voucher is taken with every method: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS and one of no standard", async () => {
+		const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"];
+		const any = await world.serve({
+			before: (app) => void app.addHttpMethod("PURGE", { hasBody: false }),
+			routes: (app, { handler }) => {
+				const config = { payment: { price: PRICE } };
+				app.get("/session", { config }, handler("/session"));
+				const method = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"];
+				app.route({ method, url: "/session", config, handler: handler("/session") });
+			},
+		});
+		const channel = await any.open(payer);
+		let accepted = 0n;
+		for (const method of methods) {
+			accepted += PRICE;
+			const draft = await payer.voucher(await any.challenge("/session", method), channel, accepted);
+			const answer = await any.pay("/session", draft, { method });
+			expectPaid(answer);
+			expect(answer.receipt, method).toMatchObject({ acceptedCumulative: accepted });
+		}
+		expect(any.calls("/session")).toBe(methods.length - 1);
+		expect(await any.amounts(channel)).toMatchObject({ spent: BigInt(methods.length - 1) * PRICE });
+	});
+
 	it("on an unknown channel is 410, whoever signed it", async () => {
 		const channel = payer.channel(server.payee);
 		const draft = await payer.voucher(await challenge(), channel, PRICE);
