@@ -1,6 +1,11 @@
+import { encodeFunctionData, parseAbi } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { transferWithAuthorizationCall } from "../../../src/escrow/calls.ts";
+import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
+import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
+import { deployToken, mintOf } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
 	type ChargeOptions,
@@ -8,7 +13,7 @@ import {
 	type Draft,
 	FUNDS,
 	type PaidServer,
-	type Payer,
+	Payer,
 	PRICE,
 	type Routes,
 	standardRoutes,
@@ -157,6 +162,25 @@ describe("a charge", () => {
 		expectRefusal(await unchanged(server, [], () => server.pay("/charge", late)), "invalid-challenge");
 	});
 
+	it("whose authorization somebody else has executed already is paid for all the same, once", async () => {
+		const challenge = await server.challenge("/charge");
+		const draft = await credential("/charge", {}, challenge);
+		const { from, to, nonce, signature } = draft.payload as Record<string, `0x${string}`>;
+		const { value, validAfter, validBefore } = draft.payload as Record<string, string>;
+		const call = transferWithAuthorizationCall(world.token, {
+			...({ from, to, nonce, signature } as Record<"from" | "to" | "nonce" | "signature", `0x${string}`>),
+			value: BigInt(value ?? 0),
+			validAfter: BigInt(validAfter ?? 0),
+			validBefore: BigInt(validBefore ?? 0),
+		});
+		const hash = await (await world.payer({ gas: true })).sendBlind(call);
+		const answers = await Promise.all(Array.from({ length: 4 }, () => server.pay("/charge", draft)));
+		expect(answers.filter(({ status }) => status === 200).map(({ receipt }) => receipt?.reference)).toEqual([hash]);
+		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		expect(await world.balance(server.payee)).toBe(PRICE);
+		expect(await server.transactions()).toBe(0);
+	});
+
 	it("of one payer with one Idempotency-Key at the same time moves money once, whatever the challenges (I6)", async () => {
 		const drafts = [await credential(), await credential(), await credential()];
 		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft, { key: "k" })));
@@ -209,11 +233,32 @@ describe("a charge that is refused costs nothing", () => {
 		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
 	});
 
-	it("for a payer who cannot pay: found out by simulation, no gas is spent", async () => {
+	it("for a payer who cannot pay: found out before any gas is spent", async () => {
 		payer = await world.payer({ funds: PRICE - 1n });
 		const draft = await credential();
-		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
+		const answer = await free(() => server.pay("/charge", draft));
+		expectRefusal(answer, "verification-failed");
+		expect(answer.problem).toMatchObject({ amount: String(PRICE), balance: String(PRICE - 1n) });
 		expect(await server.ledger({ channelId: `0x${"00".repeat(32)}` })).toBeUndefined();
+	});
+
+	it("for a transfer that the token refuses: found out by simulation, no gas is spent", async () => {
+		const token = await deployToken(world, blocklistTokenBytecode);
+		await mintOf(world, token, payer.address, FUNDS);
+		const abi = parseAbi(["function setBlocked(address account, bool blocked)"]);
+		const setBlocked = async (blocked: boolean) => {
+			const data = encodeFunctionData({ abi, functionName: "setBlocked", args: [payer.address, blocked] });
+			await (await world.payer({ gas: true })).sendBlind({ to: token, data });
+		};
+		await setBlocked(true);
+		server = await world.serve({ routes, token });
+		const domain = await readTokenDomain(world.chain.client, token, world.chain.chainId);
+		const challenge = await server.challenge("/charge");
+		const one = new Payer({ ...world, ...world.chain, account: payer.account, token, tokenDomain: domain });
+		const draft = await one.charge(challenge, server.payee, PRICE);
+		expectRefusal(await unchanged(server, [], () => server.pay("/charge", draft)), "verification-failed");
+		await setBlocked(false);
+		expectPaid(await server.pay("/charge", draft));
 	});
 
 	it("for an expired challenge", async () => {

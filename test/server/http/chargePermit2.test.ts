@@ -317,8 +317,9 @@ describe("permit2, on its way", () => {
 		expect(await world.balance(payer.address)).toBe(FUNDS);
 		expect(server.calls("/charge")).toBe(0);
 		await approvePermit2(world, payer);
-		expectPaid(await server.pay("/charge", draft));
+		expectPaid(await server.pay("/charge", await credential({ nonce: 9n })));
 		expect(await world.balance(server.payee)).toBe(PRICE);
+		expectRefusal(await free(() => server.pay("/charge", draft)), "verification-failed");
 	});
 
 	it("a charge is served only when every expected transfer is among the transaction's logs", async () => {
