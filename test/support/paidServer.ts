@@ -16,6 +16,7 @@ import {
 	type EngineOptions,
 	LevelStore,
 	PaymentEngine,
+	type SluiceOptions,
 	sluice,
 } from "../../src/server/index.ts";
 import { type Answer, type Send, send } from "./http.ts";
@@ -67,6 +68,8 @@ export type ServerOptions = Readonly<{
 		>
 	>;
 	fastify?: FastifyHttpOptions<Server>;
+	/** Given to the plugin besides the engine. */
+	plugin?: Omit<SluiceOptions, "engine">;
 	/** What is declared before the plugin registers. */
 	before?: Routes;
 	/** What is declared after it; `standardRoutes` unless it is given. */
@@ -238,6 +241,11 @@ export class PaidServer {
 		};
 	}
 
+	/** Stops the Fastify face alone: engine and store go on. */
+	async closeApp(): Promise<void> {
+		await this.#app?.close();
+	}
+
 	/** Stops it as an operator does: requests finish, the store is closed. */
 	async stop(): Promise<void> {
 		await this.#app?.close();
@@ -274,7 +282,7 @@ export class PaidServer {
 	async #start(changes: Partial<ServerOptions>): Promise<void> {
 		const engineOptions = { ...this.#options.engine, ...changes.engine };
 		const options = { ...this.#options, ...changes };
-		const { chainId, escrow, token, account, folder, fastify, before, routes = standardRoutes } = options;
+		const { chainId, escrow, token, account, folder, fastify, before, plugin, routes = standardRoutes } = options;
 		const onDisk = await LevelStore.open({ folder });
 		let engine: PaymentEngine;
 		try {
@@ -306,7 +314,7 @@ export class PaidServer {
 		this.#app = app;
 		try {
 			await before?.(app, this.#handlers());
-			await app.register(sluice, { engine });
+			await app.register(sluice, { engine, ...plugin });
 			await routes(app, this.#handlers());
 			await app.listen({ host: "127.0.0.1", port: this.#port });
 		} catch (error) {
