@@ -45,7 +45,7 @@ export const CRASH_POINTS = {
 export type CrashPoint = keyof typeof CRASH_POINTS;
 
 /** One order to die. `lost-answer` is no crash: the node that took the transaction fails, and the next one knows it as mined. */
-export type Order = Readonly<{ kind: "open" | "close" | "charge"; point: CrashPoint | "lost-answer" }>;
+export type Order = Readonly<{ kind: "open" | "topUp" | "close" | "charge"; point: CrashPoint | "lost-answer" }>;
 
 /** What the server tells of itself at `/inspect/<channel id>`. Amounts as decimal strings. */
 export type Inspection = Readonly<{
@@ -142,6 +142,7 @@ async function main(): Promise<void> {
 	const session = { payment: { price, unitType: "request", suggestedDeposit } };
 	app.get("/session", { config: session }, async () => {
 		dieIfDue("open", "handler");
+		dieIfDue("topUp", "handler");
 		return { served: ++served };
 	});
 	app.get("/slow", { config: session }, () => new Promise(() => undefined));
