@@ -46,8 +46,7 @@ export async function pay(context: EngineContext, order: ChargeOrder): Promise<R
 		const wrong = lateProblem(order) ?? (await order.means.foresee());
 		if (wrong === undefined) return await move(context, order, key);
 		// The same credential may have been quicker in another request, and then it is no wonder.
-		if (await hasBegun(context, order)) return await pay(context, order);
-		return (await takeExecuted(context, order)) ? undefined : refused(wrong);
+		return (await hasBegun(context, order)) ? await pay(context, order) : refused(wrong);
 	} catch (error) {
 		return refusalOf(context, order, error);
 	}
@@ -61,28 +60,13 @@ async function move(context: EngineContext, order: ChargeOrder, key: string): Pr
 		await take(context, order, "paid", movement.hash);
 		return undefined;
 	}
-	try {
-		await context.transactions.perform({
-			...(movement.kind === "call" ? movement.call : { signed: movement }),
-			key,
-			purpose: purposeOf(order, context.terms),
-			record: (entry) => take(context, order, "held", entry.hash, entry),
-		});
-	} catch (error) {
-		if (!(error instanceof TransactionRevertedError) || !(await takeExecuted(context, order))) throw error;
-	}
+	await context.transactions.perform({
+		...(movement.kind === "call" ? movement.call : { signed: movement }),
+		key,
+		purpose: purposeOf(order, context.terms),
+		record: (entry) => take(context, order, "held", entry.hash, entry),
+	});
 	return undefined;
-}
-
-/** Anyone may execute an authorization. If somebody has, before it came here, this challenge is paid for all the same. */
-async function takeExecuted(context: EngineContext, order: ChargeOrder): Promise<boolean> {
-	const { payer: from, nonce, transfers } = order.means;
-	const [transfer] = transfers;
-	if (order.expired || nonce === undefined || transfer === undefined) return false;
-	const txHash = await findAuthorizedTransfer(context.client, context.terms.currency, { from, nonce, ...transfer });
-	if (txHash === undefined) return false;
-	await take(context, order, "paid", txHash);
-	return true;
 }
 
 async function hasBegun(context: EngineContext, { paidBy }: ChargeOrder): Promise<boolean> {

@@ -1,7 +1,6 @@
 import { encodeFunctionData, parseAbi } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { transferWithAuthorizationCall } from "../../../src/escrow/calls.ts";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
@@ -160,25 +159,6 @@ describe("a charge", () => {
 		expect(server.calls("/charge")).toBe(1);
 		const late = await (await world.payer()).charge(one, server.payee, PRICE);
 		expectRefusal(await unchanged(server, [], () => server.pay("/charge", late)), "invalid-challenge");
-	});
-
-	it("whose authorization somebody else has executed already is paid for all the same, once", async () => {
-		const challenge = await server.challenge("/charge");
-		const draft = await credential("/charge", {}, challenge);
-		const { from, to, nonce, signature } = draft.payload as Record<string, `0x${string}`>;
-		const { value, validAfter, validBefore } = draft.payload as Record<string, string>;
-		const call = transferWithAuthorizationCall(world.token, {
-			...({ from, to, nonce, signature } as Record<"from" | "to" | "nonce" | "signature", `0x${string}`>),
-			value: BigInt(value ?? 0),
-			validAfter: BigInt(validAfter ?? 0),
-			validBefore: BigInt(validBefore ?? 0),
-		});
-		const hash = await (await world.payer({ gas: true })).sendBlind(call);
-		const answers = await Promise.all(Array.from({ length: 4 }, () => server.pay("/charge", draft)));
-		expect(answers.filter(({ status }) => status === 200).map(({ receipt }) => receipt?.reference)).toEqual([hash]);
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		expect(await world.balance(server.payee)).toBe(PRICE);
-		expect(await server.transactions()).toBe(0);
 	});
 
 	it("of one payer with one Idempotency-Key at the same time moves money once, whatever the challenges (I6)", async () => {
