@@ -5,7 +5,7 @@ import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
 import { deployContracts } from "../../src/cli/demo/deploy.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
-import { approveCall, type Call, readBalance, readChannel } from "../../src/escrow/index.ts";
+import { approveCall, type Call, hasCode, readBalance, readChannel } from "../../src/escrow/index.ts";
 import { CANONICAL_PERMIT2 } from "../../src/voucher/index.ts";
 import permit2 from "../fixtures/permit2.json" with { type: "json" };
 
@@ -57,7 +57,8 @@ export async function createStage(): Promise<Stage> {
 		turn = sent.catch(() => undefined);
 		return sent;
 	};
-	await send({ to: permit2.factory as Address, data: concat([permit2.salt as Hex, permit2.initCode as Hex]) });
+	if (!(await hasCode(client, CANONICAL_PERMIT2)))
+		await send({ to: permit2.factory as Address, data: concat([permit2.salt as Hex, permit2.initCode as Hex]) });
 	return {
 		chain,
 		token,
