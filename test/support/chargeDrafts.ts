@@ -200,12 +200,12 @@ export function payOnChain(
 	return payer.sendBlind(transferCall(currency, recipient, amount));
 }
 
-/** A token of another kind, whose creation takes no arguments. */
-export async function deployToken({ chain }: World, bytecode: Hex): Promise<Address> {
+/** Another contract than the world has; resolves to its address. */
+export async function deployContract({ chain }: World, bytecode: Hex): Promise<Address> {
 	const from = chain.account(5).address;
 	const hash = (await rpc(chain.client, "eth_sendTransaction", [{ from, data: bytecode }])) as Hex;
 	const { contractAddress } = await chain.client.waitForTransactionReceipt({ hash });
-	if (contractAddress == null) throw new Error("the token could not be deployed");
+	if (contractAddress == null) throw new Error("the contract could not be deployed");
 	return contractAddress.toLowerCase() as Address;
 }
 

@@ -53,8 +53,10 @@ export async function transactionMeans(
 
 	const hash = keccak256(raw);
 	const token = transactionKey(terms.chainId, hash);
-	// In this order: ours is recorded before any node has heard of it.
-	if ((await isKnown(client, hash)) && (await readProof(context, token))?.usedBy !== challengeKey(credential.challenge))
+	const own = challengeKey(credential.challenge);
+	const isRecorded = async () => (await readProof(context, token))?.usedBy === own;
+	// The record once more at the end: ours is on disk before any node has heard of it.
+	if (!(await isRecorded()) && (await isKnown(client, hash)) && !(await isRecorded()))
 		return failed("This transaction was sent before it came here with this challenge; sign another one.", { hash });
 	return {
 		type: "transaction",

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
-import { deployToken, mintOf } from "../../support/chargeDrafts.ts";
+import { deployContract, mintOf } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
 	type ChargeOptions,
@@ -223,7 +223,7 @@ describe("a charge that is refused costs nothing", () => {
 	});
 
 	it("for a transfer that the token refuses: found out by simulation, no gas is spent", async () => {
-		const token = await deployToken(world, blocklistTokenBytecode);
+		const token = await deployContract(world, blocklistTokenBytecode);
 		await mintOf(world, token, payer.address, FUNDS);
 		const abi = parseAbi(["function setBlocked(address account, bool blocked)"]);
 		const setBlocked = async (blocked: boolean) => {

@@ -9,7 +9,7 @@ import {
 	approvedPayer,
 	chargeByHash,
 	chargeByPermit2,
-	deployToken,
+	deployContract,
 	mintOf,
 	payOnChain,
 	requestOf,
@@ -149,7 +149,7 @@ describe("hash, refused", () => {
 		[
 			"another token's transfer",
 			async () => {
-				const currency = await deployToken(world, blocklistTokenBytecode);
+				const currency = await deployContract(world, blocklistTokenBytecode);
 				await mintOf(world, currency, payer.address, FUNDS);
 				return of({ currency });
 			},

@@ -14,7 +14,7 @@ import {
 	chargeByHash,
 	chargeByPermit2,
 	chargeByTransaction,
-	deployToken,
+	deployContract,
 	hideFrom,
 	mintOf,
 	type PermitOptions,
@@ -210,7 +210,7 @@ describe("splits, refused", () => {
 
 	it("a batch that would revert is found out by simulation, no gas is spent", async () => {
 		// Balance and allowance are there; the token refuses the last of three transfers.
-		const token = await deployToken(world, blocklistTokenBytecode);
+		const token = await deployContract(world, blocklistTokenBytecode);
 		await mintOf(world, token, payer.address, FUNDS);
 		await payer.sendBlind(approveCall(token, CANONICAL_PERMIT2, FUNDS));
 		await setBlocked(token, true);
