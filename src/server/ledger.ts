@@ -9,6 +9,7 @@ import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
 import { available, type ChainState, type Channel, reserved } from "./channel.ts";
 import type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
+import { exceededProblem, finalizedProblem, insufficientProblem } from "./refusals.ts";
 
 export type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
 
@@ -320,20 +321,8 @@ function isStrangers(channel: Channel, voucher: Pick<VerifiedVoucher, "cumulativ
 
 function publicVoucherProblem(channel: Channel, required: bigint): Problem {
 	const unpublished = (channel.publishedCumulative ?? -1n) + 1n;
-	return insufficientProblem(
-		channel,
-		max(required, unpublished),
-		"This voucher was published on chain already; sign a higher one.",
-	);
-}
-
-function insufficientProblem(channel: Channel, required: bigint, detail: string): Problem {
-	return problem("session/insufficient-balance", detail, {
-		channelId: channel.channelId,
-		requiredCumulative: required,
-		acceptedCumulative: channel.acceptedCumulative,
-		deposit: channel.deposit,
-	});
+	const detail = "This voucher was published on chain already; sign a higher one.";
+	return insufficientProblem(channel, max(required, unpublished), detail);
 }
 
 /** Why this channel takes no vouchers, if so (draft: Voucher Verification step 1; D1). */
@@ -348,19 +337,8 @@ function closedProblem(
 	});
 }
 
-function finalizedProblem(channelId: Hex): Problem {
-	return problem("session/channel-finalized", "This channel is closed for ever; open a new one with a new salt.", {
-		channelId,
-	});
-}
-
 function depositProblem(channelId: Hex, cumulativeAmount: bigint, deposit: bigint): Problem | undefined {
-	if (cumulativeAmount <= deposit) return undefined;
-	return problem("session/amount-exceeds-deposit", "The voucher exceeds the channel's deposit; top up first.", {
-		channelId,
-		cumulativeAmount,
-		deposit,
-	});
+	return cumulativeAmount <= deposit ? undefined : exceededProblem(channelId, cumulativeAmount, deposit);
 }
 
 function holds(channel: Channel, { owner, generation, amount }: Reservation): boolean {

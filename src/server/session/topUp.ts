@@ -7,6 +7,7 @@ import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { topUpProblem } from "../ledger.ts";
 import { expiryOf } from "../proofs.ts";
+import { finalizedProblem } from "../refusals.ts";
 import { identify } from "./adopt.ts";
 import { bindChallenge, usedByAnother } from "./binding.ts";
 import { type Funding, fundingSignatureProblem, fundingTimeProblem, topUpFunding, typeProblem } from "./funding.ts";
@@ -50,8 +51,7 @@ export async function topUp(context: EngineContext, order: SessionOrder<TopUpPay
 	if ("kind" in done) return done;
 	const channel = await context.store.channel(channelId);
 	if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was topped up`);
-	const gone = channel.finalized ? topUpProblem(channel, payload.additionalDeposit, 0n) : undefined;
-	if (gone !== undefined) return refused(gone);
+	if (channel.finalized) return refused(finalizedProblem(channelId));
 	return { kind: "managed", receipt: sessionReceipt(context, channel, challenge, done) };
 }
 
