@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { type ServerResponse, validateHeaderName, validateHeaderValue } from "node:http";
-import { Readable } from "node:stream";
+import { pipeline, Readable, Transform } from "node:stream";
 import type { FastifyReply } from "fastify";
 import { CACHE_CONTROL, PAYMENT_RECEIPT } from "../protocol/index.ts";
 import { type OwnAnswer, privateCache, storedResponse } from "./answer.ts";
@@ -67,20 +67,22 @@ function hasMethod<Name extends string>(value: object, name: Name): value is Rec
 	return name in value && typeof (value as Record<Name, unknown>)[name] === "function";
 }
 
+/** Not `Readable.from`: that waits for the read under way before it lets go, which may be for ever. */
 function fromReader(stream: Pick<ReadableStream<Uint8Array>, "getReader">): Readable {
 	const reader = stream.getReader();
-	const readable = Readable.from(read(reader), { objectMode: false });
-	// Also where nothing was read yet: whoever feeds it may stop.
-	readable.once("close", () => void reader.cancel?.().catch(() => undefined));
-	return readable;
-}
-
-async function* read(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array> {
-	for (;;) {
-		const { done, value } = await reader.read();
-		if (done) return;
-		yield value;
-	}
+	return new Readable({
+		read() {
+			reader.read().then(
+				({ done, value }) => void this.push(done ? null : value),
+				(error: Error) => void this.destroy(error),
+			);
+		},
+		destroy(error, done) {
+			// Whoever feeds it may stop.
+			void Promise.resolve(reader.cancel?.(error)).catch(() => undefined);
+			done(error);
+		},
+	});
 }
 
 function endsWithReceipt(reply: FastifyReply): boolean {
@@ -98,12 +100,12 @@ function withEvent(reply: FastifyReply, payload: Exclude<Payload, Readable>, rec
 
 function withLastEvent(reply: FastifyReply, stream: Readable, receipt: AnyReceipt): Readable {
 	if (!endsWithReceipt(reply)) return stream;
-	async function* append(): AsyncGenerator<Uint8Array | string> {
-		yield* stream as AsyncIterable<Uint8Array | string>;
-		yield receiptEvent(receipt);
-	}
-	const longer = Readable.from(append(), { objectMode: false });
-	longer.once("close", () => stream.destroy());
+	const longer = new Transform({
+		transform: (chunk, _encoding, done) => done(null, chunk),
+		flush: (done) => done(null, receiptEvent(receipt)),
+	});
+	// What one of them ends with, the other one does; who reads it hears of it.
+	pipeline(stream, longer, () => undefined);
 	return longer;
 }
 
