@@ -1,4 +1,5 @@
 import { Writable } from "node:stream";
+import { Level } from "level";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
@@ -25,6 +26,8 @@ let payer: Payer;
 let fastifyLog = "";
 const logs: LogLine[] = [];
 const answers: string[] = [];
+/** All that ever went to a client: challenges, receipts, problems. */
+const everything: string[] = [];
 /** Credentials and signatures that were sent; none of them may come back or be written down. */
 const sent = new Set<string>();
 
@@ -57,7 +60,9 @@ async function pay(path: string, draft: Draft, options: Omit<Send, "authorizatio
 		sent.add(signature.slice(2, 66)).add(signature.slice(66, 130));
 	}
 	const answer = await server.pay(path, draft, options);
-	if (answer.status >= 400) answers.push(`${JSON.stringify(answer.headers)} ${answer.text}`);
+	const text = `${JSON.stringify(answer.headers)} ${answer.text}`;
+	everything.push(text);
+	if (answer.status >= 400) answers.push(text);
 	return answer;
 }
 
@@ -140,5 +145,25 @@ describe("keys, credentials, signatures and secrets (DESIGN 10; core: Credential
 
 	it("are in no refusal", () => {
 		expect(answers.filter((answer) => found(answer).length > 0)).toEqual([]);
+	});
+
+	it("neither a challenge, a receipt, a problem nor a stored record contains a binding secret", async () => {
+		everything.push(JSON.stringify((await server.send("/session")).headers));
+		const disk = new Level<Buffer, Buffer>(server.folder, { keyEncoding: "buffer", valueEncoding: "buffer" });
+		const records: Buffer[] = [];
+		for await (const [key, value] of disk.iterator()) records.push(Buffer.concat([key, value]));
+		await disk.close();
+		expect(records.length).toBeGreaterThan(10);
+		expect(everything.length).toBeGreaterThan(20);
+		expect(everything.some((text) => text.includes("www-authenticate"))).toBe(true);
+		expect(everything.some((text) => text.includes("payment-receipt"))).toBe(true);
+		// What is encoded is looked into as well: a header's base64url holds JSON.
+		const decoded = everything.flatMap((text) =>
+			(text.match(/[A-Za-z0-9_-]{24,}/g) ?? []).map((part) => Buffer.from(part, "base64url")),
+		);
+		const secret = Buffer.from(SECRET);
+		const forms = ["utf8", "base64", "base64url", "hex"] as const;
+		for (const bytes of [...everything.map((text) => Buffer.from(text)), ...decoded, ...records])
+			for (const form of forms) expect(bytes.includes(secret.toString(form).replace(/=+$/, ""))).toBe(false);
 	});
 });
