@@ -111,6 +111,29 @@ describe("a charge request", () => {
 		for (const wire of [full, least]) expect(encodeChargeRequest(parseChargeRequest(wire))).toEqual(wire);
 	});
 
+	test("a charge request is refused when any member of it is missing or wrong", () => {
+		const optional = new Set([
+			"description",
+			"externalId",
+			"permit2Address",
+			"credentialTypes",
+			"decimals",
+			"splits",
+			"memo",
+		]);
+		const free = new Set(["description", "externalId", "memo"]);
+		for (const path of pathsOf(full)) {
+			const name = String(path.at(-1));
+			for (const wrong of [undefined, null, 7, {}, "s3cr3t", "0x12"]) {
+				if (wrong === undefined && (optional.has(name) || path.includes("credentialTypes"))) continue;
+				if (typeof wrong === "string" && (free.has(name) || path.includes("credentialTypes"))) continue;
+				if (wrong === 7 && (name === "chainId" || name === "decimals")) continue;
+				const error = thrownBy(() => parseChargeRequest(withMember(full, path, wrong)));
+				expect(error, `${path.join(".")}: ${JSON.stringify(wrong)}`).toMatchObject({ code: "invalid_request" });
+			}
+		}
+	});
+
 	test("is refused when its splits leave nothing for the recipient", () => {
 		const splits = (amount: string) => withDetails({ splits: [split, { ...split, amount }] });
 		expect(codeOf(() => parseChargeRequest(splits("999999")))).toBe("nothing was thrown");

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parseAcceptPayment, preferred } from "../../../src/protocol/index.ts";
 import { FACES, type Face, Site } from "../../support/faces.ts";
 import { send } from "../../support/http.ts";
 import { type InvoicePrice, invoice } from "../../support/invoiceMethod.ts";
@@ -102,5 +103,41 @@ describe.each(FACES)("the %s face", (face) => {
 			headers: { "Accept-Payment": "invoice/charge" },
 		});
 		expect(refused.challenges.map(({ method }) => method)).toEqual(["invoice"]);
+	});
+});
+
+describe("the order of offers", () => {
+	it("the four examples of the core draft give the orders it shows", () => {
+		const ordered = (accept: string, ...offers: string[]) =>
+			preferred(
+				offers.map((offer) => {
+					const [method = "", intent = ""] = offer.split("/");
+					return { method, intent };
+				}),
+				parseAcceptPayment(accept),
+			).map(({ method, intent }) => `${method}/${intent}`);
+
+		expect(
+			ordered(
+				"tempo/charge, tempo/session, stripe/charge;q=0.5, solana/charge;q=0.3",
+				...["solana/charge", "tempo/charge", "stripe/charge", "tempo/session"],
+			),
+		).toEqual(["tempo/charge", "tempo/session", "stripe/charge", "solana/charge"]);
+		expect(ordered("tempo/charge, solana/charge", "solana/charge", "tempo/charge")).toEqual([
+			"solana/charge",
+			"tempo/charge",
+		]);
+		expect(
+			ordered(
+				"tempo/*, solana/*;q=0.6, stripe/charge;q=0.2",
+				...["tempo/session", "tempo/charge", "stripe/charge", "solana/charge"],
+			),
+		).toEqual(["tempo/session", "tempo/charge", "solana/charge", "stripe/charge"]);
+		expect(
+			ordered(
+				"tempo/charge, tempo/session;q=0, solana/charge;q=0.8, stripe/charge;q=0.4",
+				...["stripe/charge", "tempo/session", "solana/charge", "tempo/charge"],
+			),
+		).toEqual(["tempo/charge", "solana/charge", "stripe/charge"]);
 	});
 });

@@ -5,6 +5,8 @@ import {
 	decodeBase64urlText,
 	decodeRequest,
 	encodeBase64url,
+	MAX_CHALLENGE_HEADER_LENGTH,
+	parseChallenges,
 	WWW_AUTHENTICATE,
 } from "../../../src/protocol/index.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
@@ -63,6 +65,21 @@ describe("a challenge", () => {
 			},
 		});
 		await expect(started).rejects.toThrow(/GET \/longer: payment .*the challenge would have \d+ bytes; shorten them/);
+	});
+
+	it("a challenge of 4 KB and of the limit is read, one longer than the limit is not", () => {
+		const challenge = (length: number) => {
+			const field = (description: string) =>
+				`Payment id="id", realm="api.example.com", method="evm", intent="charge", request="e30", description="${description}"`;
+			return field("A".repeat(length - field("").length));
+		};
+		for (const length of [4_096, 8_192, MAX_CHALLENGE_HEADER_LENGTH]) {
+			const field = challenge(length);
+			expect(field).toHaveLength(length);
+			expect(parseChallenges(field)).toMatchObject([{ challenge: { id: "id", intent: "charge" } }]);
+		}
+		const longer = challenge(MAX_CHALLENGE_HEADER_LENGTH + 1);
+		expect(() => parseChallenges(longer)).toThrow(expect.objectContaining({ reason: "too_long" }));
 	});
 
 	it("addresses of a challenge's request are written in EIP-55 and read in any case", async () => {

@@ -68,6 +68,7 @@ describe("a server does not start on a mistake, and says which and how to mend i
 		["an unknown limit", /option limits.*maxAge/, () => ({ engine: { limits: { maxAge: 1 } as object } })],
 		["a realm of nothing", /option realm/, () => ({ engine: { realm: "" } })],
 		["a realm that can't be bound", /option realm/, () => ({ engine: { realm: "api|example" } })],
+		["a realm that is not ASCII is refused at start-up", /option realm/, () => ({ engine: { realm: "café" } })],
 		["a realm that can't stand in a header", /option realm/, () => ({ engine: { realm: "api\r\nexample" } })],
 		["a negative minVoucherDelta", /option minVoucherDelta/, () => ({ engine: { minVoucherDelta: -1n } })],
 		[
