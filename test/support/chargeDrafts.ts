@@ -42,6 +42,9 @@ type Place = Pick<World, "chain">;
 /** Who signs it. */
 type Signer = Pick<Payer, "account" | "address">;
 
+/** How long a test waits for what is bound to come. */
+export const SOON = { timeout: 20_000, interval: 10 } as const;
+
 const UNLIMITED = 2n ** 256n - 1n;
 
 /** A call of the development chain that viem's types do not know. */

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
-import { deployContract, mintOf } from "../../support/chargeDrafts.ts";
+import { deployContract, mintOf, SOON } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
 	type ChargeOptions,
@@ -296,11 +296,11 @@ describe("a charge whose money has moved but whose handler failed", () => {
 		const leaving = new AbortController();
 		hideFromServer();
 		const cut = server.pay("/charge", draft, { signal: leaving.signal }).catch(() => "cut");
-		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
 		leaving.abort();
 		expect(await cut).toBe("cut");
 		server.rpc.up();
-		await expect.poll(async () => (await server.pay("/charge", draft)).status).toBe(200);
+		await expect.poll(async () => (await server.pay("/charge", draft)).status, SOON).toBe(200);
 		await expectPaidOnce();
 	});
 

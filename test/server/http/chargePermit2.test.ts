@@ -13,6 +13,7 @@ import {
 	type PermitOptions,
 	pooled,
 	requestOf,
+	SOON,
 	sendAhead,
 	transfersFor,
 	withoutMining,
@@ -307,7 +308,7 @@ describe("permit2, on its way", () => {
 		const draft = await credential({ nonce: 9n });
 		const answer = await withoutMining(world, async (mine) => {
 			const paying = server.pay("/charge", draft);
-			await expect.poll(() => pooled(world)).toBe(1);
+			await expect.poll(() => pooled(world), SOON).toBe(1);
 			// First in the block, by its fee: the permit was good when it was simulated.
 			await sendAhead(world, payer, approveCall(world.token, CANONICAL_PERMIT2, 0n));
 			await mine();
@@ -326,7 +327,7 @@ describe("permit2, on its way", () => {
 		const draft = await credential();
 		hideFrom(server);
 		const paying = server.pay("/charge", draft);
-		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
 		const block = await world.chain.client.getBlock();
 		await hideLogs(world, server, block.transactions[0] ?? "0x");
 		expectRefusal(await paying, "verification-failed");
@@ -340,7 +341,7 @@ describe("permit2, on its way", () => {
 		expectRefusal(await server.pay("/charge", draft), "service-unavailable");
 		server.clock.advance(3_600_000);
 		server.rpc.up();
-		await expect.poll(async () => (await server.pay("/charge", draft)).status).toBe(200);
+		await expect.poll(async () => (await server.pay("/charge", draft)).status, SOON).toBe(200);
 		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
 		await expectPaidOnce();
 	});
@@ -374,7 +375,7 @@ describe("permit2, on its way", () => {
 		const draft = await credential({ nonce: 3n });
 		hideFrom(server);
 		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
-		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
 		await server.crash();
 		await cut;
 		server.rpc.up();

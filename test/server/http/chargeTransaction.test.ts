@@ -1,13 +1,4 @@
-import {
-	encodeFunctionData,
-	type Hex,
-	keccak256,
-	parseAbi,
-	parseTransaction,
-	serializeTransaction,
-	toHex,
-	toRlp,
-} from "viem";
+import { type Hex, keccak256 } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { approveCall, transferCall } from "../../../src/escrow/calls.ts";
@@ -20,12 +11,13 @@ import {
 	hideLogs,
 	pooled,
 	requestOf,
+	SOON,
 	sendAhead,
 	signTransfer,
 	type TransactionOptions,
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
-import { expectPaid, expectProblem, expectRefusal, unchanged } from "../../support/expect.ts";
+import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
 	createWorld,
 	type Draft,
@@ -37,7 +29,6 @@ import {
 	standardRoutes,
 	transactionOf,
 	type World,
-	withPayload,
 } from "../../support/world.ts";
 
 let world: World;
@@ -132,215 +123,6 @@ describe("transaction", () => {
 		expectPaid(await server.pay("/charge", draft));
 	});
 });
-
-describe("transaction, refused", () => {
-	const bytes = async (change: (raw: Hex) => Hex) => {
-		const draft = await credential();
-		return withPayload(draft, { signature: change(draft.payload.signature as Hex) });
-	};
-	const malformed: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
-		["no RLP", () => bytes(() => `0x02${"ff".repeat(20)}`)],
-		["one byte", () => bytes(() => "0x02")],
-		["nothing", () => bytes(() => "0x")],
-		["no hex", () => bytes(() => "0xzz")],
-		["an unknown type", () => bytes((raw) => `0x7f${raw.slice(4)}`)],
-		["bytes cut off", () => bytes((raw) => raw.slice(0, -2) as Hex)],
-		["an empty list", () => bytes(() => "0x02c0")],
-		["lists in lists", () => bytes(() => `0x02${"c1".repeat(2_000)}c0`)],
-		["more bytes than any transfer has", () => bytes((raw) => `${raw}${"00".repeat(3_000)}`)],
-		["a number", async () => withPayload(await credential(), { signature: 7 })],
-		["no member of that name", async () => withPayload(await credential(), { signature: undefined })],
-	];
-	it.each(malformed)("a transaction that is refused is not broadcast: %s", async (_title, make) => {
-		const draft = await make();
-		expectRefusal(await free(() => server.pay("/charge", draft)), "malformed-credential");
-	});
-
-	const other = stranger.address;
-	const transfer = (to: Hex, value: bigint) => transferCall(world.token, to, value).data;
-	const tokenAbi = parseAbi(["function transferFrom(address from, address to, uint256 value)"]);
-	const cases: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
-		[
-			"a legacy transaction",
-			async () => {
-				const challenge = await server.challenge("/charge");
-				const { to, data } = transferCall(world.token, server.payee, PRICE);
-				const { chainId } = world.chain;
-				const signature = await payer.account.signTransaction({
-					type: "legacy",
-					chainId,
-					nonce: 0,
-					to,
-					data,
-					gas: 100_000n,
-					gasPrice: 10n ** 10n,
-				});
-				return { challenge, payload: { type: "transaction", signature } };
-			},
-		],
-		[
-			"an EIP-2930 transaction",
-			async () => {
-				const challenge = await server.challenge("/charge");
-				const { to, data } = transferCall(world.token, server.payee, PRICE);
-				const { chainId } = world.chain;
-				const signature = await payer.account.signTransaction({
-					type: "eip2930",
-					chainId,
-					nonce: 0,
-					to,
-					data,
-					gas: 100_000n,
-					gasPrice: 10n ** 10n,
-				});
-				return { challenge, payload: { type: "transaction", signature } };
-			},
-		],
-		["another chain", () => credential({ chainId: 1 })],
-		["another contract", () => credential({ to: world.escrow })],
-		["the creation of a contract", () => credential({ to: null })],
-		["another function", () => credential(approveCall(world.token, server.payee, PRICE))],
-		[
-			"transferFrom",
-			() => {
-				const args = [payer.address, server.payee, PRICE] as const;
-				return credential({ data: encodeFunctionData({ abi: tokenAbi, functionName: "transferFrom", args }) });
-			},
-		],
-		["no calldata", () => credential({ data: "0x" })],
-		["calldata longer", () => credential({ data: `${transfer(server.payee, PRICE)}00` })],
-		["calldata shorter", () => credential({ data: transfer(server.payee, PRICE).slice(0, -2) as Hex })],
-		[
-			"dirt above the recipient",
-			() => credential({ data: transfer(server.payee, PRICE).replace(/^(0x.{8})00/, "$101") as Hex }),
-		],
-		["another recipient", () => credential({ data: transfer(other, PRICE) })],
-		["a lower amount", () => credential({ data: transfer(server.payee, PRICE - 1n) })],
-		["a higher amount", () => credential({ data: transfer(server.payee, PRICE + 1n) })],
-		["value of ether", () => credential({ value: 1n })],
-		["a signer who is not the source", () => credential({ source: `did:pkh:eip155:31337:${other}` })],
-		["a source on another chain", () => credential({ source: `did:pkh:eip155:1:${payer.address}` })],
-		[
-			"no signature",
-			() =>
-				bytes((raw) => {
-					const {
-						r: _,
-						s: __,
-						v: ___,
-						yParity: ____,
-						...unsigned
-					} = parseTransaction(raw) as never as Record<string, unknown>;
-					return serializeTransaction(unsigned as never);
-				}),
-		],
-		[
-			"a signature of zeros",
-			() => bytes((raw) => resigned(raw, { r: toHex(0n, { size: 32 }), s: toHex(0n, { size: 32 }) })),
-		],
-		["a high s", () => bytes((raw) => resigned(raw, "flipped"))],
-		["numbers with leading zeros", () => bytes(withLeadingZero)],
-		[
-			"fields of another kind",
-			() => bytes(() => `0x02${toRlp([["0x01"], "0x", "0x", "0x", "0x", "0x", "0x", "0x", []]).slice(2)}`),
-		],
-		["bytes behind its end", () => bytes((raw) => `${raw}00`)],
-	];
-	it.each(cases)("a transaction that is refused is not broadcast: %s", async (_title, make) => {
-		const draft = await make();
-		const answer = await free(() => server.pay("/charge", draft));
-		expect(answer.status).toBe(402);
-		expectProblem(answer);
-		expect(answer.problem?.type).toMatch(/verification-failed|malformed-credential/);
-	});
-
-	it("a transaction with any one byte changed is refused, and is never a fault of ours", async () => {
-		const draft = await credential();
-		const raw = draft.payload.signature as Hex;
-		const all = Array.from({ length: (raw.length - 2) / 2 }, (_, at) => {
-			const digits = 2 + 2 * at;
-			const changed = (Number.parseInt(raw.slice(digits, digits + 2), 16) ^ 0x11).toString(16).padStart(2, "0");
-			return withPayload(draft, { signature: `${raw.slice(0, digits)}${changed}${raw.slice(digits + 2)}` });
-		});
-		const answers = await free(() => Promise.all(all.map((one) => server.pay("/charge", one))));
-		for (const [at, { status, problem }] of answers.entries()) {
-			expect(`${at}: ${status} ${problem?.type}`).toMatch(/: 402 .*(verification-failed|malformed-credential)$/);
-		}
-		expectPaid(await server.pay("/charge", draft));
-	});
-
-	const foreseen: readonly (readonly [title: string, make: () => Promise<Draft>])[] = [
-		["a nonce that leaves a gap", () => credential({ nonce: 1 })],
-		["a gas limit above a block's", () => credential({ gas: 10n ** 9n })],
-		["less gas than any transaction takes", () => credential({ gas: 20_000n })],
-		["less gas than the transfer takes", () => credential({ gas: 23_000n })],
-		["fees below the base fee", () => credential({ maxFeePerGas: 1n, maxPriorityFeePerGas: 0n })],
-		["fees that the sender can't pay", () => credential({ maxFeePerGas: 10n ** 16n })],
-		[
-			"a signer without funds (simulation)",
-			async () => {
-				payer = await world.payer({ funds: PRICE - 1n, gas: true });
-				return credential();
-			},
-		],
-		[
-			"a signer without gas",
-			async () => {
-				payer = await world.payer();
-				return credential();
-			},
-		],
-		[
-			"a nonce already used",
-			async () => {
-				const draft = await credential();
-				await payer.sendBlind(approveCall(world.token, server.payee, 1n));
-				return draft;
-			},
-		],
-	];
-	it.each(foreseen)("a transaction that is refused is not broadcast: %s", async (_title, make) => {
-		const draft = await make();
-		const answer = await free(() => server.pay("/charge", draft));
-		expectRefusal(answer, "verification-failed");
-		expect(answer.problem?.detail).toMatch(/\w{3,}/);
-	});
-
-	it("for an expired challenge", async () => {
-		const draft = await credential();
-		server.clock.advance(301_000);
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-	});
-});
-
-/** With another signature that recovers to the same account, or with one of the parts replaced. */
-function resigned(raw: Hex, change: "flipped" | Readonly<{ r: Hex; s: Hex }>): Hex {
-	const { r = "0x", s = "0x", yParity = 0, v: _, ...rest } = parseTransaction(raw as `0x02${string}`);
-	const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
-	const flipped = { r, s: toHex(order - BigInt(s), { size: 32 }), yParity: 1 - yParity };
-	return serializeTransaction(rest as never, change === "flipped" ? flipped : { ...change, yParity });
-}
-
-/** The same transaction, its nonce written as one zero byte: nodes would hash it otherwise, or refuse it. */
-function withLeadingZero(raw: Hex): Hex {
-	const tx = parseTransaction(raw as `0x02${string}`);
-	const number = (value: bigint | number | undefined) =>
-		value === undefined || BigInt(value) === 0n ? "0x" : toHex(value);
-	return `0x02${toRlp([
-		number(tx.chainId),
-		"0x00",
-		number(tx.maxPriorityFeePerGas),
-		number(tx.maxFeePerGas),
-		number(tx.gas),
-		tx.to ?? "0x",
-		"0x",
-		tx.data ?? "0x",
-		[],
-		number(tx.yParity),
-		tx.r ?? "0x",
-		tx.s ?? "0x",
-	]).slice(2)}`;
-}
 
 describe("transaction, again (I4)", () => {
 	it("a charge by transaction is delivered once: after a restart and a clean-up, too", async () => {
@@ -439,7 +221,7 @@ describe("transaction, on its way", () => {
 			// First in the block: the transfer was good when it was simulated.
 			await sendAhead(world, payer, transferCall(world.token, stranger.address, FUNDS));
 			const paying = server.pay("/charge", draft);
-			await expect.poll(() => pooled(world)).toBe(2);
+			await expect.poll(() => pooled(world), SOON).toBe(2);
 			await mine();
 			return paying;
 		});
@@ -453,7 +235,7 @@ describe("transaction, on its way", () => {
 		const draft = await credential();
 		hideFrom(server);
 		const paying = server.pay("/charge", draft);
-		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
 		await hideLogs(world, server, keccak256(draft.payload.signature as Hex));
 		expectRefusal(await paying, "verification-failed");
 		expect(server.calls("/charge")).toBe(0);
@@ -464,7 +246,7 @@ describe("transaction, on its way", () => {
 		const draft = await credential({}, "/charge", challenge);
 		const answer = await withoutMining(world, async (mine) => {
 			const paying = server.pay("/charge", draft);
-			await expect.poll(() => pooled(world)).toBe(1);
+			await expect.poll(() => pooled(world), SOON).toBe(1);
 			await sendAhead(world, payer, approveCall(world.token, stranger.address, 1n), 0);
 			await mine();
 			return paying;
@@ -497,7 +279,7 @@ describe("transaction, on its way", () => {
 			.poll(async () => {
 				recorded = await outbox("pending");
 				return recorded.length;
-			})
+			}, SOON)
 			.toBe(1);
 		expect(await nonceOf()).toBe(0);
 		expect(recorded).toMatchObject([{ raw: draft.payload.signature, from: payer.address, nonce: 0 }]);
@@ -515,7 +297,7 @@ describe("transaction, on its way", () => {
 			expectRefusal(await server.pay("/charge", again), "verification-failed");
 		});
 		server.clock.advance(3_600_000);
-		await expect.poll(async () => (await server.pay("/charge", draft)).status).toBe(200);
+		await expect.poll(async () => (await server.pay("/charge", draft)).status, SOON).toBe(200);
 		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
 		await expectPaidOnce();
 	});
@@ -534,7 +316,7 @@ describe("transaction, on its way", () => {
 		hideFrom(server);
 		server.rpc.lies = (method) => (method === "eth_getTransactionReceipt" ? { result: null } : undefined);
 		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
-		await expect.poll(() => world.balance(server.payee)).toBe(PRICE);
+		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
 		await server.crash();
 		await cut;
 		server.rpc.up();

@@ -10,6 +10,7 @@ import {
 	payOnChain,
 	requestOf,
 	rpc,
+	SOON,
 } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
@@ -258,7 +259,7 @@ describe("each type", () => {
 			server.rpc.down();
 			expectRefusal(await server.pay("/all", draft), "service-unavailable");
 			server.rpc.up();
-			await expect.poll(async () => (await server.pay("/all", draft)).status).toBe(200);
+			await expect.poll(async () => (await server.pay("/all", draft)).status, SOON).toBe(200);
 			expect(await world.balance(server.payee)).toBe(PRICE);
 			expect(server.calls()).toBe(1);
 		},

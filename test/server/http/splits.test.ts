@@ -20,6 +20,7 @@ import {
 	type PermitOptions,
 	payOnChain,
 	requestOf,
+	SOON,
 	transfersFor,
 } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
@@ -121,7 +122,7 @@ describe("splits", () => {
 		const draft = await credential({}, "/many");
 		hideFrom(server);
 		const paying = server.pay("/many", draft);
-		await expect.poll(() => world.balance(server.payee)).toBe(PRICE - 100n);
+		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE - 100n);
 		const { transactions } = await world.chain.client.getBlock();
 		await changeLogs(world, server, transactions[0] ?? "0x", (logs) => logs.toSpliced(1, 1));
 		expectRefusal(await paying, "verification-failed");
