@@ -150,6 +150,7 @@ export class PayerChannel {
 			uncertain: String(this.#uncertain + this.#inFlight),
 			resource: this.resource,
 			...(this.topUp !== undefined && topUpState(this.topUp)),
+			...(!this.open && this.fundingHash !== undefined && { fundingHash: this.fundingHash }),
 		};
 	}
 

@@ -103,7 +103,7 @@ export class PaymentClient {
 			now,
 		};
 		for (const state of resume) {
-			const channel = channelFromState(state, signer);
+			const channel = channelFromState(state, signer, policy);
 			this.#channels.restore(keyOfChannel(channel), channel);
 		}
 		this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis);

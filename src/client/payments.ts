@@ -39,8 +39,8 @@ export class Payments {
 	}
 }
 
-/** Payments can be used for all charges of an origin with the same terms. */
-function paymentKey({ origin }: Outgoing, { amount, currency, recipient, methodDetails }: ChargeRequest): string {
+/** Payments can be used for all charges of an origin with the same terms, and as what they are. */
+function termsKey({ origin }: Outgoing, { amount, currency, recipient, methodDetails }: ChargeRequest): string {
 	return `${origin} ${methodDetails.chainId}:${currency}:${recipient}:${amount}`;
 }
 
@@ -49,6 +49,7 @@ type Once = Readonly<{
 	wallet: Wallet;
 	request: Outgoing;
 	offer: Offered<ChargeRequest>;
+	terms: string;
 	key: string;
 }>;
 
@@ -65,7 +66,8 @@ export async function payOnce(
 	type: Payment["type"],
 	call: Call & Readonly<{ to: Hex }>,
 ): Promise<Outcome> {
-	const once: Once = { parts, wallet, request, offer, key: paymentKey(request, offer.request) };
+	const terms = termsKey(request, offer.request);
+	const once: Once = { parts, wallet, request, offer, terms, key: `${type} ${terms}` };
 	const left = await takeGood(once);
 	if (left === undefined) return payAnew(once, type, call);
 	const { response, verdict } =
@@ -177,12 +179,12 @@ function payloadOf(payment: Payment): Record<string, unknown> {
 
 /** The offer of a refusal with the very terms that were paid. */
 async function freshOffer(
-	{ parts, request, key }: Once,
+	{ parts, request, terms }: Once,
 	response: Response,
 ): Promise<Offered<ChargeRequest> | undefined> {
 	for (const offer of offersOf(response, parts.now())) {
 		if (offer.intent !== "charge" || offer.request.methodDetails.splits !== undefined) continue;
-		if (paymentKey(request, offer.request) === key && (await request.fits(offer.challenge))) return offer;
+		if (termsKey(request, offer.request) === terms && (await request.fits(offer.challenge))) return offer;
 	}
 	return undefined;
 }

@@ -3,19 +3,22 @@ import { PayerChannel } from "./channel.ts";
 import { isUsable } from "./channels.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
+import type { Policy } from "./policy.ts";
 import type { CredentialSigner } from "./sign.ts";
 import { parseState, topUpFrom } from "./state.ts";
 
 /**
- * A channel of an earlier client, from what that one kept of it.
+ * A channel of an earlier client, from what that one kept of it. One that is not on chain yet is opened as that one would
+ * have: with the same salt, so that whatever was signed before the escrow takes one deposit. Unless it is more than the
+ * policy allows now.
  *
  * @throws ChannelStateError
  */
-export function channelFromState(state: unknown, signer: CredentialSigner): PayerChannel {
+export function channelFromState(state: unknown, signer: CredentialSigner, policy: Policy): PayerChannel {
 	const checked = parseState(state, signer.payer, signer.signers);
 	const { channelId, chainId, escrow, payer, payee, token, authorizedSigner, salt, resource } = checked;
 	const topUp = topUpFrom(checked);
-	return new PayerChannel({
+	const channel = new PayerChannel({
 		channelId,
 		parameters: { payer, payee, token, salt, authorizedSigner, escrow, chainId },
 		deposit: BigInt(checked.deposit),
@@ -25,6 +28,10 @@ export function channelFromState(state: unknown, signer: CredentialSigner): Paye
 		resource,
 		...(topUp !== undefined && { topUp }),
 	});
+	channel.fundingHash = checked.fundingHash;
+	const isAllowed = channel.deposit <= policy.maxDeposit && channel.deposit <= (policy.maxTotal ?? policy.maxDeposit);
+	if (salt !== undefined && isAllowed) channel.fundableUntil = Number.POSITIVE_INFINITY;
+	return channel;
 }
 
 /**

@@ -35,6 +35,8 @@ const stateSchema = z.strictObject({
 	resource: z.strictObject({ url: z.url(), method: z.string().min(1) }),
 	/** A top-up of which it is not known whether the deposit has it. */
 	topUp: topUpSchema.exactOptional(),
+	/** The payer's own transaction that opened it, of which the server was not told yet. */
+	fundingHash: bytes32.exactOptional(),
 });
 
 /** A channel as plain data, amounts in base units as decimal strings: JSON can carry it, and it holds no key. */

@@ -375,6 +375,21 @@ describe("a charge by the payer's own transfer", () => {
 		expect(spy.transactions).toHaveLength(1);
 	});
 
+	it("is not presented as what the server does not take any more: a hash is kept for who takes hashes", async () => {
+		const account = await stage.payer({ gas: true });
+		let types = ["hash"];
+		const { relay, get } = agentFor(account, (one) => by(...types)(one), {}, NO_RETRIES);
+		server.answer((call) => (call.credential === undefined ? relay.script(call) : "cut"));
+		await expect(get()).rejects.toThrow();
+		server.answer(relay.script);
+		for (const type of ["transaction", "hash"]) {
+			types = [type];
+			expect((await get()).status).toBe(200);
+		}
+		expect(payloads().map(({ type }) => type)).toEqual(["hash", "transaction", "hash"]);
+		expect(await paidBy(account)()).toBe(200n);
+	});
+
 	it("that reverts is not presented, and said", async () => {
 		const account = await stage.payer({ gas: true, funds: 99n });
 		for (const type of ["hash", "transaction"]) {

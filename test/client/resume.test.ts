@@ -127,6 +127,45 @@ describe("a channel goes on with another client", () => {
 		},
 	);
 
+	it("whose opening was lost on the way is opened as it would have been: one deposit, whoever signs for it (I4)", async () => {
+		const account = await stage.payer();
+		const relay = new Relay(stage, AUTHORIZED);
+		const first = agentFor(account, relay, {}, { retry: { retries: 0 } });
+		server.answer((call) => (call.credential === undefined ? relay.script(call) : "cut"));
+		await expect(first.get()).rejects.toThrow();
+		const states = carried(first.agent.channels.map((channel) => channel.state()));
+		const second = agentFor(account, relay, {}, { resume: states });
+		expect((await second.get()).status).toBe(200);
+		expect(second.agent.channels.map(({ channelId }) => channelId)).toEqual(states.map(({ channelId }) => channelId));
+		const nonces = [...first.spy.deposits(), ...second.spy.deposits()].map(({ nonce }) => nonce);
+		expect([nonces.length, new Set(nonces).size]).toEqual([2, 1]);
+	});
+
+	it("whose opening is more than the policy allows now is not signed for", async () => {
+		const account = await stage.payer();
+		const relay = new Relay(stage, AUTHORIZED);
+		const first = agentFor(account, relay, {}, { retry: { retries: 0 } });
+		server.answer((call) => (call.credential === undefined ? relay.script(call) : "cut"));
+		await expect(first.get()).rejects.toThrow();
+		const states = carried(first.agent.channels.map((channel) => channel.state()));
+		const second = agentFor(account, relay, { maxDeposit: 999n }, { resume: states });
+		expect((await second.get()).status).toBe(200);
+		expect(second.spy.deposits().map(({ value }) => value)).toEqual([999n]);
+	});
+
+	it("that the payer's own transaction opened is told of to the server", async () => {
+		const account = await stage.payer({ gas: true });
+		const relay = new Relay(stage, { details: { credentialTypes: ["hash"] } });
+		const first = agentFor(account, relay, {}, { retry: { retries: 0 } });
+		server.answer((call) => (call.credential === undefined ? relay.script(call) : "cut"));
+		await expect(first.get()).rejects.toThrow();
+		const states = carried(first.agent.channels.map((channel) => channel.state()));
+		const second = agentFor(account, relay, {}, { resume: states });
+		expect((await second.get()).status).toBe(200);
+		expect(second.spy.transactions).toEqual([]);
+		expect(server.payloads("open").map(({ hash }) => hash)).toEqual(Array(2).fill(states[0]?.fundingHash));
+	});
+
 	it("that was closed meanwhile is not used: the escrow is asked first, and another one is opened", async () => {
 		const account = await stage.payer();
 		const relay = new Relay(stage, AUTHORIZED);
