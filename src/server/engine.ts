@@ -100,7 +100,10 @@ export class PaymentEngine {
 	/**
 	 * What a route asks for, checked.
 	 *
+	 * @param route names it in errors
 	 * @throws OfferError naming the route and the setting to change
+	 * @example
+	 * engine.offers("GET /quote", [{ price: "100" }, { price: "500", intent: "charge" }]);
 	 */
 	offers(route: string, config: PriceConfig | readonly PriceConfig[]): readonly Offer[] {
 		return parseOffers({ methods: this.#parts.methods, realm: this.realm }, route, config);
@@ -152,7 +155,13 @@ export class PaymentEngine {
 		);
 	}
 
-	/** Tells `hooks` of payments from now on. @returns stops it */
+	/**
+	 * Tells `hooks` of payments from now on.
+	 *
+	 * @returns stops it
+	 * @example
+	 * const stop = engine.observe({ onVoucher: ({ channelId, delta }) => meter.add(channelId, delta) });
+	 */
 	observe(hooks: PaymentHooks): () => void {
 		return this.#parts.listeners.add(hooks);
 	}

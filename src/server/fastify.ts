@@ -8,6 +8,7 @@ import { asked, hasBody, hashing, headersOf, paidRequest, routeOf, stateOf, tran
 import { answer, endUnanswered, releaseQuietly, settlement } from "./fastifySettle.ts";
 import type { PaymentHooks } from "./hooks.ts";
 import type { Offer } from "./method.ts";
+import { EngineOptionsError } from "./options.ts";
 import { type Price, PriceList } from "./price.ts";
 import { isBodyBound } from "./requestBody.ts";
 import { type Screened, unpaid } from "./screen.ts";
@@ -52,6 +53,7 @@ const GUARDED = Symbol("sluice.guarded");
  * challenge is bound to it; the money moves after the body was parsed and validated, right before the handler. Answers below
  * 400 are captured before their first byte leaves, all others cost nothing.
  *
+ * Register it where all paid routes are: at the root, or in the plugin that declares them; it does not see those outside.
  * Await the registration before you declare routes: then a wrong price is an error at start-up, `onRequest` hooks of yours,
  * also a route's own, answer 401 or 403 before anything is said of payment, and an `onSend` hook that fails costs nobody
  * anything. Unpack request bodies in hooks that you add after it: a payment is bound to the bytes that were sent.
@@ -62,6 +64,14 @@ const GUARDED = Symbol("sluice.guarded");
  */
 export const sluice = fastifyPlugin<SluiceOptions>(
 	async (app, { engine, hooks }) => {
+		if (typeof engine?.admit !== "function")
+			throw new EngineOptionsError(
+				"the plugin needs an engine: app.register(sluice, { engine: await PaymentEngine.start(…) })",
+			);
+		if (app.hasRequestDecorator("payment"))
+			throw new EngineOptionsError(
+				"the plugin is registered here already, or another one has decorated request.payment",
+			);
 		const prices = new PriceList<FastifyRequest>(engine);
 		const settle = settlement(engine, unpaidAnswer);
 		const isGuarded = ({ routeOptions: { config } }: FastifyRequest) =>

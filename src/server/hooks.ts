@@ -24,7 +24,19 @@ export type ChannelOpenedEvent = Readonly<{ channelId: Hex; payer: Address; depo
 /** A channel is finalized on chain. */
 export type ChannelClosedEvent = Readonly<{ channelId: Hex; payer: Address; settledOnChain: bigint; txHash?: Hex }>;
 
-/** What an application may want to know of its payments. Each is called after what it tells is on disk. */
+/**
+ * What an application may want to know of its payments. Each is called after what it tells is on disk, and nothing waits for
+ * it. A hook that throws or rejects is logged and changes nothing.
+ *
+ * @example
+ * const hooks: PaymentHooks = {
+ *   onCharged: ({ amount, payer, url }) => console.log(`${payer} paid ${amount} for ${url}`),
+ *   onChannelClosed: async ({ channelId, settledOnChain }) => books.settle(channelId, settledOnChain),
+ * };
+ * await PaymentEngine.start({ ...options, hooks });        // for good
+ * await app.register(sluice, { engine, hooks });           // as long as this Fastify instance lives
+ * const stop = engine.observe(hooks);                      // until it is stopped
+ */
 export type PaymentHooks = Readonly<{
 	onVoucher?(event: VoucherEvent): void | Promise<void>;
 	onCharged?(event: ChargedEvent): void | Promise<void>;

@@ -3,10 +3,22 @@ import type { Admission, PaidRequest } from "./admission.ts";
 import type { MethodPrices } from "./index.ts";
 import type { Screened } from "./screen.ts";
 
-/** A price as a route's configuration states it. */
+/**
+ * A price as a route's configuration states it. Amounts in base units of the token, as a bigint or a decimal string.
+ *
+ * @example
+ * const session: PriceConfig = { price: "100", unitType: "request", suggestedDeposit: "10000" };
+ * const withFee: PriceConfig = { price: "1000", intent: "charge", splits: [{ recipient: platform, amount: "25" }] };
+ */
 export type PriceConfig = MethodPrices[keyof MethodPrices];
 
-/** What one route asks for, checked. A method keeps more in its own offers. */
+/**
+ * What one route asks for, checked. A method keeps more in its own offers.
+ *
+ * @example
+ * const [offer] = engine.offers("GET /quote", { price: "100" });
+ * console.log(offer?.method, offer?.intent, offer?.amount); // evm session 100n
+ */
 export type Offer = Readonly<{
 	/** The method's identifier on the wire, lowercase letters. */
 	method: string;
@@ -24,7 +36,22 @@ export type Offer = Readonly<{
  * for, how it knows its own requests again, and how it is paid. `evm` is the first; give others as option `methods`.
  *
  * The engine has done the scheme's part before: one credential, readable, its challenge ours and not altered. A method
- * never throws for what a client sent: it refuses.
+ * never throws for what a client sent: it refuses. `test/support/invoiceMethod.ts` in the repository is a whole one.
+ *
+ * @example
+ * const voucher: PaymentMethod = {
+ *   name: "giftcard",
+ *   parseOffer: ({ points }: { points: bigint }) => ({ method: "giftcard", intent: "charge", amount: points, bindBody: false }),
+ *   request: ({ amount }) => ({ amount: String(amount) }),
+ *   decode: (challenge) => decodeRequest(challenge),
+ *   matches: (offer, _challenge, request) => (request as { amount: string }).amount === String(offer.amount),
+ *   takesExpired: () => false,
+ *   isManagement: () => false,
+ *   admit: async (request, { credential, offer }) => cards.take(credential.payload, offer.amount),
+ *   resume: async () => undefined,
+ *   keepHouse: async () => undefined,
+ * };
+ * await PaymentEngine.start({ ...options, methods: [voucher] });
  */
 export interface PaymentMethod<O extends Offer = Offer, Request = unknown> {
 	/** Identifier on the wire, lowercase letters. */

@@ -1,7 +1,7 @@
 import { type Challenge, encodeJson, formatChallenge } from "../protocol/index.ts";
 import type { Offer, PaymentMethod, PriceConfig } from "./method.ts";
 
-/** A route's price is missing or wrong; the message says where and what to change. */
+/** A route's price is missing or wrong; the message says where and what to change. Payment methods throw it without the route. */
 export class OfferError extends Error {
 	override readonly name = "OfferError";
 	readonly code = "OFFER";

@@ -1,8 +1,9 @@
 import { PassThrough, Readable } from "node:stream";
+import Fastify from "fastify";
 import { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { PAYMENT_RECEIPT } from "../../../src/protocol/index.ts";
-import { paid } from "../../../src/server/index.ts";
+import { PAYMENT_RECEIPT, parseChallenges } from "../../../src/protocol/index.ts";
+import { type PaymentEngine, paid, sluice } from "../../../src/server/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
 	createWorld,
@@ -155,7 +156,7 @@ describe("the plugin in an application", () => {
 		expect(answer.header("x-inner")).toBe("1");
 	});
 
-	it("registered within a part of it guards what is declared there and in its parent alike", async () => {
+	it("guards what was declared before it, what is declared after it, and what other plugins declare", async () => {
 		const split = await world.serve({
 			before: async (app, { handler }) => {
 				app.get("/before", { config }, handler("/before"));
@@ -167,6 +168,48 @@ describe("the plugin in an application", () => {
 		});
 		for (const path of ["/before", "/child", "/after"]) expectRefusal(await split.send(path), "payment-required");
 		expect(split.calls()).toBe(0);
+	});
+
+	it("may be registered in parts of it, each with an engine of its own", async () => {
+		const other = await world.serve({ engine: { realm: "other.example" } });
+		const app = Fastify();
+		for (const [prefix, { engine }] of [
+			["/one", server],
+			["/two", other],
+		] as const)
+			await app.register(
+				async (part) => {
+					await part.register(sluice, { engine });
+					part.get("/quote", { config }, ({ payment }) => ({ channel: payment?.channelId }));
+				},
+				{ prefix },
+			);
+		app.get("/free", ({ payment }) => ({ payment: payment ?? null }));
+		const challengeAt = async (url: string) => {
+			const response = await app.inject({ url });
+			expect(response.statusCode).toBe(402);
+			return parseChallenges(String(response.headers["www-authenticate"]))[0]?.challenge;
+		};
+		expect((await challengeAt("/one/quote"))?.realm).toBe("test.sluice.local");
+		expect((await challengeAt("/two/quote"))?.realm).toBe("other.example");
+		expect((await app.inject({ url: "/free" })).json()).toEqual({ payment: null });
+		const { draft, channel } = await voucher();
+		const headers = { authorization: encode(draft) };
+		expect((await app.inject({ url: "/two/quote", headers })).statusCode).toBe(402);
+		expect((await app.inject({ url: "/one/quote", headers })).json()).toEqual({ channel: channel.channelId });
+		await app.close();
+	});
+
+	it("without an engine, or twice, is refused, saying what to change", async () => {
+		const register = async (...options: readonly object[]) => {
+			const app = Fastify();
+			for (const one of options) await app.register(sluice, one as { engine: PaymentEngine });
+			await app.ready();
+		};
+		await expect(register({})).rejects.toThrow(/needs an engine: app.register\(sluice, \{ engine/);
+		await expect(register({ engine: {} })).rejects.toThrow(/needs an engine/);
+		const { engine } = server;
+		await expect(register({ engine }, { engine })).rejects.toThrow(/registered here already/);
 	});
 
 	it("is paid through inject as through a socket", async () => {

@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { FACES, type Face, payAt, type Served, Site } from "../../support/faces.ts";
@@ -102,6 +103,16 @@ beforeEach(async () => {
 	half = Promise.withResolvers();
 	channel = await server.open(payer);
 });
+
+/** Everything that a server says to these lines before it closes. */
+async function raw(origin: string, head: readonly string[], body = ""): Promise<string> {
+	const { hostname, port } = new URL(origin);
+	const socket = connect({ host: hostname, port: Number(port) });
+	socket.write(`${head.join("\r\n")}\r\n\r\n${body}`);
+	let text = "";
+	for await (const chunk of socket) text += String(chunk);
+	return text;
+}
 
 const spent = async () => (await server.amounts(channel))?.spent;
 const held = async () => (await server.amounts(channel))?.reserved;
@@ -215,6 +226,20 @@ describe.each(FACES)("the %s face", (face) => {
 			expect(await spent()).toBe(PRICE);
 		},
 	);
+
+	it("answers HTTP/1.0, and clients that ask before they send their body", async () => {
+		const authorization = `Authorization: ${encode(await voucher(2n * PRICE))}`;
+		const old = ["GET /session HTTP/1.0", "Host: 127.0.0.1"];
+		const careful = ["POST /session HTTP/1.1", "Host: 127.0.0.1", "Expect: 100-continue", "Connection: close"];
+		const json = ["Content-Type: application/json", "Content-Length: 2"];
+		expect(await raw(origins[face], old)).toMatch(/^HTTP\/1\.[01] 402 [\s\S]*\r\nwww-authenticate: Payment /i);
+		expect(await raw(origins[face], [...careful, ...json], "{}")).toMatch(/^HTTP\/1\.1 100 [\s\S]*HTTP\/1\.1 402 /);
+		expect(await spent()).toBe(0n);
+		expect(await raw(origins[face], [...old, authorization])).toMatch(/ 200 [\s\S]*\r\npayment-receipt: [\s\S]*GET $/i);
+		const again = [...careful, ...json, authorization, "Idempotency-Key: k"];
+		expect(await raw(origins[face], again, "{}")).toMatch(/ 200 [\s\S]*\r\npayment-receipt: [\s\S]*POST \{\}/i);
+		expect(await spent()).toBe(2n * PRICE);
+	});
 
 	it("refuses two Payment credentials in one request", async () => {
 		const [one, two] = [encode(await voucher()), encode(await voucher())];
