@@ -63,7 +63,10 @@ export function paidRequest(request: FastifyRequest): PaidRequest {
 	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest: bodyDigest(state), offers };
 }
 
-export function hasBody({ headers }: FastifyRequest): boolean {
+export function hasBody({ headers, raw }: FastifyRequest): boolean {
+	// HTTP/2 has no field that says so.
+	const { stream } = raw as Readonly<{ stream?: Readonly<{ endAfterHeaders?: boolean }> }>;
+	if (stream?.endAfterHeaders !== undefined) return !stream.endAfterHeaders;
 	return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 

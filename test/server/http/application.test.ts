@@ -1,8 +1,10 @@
+import { once } from "node:events";
+import { connect } from "node:http2";
 import { PassThrough, Readable } from "node:stream";
 import Fastify from "fastify";
 import { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { PAYMENT_RECEIPT, parseChallenges } from "../../../src/protocol/index.ts";
+import { contentDigest, PAYMENT_RECEIPT, parseChallenges } from "../../../src/protocol/index.ts";
 import { type PaymentEngine, paid, sluice } from "../../../src/server/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
@@ -197,6 +199,43 @@ describe("the plugin in an application", () => {
 		const headers = { authorization: encode(draft) };
 		expect((await app.inject({ url: "/two/quote", headers })).statusCode).toBe(402);
 		expect((await app.inject({ url: "/one/quote", headers })).json()).toEqual({ channel: channel.channelId });
+		await app.close();
+	});
+
+	it("is paid over HTTP/2 as well, and binds to bodies whose length nobody says", async () => {
+		const app = Fastify({ http2: true });
+		await app.register(sluice, { engine: server.engine });
+		const payment = { price: PRICE, bindBody: true };
+		app.post("/quote", { config: { payment } }, ({ body }) => ({ body }));
+		const session = connect(await app.listen({ host: "127.0.0.1", port: 0 }));
+		const ask = async (body: string, headers: Record<string, string> = {}) => {
+			const stream = session.request({
+				":method": "POST",
+				":path": "/quote",
+				"content-type": "application/json",
+				...headers,
+			});
+			stream.end(body);
+			const [head] = (await once(stream, "response")) as [Record<string, string>];
+			let text = "";
+			for await (const chunk of stream) text += String(chunk);
+			const challenge = parseChallenges(head["www-authenticate"] ?? "")[0]?.challenge;
+			return { status: Number(head[":status"]), receipt: head["payment-receipt"], text, challenge };
+		};
+		const channel = await server.open(payer, {}, "/open");
+		const { status, challenge } = await ask('{"n":1}');
+		expect(status).toBe(402);
+		expect(challenge?.digest).toBe(contentDigest(Buffer.from('{"n":1}')));
+		if (challenge === undefined) throw new Error("no challenge");
+		const authorization = encode(await payer.voucher(challenge, channel, PRICE));
+		expect(await ask('{"n":2}', { authorization })).toMatchObject({ status: 402, receipt: undefined });
+		const paidFor = await ask('{"n":1}', { authorization, "idempotency-key": "k" });
+		expect(paidFor).toMatchObject({ status: 200, text: '{"body":{"n":1}}', receipt: expect.any(String) });
+		const close = encode(await payer.close(challenge, channel, PRICE));
+		expect(await ask('{"n":2}', { authorization: close })).toMatchObject({ status: 402 });
+		expect(await ask('{"n":1}', { authorization: close })).toMatchObject({ status: 200 });
+		expect(await world.onChain(channel)).toMatchObject({ finalized: true, settled: PRICE });
+		session.close();
 		await app.close();
 	});
 
