@@ -2,7 +2,7 @@ import type { Hex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
-import { createSmartPayer, deployContract } from "../../support/sessionDrafts.ts";
+import { createSmartPayer, deployToken } from "../../support/sessionDrafts.ts";
 import { createWorld, DEPOSIT, type PaidServer, type Payer, PRICE, type World } from "../../support/world.ts";
 
 let world: World;
@@ -35,7 +35,7 @@ describe("open by hash", () => {
 			expect([400, 410]).toContain(answer.status);
 			expect(await server.ledger({ channelId: draft.payload.channelId as Hex })).toBeUndefined();
 		}
-		const other = await deployContract(world, payer);
+		const other = await deployToken(world, payer);
 		const inOther = payer.channelIn(other, server.payee);
 		const opened = await payer.openOnChain(inOther, DEPOSIT);
 		expect(await world.onChain(inOther)).toMatchObject({ token: other, deposit: DEPOSIT });
