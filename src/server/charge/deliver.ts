@@ -5,6 +5,7 @@ import type { EngineContext } from "../context.ts";
 import { earlierAnswer } from "../idempotency.ts";
 import { expiryOf } from "../proofs.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView } from "../store/store.ts";
+import type { Means } from "./means.ts";
 import {
 	type ChargeOrder,
 	keysOf,
@@ -29,7 +30,7 @@ function judge({ store }: EngineContext, order: ChargeOrder, view: TurnView): Ex
 	const { scope, means, paidBy } = order;
 	const { idempotency } = view;
 	const proof = view.proof(paidBy);
-	if (proof !== undefined && proof.usedBy !== means.payer) return refused(usedProblem());
+	if (proof !== undefined && !isOwn(proof, means)) return refused(usedProblem());
 	// A request of this key that is not done is told by its proof: the money may move while nobody runs.
 	const isDone = idempotency?.state === "done" || idempotency?.fingerprint !== scope?.fingerprint;
 	const earlier = isDone ? earlierAnswer(idempotency, scope, store) : undefined;
@@ -48,6 +49,11 @@ function judge({ store }: EngineContext, order: ChargeOrder, view: TurnView): Ex
 		case "used":
 			return refused(usedProblem());
 	}
+}
+
+/** Whoever shows a hash has signed nothing: it stands for what that very transaction paid, and for nothing else (I3). */
+function isOwn({ usedBy, reference }: ProofRecord, { payer, movement }: Means): boolean {
+	return usedBy === payer && (movement.kind !== "moved" || reference === movement.hash);
 }
 
 /** What the credential moves money with was shown with another challenge before (I4). */

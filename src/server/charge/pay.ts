@@ -121,8 +121,8 @@ async function take(
 	const { durable } = await store.transact(keysOf(own), (view): Turn<void> => {
 		const proof = view.proof(key);
 		// A second attempt of our own may replace the first; nobody else's.
-		if (proof !== undefined && !(proof.state === "held" && proof.usedBy === means.payer))
-			throw new ChallengeUsedError();
+		const isRetry = state === "held" && proof?.state === "held" && proof.usedBy === means.payer;
+		if (proof !== undefined && !isRetry) throw new ChallengeUsedError();
 		if (isTakenByAnother(own, view)) throw new TokenUsedError();
 		// Another request of the same key was quicker, with another challenge.
 		const { idempotency } = view;

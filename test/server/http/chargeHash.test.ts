@@ -337,6 +337,18 @@ describe("hash, again (I4)", () => {
 		expectRefusal(await free(() => server.pay("/once", draft)), "invalid-challenge");
 	});
 
+	it("fetches nothing that another credential has paid for, whoever it names (I3)", async () => {
+		const challenge = await server.challenge("/once");
+		const signed = await payer.charge(challenge, server.payee, PRICE);
+		expect((await server.pay("/once", signed)).status).toBe(500);
+		const paid = await payOnChain(payer, challenge);
+		for (const hash of [paid, `0x${"cd".repeat(32)}` as const]) {
+			const guess = chargeByHash(world, payer, challenge, hash);
+			expectRefusal(await free(() => server.pay("/once", guess)), "invalid-challenge");
+		}
+		expectPaid(await server.pay("/once", signed));
+	});
+
 	it("that the server crashed on is delivered after its restart, once (I5, I7)", async () => {
 		const draft = await paidCredential();
 		const gate = server.hold("/hash");
