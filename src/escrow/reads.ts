@@ -41,6 +41,7 @@ export class EscrowUnusableError extends Error {
 /**
  * Reads a channel, `undefined` when the escrow has no record of it.
  *
+ * @param blockNumber As of that block; the latest unless it is given.
  * @example
  * const channel = await readChannel(client, escrow, channelId);
  */
@@ -48,12 +49,14 @@ export async function readChannel(
 	client: PublicClient,
 	escrow: Address,
 	channelId: Hex,
+	blockNumber?: bigint,
 ): Promise<EscrowChannel | undefined> {
 	const channel = await client.readContract({
 		address: escrow,
 		abi: paymentChannelEscrowAbi,
 		functionName: "getChannel",
 		args: [channelId],
+		...(blockNumber !== undefined && { blockNumber }),
 	});
 	if (isAddressEqual(channel.payer, zeroAddress)) return undefined;
 	return {

@@ -17,6 +17,8 @@ export type ChainStateOptions = Readonly<{
 	store: ChannelStore;
 	/** D2: older than this and the channel is read again before a voucher is accepted. */
 	maxAgeMs: number;
+	/** How deep a deposit must be in the chain before it counts; its own block is one (draft-evm-session-00, Chain Reorganization). */
+	confirmations: number;
 	now: () => number;
 	onEffects: OnEffects;
 }>;
@@ -52,17 +54,39 @@ export class ChainStateReader {
 		return reading;
 	}
 
-	/** What the escrow says of a channel now, `undefined` when it has none. */
+	/**
+	 * What the escrow says of a channel now, and of its deposit as much as lies `confirmations` blocks deep; `undefined` when
+	 * it has none, or none so deep.
+	 */
 	async read(channelId: Hex): Promise<ChainState | undefined> {
 		const { client, escrow } = this.#options;
 		try {
-			const onChain = await readChannel(client, escrow, channelId);
-			if (onChain === undefined) return undefined;
-			const { deposit, settled: settledOnChain, closeRequestedAt, finalized } = onChain;
-			return { deposit, settledOnChain, closeRequestedAt, finalized };
+			const deep = await this.#deepBlock();
+			const [onChain, before] = await Promise.all([
+				readChannel(client, escrow, channelId),
+				deep === undefined ? undefined : readChannel(client, escrow, channelId, deep),
+			]);
+			if (onChain === undefined || (deep !== undefined && before === undefined)) return undefined;
+			const { settled: settledOnChain, closeRequestedAt, finalized } = onChain;
+			const deposit = before === undefined ? onChain.deposit : smaller(before.deposit, onChain.deposit);
+			// What was settled is from the deposit, however lately that was raised.
+			return {
+				deposit: deposit < settledOnChain ? settledOnChain : deposit,
+				settledOnChain,
+				closeRequestedAt,
+				finalized,
+			};
 		} catch (cause) {
 			throw new ChainUnavailableError("the chain did not answer", { cause });
 		}
+	}
+
+	/** The latest block in which a deposit counts; `undefined` when any does. */
+	async #deepBlock(): Promise<bigint | undefined> {
+		const { client, confirmations } = this.#options;
+		if (confirmations === 1) return undefined;
+		const deep = (await client.getBlockNumber({ cacheTime: 0 })) - BigInt(confirmations - 1);
+		return deep < 0n ? 0n : deep;
 	}
 
 	async #refresh(channelId: Hex): Promise<void> {
@@ -80,4 +104,8 @@ export class ChainStateReader {
 		await durable;
 		onEffects(value.channel, value.effects);
 	}
+}
+
+function smaller(a: bigint, b: bigint): bigint {
+	return a < b ? a : b;
 }

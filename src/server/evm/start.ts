@@ -149,7 +149,15 @@ async function createContext(
 		transactions: sameChain?.transactions ?? transactionsOn(options, limits, token, () => before, shared.log),
 		chainState:
 			sameEscrow?.chainState ??
-			new ChainStateReader({ client, escrow, store, maxAgeMs: limits.maxChainStateAgeMs, now, onEffects }),
+			new ChainStateReader({
+				client,
+				escrow,
+				store,
+				maxAgeMs: limits.maxChainStateAgeMs,
+				confirmations: limits.confirmations,
+				now,
+				onEffects,
+			}),
 	};
 }
 

@@ -2,6 +2,7 @@ import type { Hex } from "viem";
 import { type Challenge, type Problem, problem } from "../../protocol/index.ts";
 import { voucherSigner } from "../../voucher/index.ts";
 import { type Refused, refused } from "../admission.ts";
+import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type LedgerEvent, type VerifiedVoucher } from "../ledger.ts";
@@ -88,7 +89,8 @@ export async function find(
 	const invalid = signatureProblem(verdict, channelId);
 	if (invalid !== undefined) return refused(invalid);
 	const chain = await chainState.read(channelId);
-	if (chain === undefined) return refused(channelNotFoundProblem(channelId));
+	// It is there, so this is not the place for a 410: it was opened just now, or another node lags.
+	if (chain === undefined) throw new ChainUnavailableError(`channel ${channelId} is not deep enough in the chain yet`);
 	return { identity, chain, voucher: { cumulativeAmount, signature, challengeId: challenge.id } };
 }
 

@@ -3,6 +3,7 @@ import { readToppingUpReceipts } from "../../escrow/events.ts";
 import { TransactionRevertedError } from "../../escrow/sender.ts";
 import { type Challenge, type Problem, problem, type TopUpPayload } from "../../protocol/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
+import { ChainUnavailableError } from "../chainState.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { topUpProblem } from "../ledger.ts";
@@ -157,7 +158,7 @@ async function unknownChannel(context: EngineContext, channelId: Hex): Promise<R
 	const identity = await identify(context, channelId);
 	if ("kind" in identity) return identity;
 	const chain = await context.chainState.read(channelId);
-	if (chain === undefined) return refused(channelNotFoundProblem(channelId));
+	if (chain === undefined) throw new ChainUnavailableError(`channel ${channelId} is not deep enough in the chain yet`);
 	const { finalized, deposit } = chain;
 	if (finalized)
 		return refused(problem("session/channel-finalized", "This channel is closed for ever.", { channelId }));

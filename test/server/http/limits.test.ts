@@ -137,6 +137,28 @@ describe("an open and a top-up are credited only when their transaction is as de
 		}
 	});
 
+	it("also where the server comes upon them by itself: an adopted channel, a top-up that nobody told it of (D2, D10)", async () => {
+		const server = await patient();
+		const channel = payer.channel(server.payee);
+		await payer.openOnChain(channel, DEPOSIT);
+		const pay = async (amount: bigint) =>
+			server.pay("/session", await payer.voucher(await server.challenge("/session"), channel, amount));
+		expectRefusal(await pay(PRICE), "service-unavailable");
+		await mine(2);
+		expectPaid(await pay(PRICE));
+		await topUpOnChain(payer, channel, MORE);
+		server.clock.advance(15_001);
+		expectRefusal(await pay(DEPOSIT + 1n), "session/amount-exceeds-deposit");
+		expect(await server.ledger(channel)).toMatchObject({ deposit: DEPOSIT });
+		await mine(2);
+		server.clock.advance(15_001);
+		expectPaid(await pay(DEPOSIT + MORE));
+		// What may cost us money is known at once.
+		await payer.requestClose(channel);
+		server.clock.advance(15_001);
+		expectRefusal(await pay(DEPOSIT + MORE), "session/channel-closing");
+	});
+
 	it("but a transaction that reverted is refused at once, however deep it has to be", async () => {
 		const server = await patient();
 		const poor = await world.payer({ gas: true, funds: 0n });

@@ -31,7 +31,7 @@ let channel: TestChannel;
 beforeAll(async () => {
 	world = await createWorld();
 	await placePermit2(world);
-	server = await world.serve({ engine: { limits: { transactionTimeoutMs: 400 } } });
+	server = await world.serve();
 	payer = await world.payer({ gas: true });
 	await approvePermit2(world, payer);
 });
@@ -251,8 +251,12 @@ describe("a top-up by hash", () => {
 	});
 
 	it("of a transaction nobody knows has to come back later (I10)", async () => {
-		const draft = topUpByHash(payer, await challenge(), channel, `0x${"ab".repeat(32)}`, MORE);
-		const answer = await unchanged(server, [channel], () => server.pay("/session", draft));
+		const hasty = await world.serve({ engine: { limits: { transactionTimeoutMs: 400 } } });
+		const own = payer.channel(hasty.payee);
+		const opened = await payer.openOnChain(own, DEPOSIT);
+		expectPaid(await hasty.pay("/session", await payer.openByHash(await hasty.challenge("/session"), own, opened)));
+		const draft = topUpByHash(payer, await hasty.challenge("/session"), own, `0x${"ab".repeat(32)}`, MORE);
+		const answer = await unchanged(hasty, [own], () => hasty.pay("/session", draft));
 		expectRefusal(answer, "service-unavailable");
 	});
 
