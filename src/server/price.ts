@@ -6,8 +6,8 @@ import type { Offer, PriceConfig } from "./method.ts";
  * What a route costs: a price, several for a choice (the preferred one first), or a function that makes them from the
  * request. A function is asked again when the payment comes: it must then name the same price, or the client is asked anew.
  *
- * An error of a function with a `status` or `statusCode` from 400 to 499 other than 402 (there is no such thing, you may not
- * have it) is the application's answer; any other one is a 503 without a challenge.
+ * An error of a function with a `statusCode` from 400 to 499 other than 402, or a Hono `HTTPException` of such a status (there
+ * is no such thing, you may not have it), is the application's answer; any other one is a 503 without a challenge.
  *
  * @example
  * const constant: Price<Request> = { price: "100", unitType: "request" };
@@ -59,9 +59,10 @@ export class PriceList<Request> {
 	}
 }
 
-/** Of the kind that frameworks answer a client's mistake with. */
+/** Of the kind that frameworks answer a client's mistake with. A mere `status` does not say so: errors of HTTP clients have one. */
 function isOwnAnswer(error: unknown): boolean {
 	if (!(error instanceof Error)) return false;
-	const { statusCode, status = statusCode } = error as { status?: unknown; statusCode?: unknown };
-	return typeof status === "number" && status >= 400 && status < 500 && status !== 402;
+	const { statusCode, status, getResponse } = error as Error & Readonly<Record<string, unknown>>;
+	const code = typeof getResponse === "function" ? status : statusCode;
+	return typeof code === "number" && code >= 400 && code < 500 && code !== 402;
 }

@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
+import { HTTPException } from "hono/http-exception";
 import {
 	decodeReceipt,
 	PAYMENT_RECEIPT,
@@ -126,7 +127,9 @@ export class Site {
 	async listen(engine: PaymentEngine): Promise<string> {
 		const app = new Hono();
 		for (const [path, handler] of Object.entries(this.handlers(engine))) app.all(path, (c) => handler(c.req.raw));
-		app.onError((_error, c) => c.text("the application failed", 500));
+		app.onError((error, c) => {
+			return error instanceof HTTPException ? error.getResponse() : c.text("the application failed", 500);
+		});
 		const listening = Promise.withResolvers<AddressInfo>();
 		this.#fetch = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }, listening.resolve);
 		return `http://127.0.0.1:${(await listening.promise).port}`;
