@@ -95,7 +95,7 @@ async function topUpEarly<Paid>(
 	const { topUp } = channel;
 	if (topUp.type !== "hash") return pay(topUp);
 	// An own transaction would hold the request up: it is sent when it has to be.
-	if (topUp.hash === undefined) channel.topUp = undefined;
+	if (topUp.sent === undefined) channel.topUp = undefined;
 	return pay();
 }
 
@@ -122,7 +122,7 @@ async function topUpAlone(
 			await sendTopUp(parts, channel, topUp);
 		} finally {
 			// What was not even sent, or has failed for good, is planned anew.
-			if (topUp.hash === undefined) channel.topUp = undefined;
+			if (topUp.sent === undefined) channel.topUp = undefined;
 			else await settleTopUp(parts, channel).catch(() => undefined);
 		}
 	}
@@ -137,8 +137,8 @@ async function topUpAlone(
 export function credit(channel: PayerChannel, topUp: PendingTopUp): void {
 	if (channel.topUp !== topUp) return;
 	channel.topUp = undefined;
-	// The payer's own node has said already what its transaction did.
-	if (topUp.type !== "hash") channel.deposited(channel.deposit + topUp.amount);
+	// The payer's own node may have said already what its transaction did.
+	if (topUp.type !== "hash" || !topUp.mined) channel.deposited(channel.deposit + topUp.amount);
 }
 
 /**
@@ -150,13 +150,12 @@ async function settleTopUp(parts: SessionParts, channel: PayerChannel): Promise<
 	const { topUp } = channel;
 	if (topUp === undefined) return;
 	const state = await topUpState(parts, channel, topUp);
-	if (state === "open") return;
-	if (state === "done" && !(topUp.type === "hash" && topUp.mined)) {
-		// At least what is known: a node behind may show less.
-		channel.deposited(channel.deposit + topUp.amount);
-		const onChain = await parts.channels.look(channel);
-		if (onChain !== undefined) channel.deposited(onChain.deposit);
-	}
-	if (state === "done" && topUp.type === "hash") topUp.mined = true;
+	if (state === "lapsed") channel.topUp = undefined;
+	if (state !== "done" || (topUp.type === "hash" && topUp.mined)) return;
+	// At least what is known, and once, whatever becomes of the look: a node behind may show less.
+	channel.deposited(channel.deposit + topUp.amount);
+	if (topUp.type === "hash") topUp.mined = true;
 	else channel.topUp = undefined;
+	const onChain = await parts.channels.look(channel);
+	if (onChain !== undefined) channel.deposited(onChain.deposit);
 }

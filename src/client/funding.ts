@@ -101,7 +101,7 @@ async function fund({ nodes }: FundingParts, parameters: ChannelParameters, chan
 	channel.fundableUntil = Number.POSITIVE_INFINITY;
 	try {
 		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
-		await wallet.send(calls, "open", (hash) => {
+		await wallet.send(calls, "open", ({ hash }) => {
 			channel.fundingHash = hash;
 		});
 	} catch (error) {

@@ -8,7 +8,7 @@ import type { Offered } from "./channel.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { discard } from "./retry.ts";
-import type { SignedTransaction, Wallet } from "./wallet.ts";
+import type { SentTransaction, SignedTransaction, Wallet } from "./wallet.ts";
 
 /** How many payments are kept of which it is not known that they were used. */
 const KEPT_PAYMENTS = 1_000;
@@ -17,7 +17,7 @@ const KEPT_PAYMENTS = 1_000;
 const MAX_TRIES = 4;
 
 /** A transfer of the payer's own: mined or on its way (`hash`), or signed for the server to broadcast (`transaction`). */
-type Payment = Readonly<{ type: "hash"; hash: Hex } | ({ type: "transaction" } & SignedTransaction)>;
+type Payment = Readonly<({ type: "hash" } & SentTransaction) | ({ type: "transaction" } & SignedTransaction)>;
 
 /**
  * Transfers that were made and not used: their requests got no answer, or an error. They are not bound to a challenge, so
@@ -91,8 +91,8 @@ async function payAnew(once: Once, type: Payment["type"], call: Call & Readonly<
 	if (type === "transaction") return wallet.lend(call, (transaction) => pay({ type, ...transaction }));
 	let payment: Payment | undefined;
 	try {
-		await wallet.send([call], "charge", (hash) => {
-			payment = { type, hash };
+		await wallet.send([call], "charge", (sent) => {
+			payment = { type, ...sent };
 		});
 		request.signal.throwIfAborted();
 	} catch (error) {

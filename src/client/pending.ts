@@ -1,5 +1,6 @@
 import type { Address, Hex } from "viem";
 import type { VoucherDeposit } from "../protocol/index.ts";
+import type { SentTransaction } from "./wallet.ts";
 
 /** A deposit that the server is to add, as it travels. */
 export type SignedTopUp = Extract<VoucherDeposit, { action: "topUp" }>;
@@ -23,8 +24,8 @@ type Signable = {
 export type PendingTopUp =
 	| (Common & Readonly<{ type: "authorization"; salt: Hex }> & Signable)
 	| (Common & Readonly<{ type: "permit2"; permit2: Address; nonce: bigint }> & Signable)
-	/** The payer's own transaction; without a hash while it was not sent. `mined`: the deposit has it, the server may not know. */
-	| (Common & Readonly<{ type: "hash" }> & { hash?: Hex; mined?: boolean });
+	/** The payer's own transaction, `sent` or not yet. `mined`: the deposit has it, the server may not know. */
+	| (Common & Readonly<{ type: "hash" }> & { sent?: SentTransaction; mined?: boolean });
 
 /** 32 random bytes. */
 export function randomBytes32(): Hex {

@@ -11,7 +11,7 @@ const amount = decimal.refine((text) => BigInt(text) <= UINT128_MAX, "must be be
 const topUpSchema = z.discriminatedUnion("type", [
 	z.strictObject({ type: z.literal("authorization"), amount, salt: bytes32, until: z.number() }),
 	z.strictObject({ type: z.literal("permit2"), amount, permit2: address, nonce: decimal, until: z.number() }),
-	z.strictObject({ type: z.literal("hash"), amount, hash: bytes32, mined: z.boolean() }),
+	z.strictObject({ type: z.literal("hash"), amount, hash: bytes32, nonce: z.int().nonnegative(), mined: z.boolean() }),
 ]);
 
 const stateSchema = z.strictObject({
@@ -85,8 +85,8 @@ export function topUpState(topUp: PendingTopUp): Pick<PayerChannelState, "topUp"
 			return { topUp: { type, amount: String(amount), permit2, nonce: String(nonce), until } };
 		}
 		default:
-			if (topUp.hash === undefined) return {};
-			return { topUp: { type, amount: String(amount), hash: topUp.hash, mined: topUp.mined ?? false } };
+			if (topUp.sent === undefined) return {};
+			return { topUp: { type, amount: String(amount), ...topUp.sent, mined: topUp.mined ?? false } };
 	}
 }
 
@@ -94,5 +94,14 @@ export function topUpState(topUp: PendingTopUp): Pick<PayerChannelState, "topUp"
 export function topUpFrom({ topUp }: PayerChannelState): PendingTopUp | undefined {
 	if (topUp === undefined) return undefined;
 	const amount = BigInt(topUp.amount);
-	return topUp.type === "permit2" ? { ...topUp, amount, nonce: BigInt(topUp.nonce) } : { ...topUp, amount };
+	switch (topUp.type) {
+		case "authorization":
+			return { ...topUp, amount };
+		case "permit2":
+			return { ...topUp, amount, nonce: BigInt(topUp.nonce) };
+		default: {
+			const { type, hash, nonce, mined } = topUp;
+			return { type, amount, sent: { hash, nonce }, mined };
+		}
+	}
 }

@@ -72,8 +72,8 @@ export async function topUpCredential(
 		const { action: _, ...signed } = await signTopUp(parts, challenge, channel, topUp);
 		return signer.credential(challenge, encodeSessionPayload({ ...common, ...signed }), parameters.chainId);
 	}
-	if (topUp.hash === undefined) throw new Error(`the top-up of channel ${channelId} was not sent`);
-	const payload = encodeSessionPayload({ ...common, type: "hash", hash: topUp.hash });
+	if (topUp.sent === undefined) throw new Error(`the top-up of channel ${channelId} was not sent`);
+	const payload = encodeSessionPayload({ ...common, type: "hash", hash: topUp.sent.hash });
 	return signer.credential(challenge, payload, parameters.chainId);
 }
 
@@ -85,10 +85,10 @@ export async function sendTopUp(
 ): Promise<void> {
 	const { chainId, escrow, token } = parameters;
 	const wallet = await nodes.wallet(chainId);
-	if (topUp.hash !== undefined) return wallet.mined(topUp.hash);
+	if (topUp.sent !== undefined) return wallet.mined(topUp.sent.hash);
 	const calls = [approveCall(token, escrow, topUp.amount), topUpCall(escrow, channelId, topUp.amount)];
-	await wallet.send(calls, "topUp", (hash) => {
-		topUp.hash = hash;
+	await wallet.send(calls, "topUp", (sent) => {
+		topUp.sent = sent;
 	});
 }
 
@@ -107,8 +107,8 @@ export async function topUpState(
 ): Promise<"done" | "open" | "lapsed"> {
 	const { chainId, token } = parameters;
 	if (topUp.type === "hash") {
-		if (topUp.hash === undefined) return "lapsed";
-		const state = await (await nodes.wallet(chainId)).stateOf({ hash: topUp.hash });
+		if (topUp.sent === undefined) return "lapsed";
+		const state = await (await nodes.wallet(chainId)).stateOf(topUp.sent);
 		return state === "mined" ? "done" : state === "open" ? "open" : "lapsed";
 	}
 	if (topUp.until === 0) return "lapsed";

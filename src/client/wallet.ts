@@ -19,8 +19,11 @@ export type WalletOptions = Readonly<{
 	now: () => number;
 }>;
 
+/** What a transaction of the payer's is found by again. */
+export type SentTransaction = Readonly<{ hash: Hex; nonce: number }>;
+
 /** A transaction that the payer signed and did not broadcast. */
-export type SignedTransaction = Readonly<{ raw: Hex; hash: Hex; nonce: number }>;
+export type SignedTransaction = SentTransaction & Readonly<{ raw: Hex }>;
 
 /** What became of a transaction, as the payer's own node shows it. */
 export type TransactionState = "mined" | "reverted" | "open" | "passed";
@@ -52,17 +55,17 @@ export class Wallet {
 	}
 
 	/**
-	 * Sends calls one after the other, each when the one before is mined. `onSent` is told the hash of the last as soon as it
-	 * may be on its way, whatever becomes of the wait.
+	 * Sends calls one after the other, each when the one before is mined. `onSent` is told of the last as soon as it may be on
+	 * its way, whatever becomes of the wait.
 	 *
 	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
 	 */
-	send(calls: readonly Call[], kind: string, onSent: (hash: Hex) => void = () => undefined): Promise<void> {
+	send(calls: readonly Call[], kind: string, onSent: (sent: SentTransaction) => void = () => undefined): Promise<void> {
 		return this.#alone(async () => {
 			for (const [index, call] of calls.entries()) {
 				const entry = await this.#sender.broadcast({ ...call, purpose: { kind } });
 				this.#nextNonce = entry.nonce + 1;
-				if (index === calls.length - 1) onSent(entry.hash);
+				if (index === calls.length - 1) onSent({ hash: entry.hash, nonce: entry.nonce });
 				await this.#sender.wait(entry);
 			}
 		});
@@ -83,13 +86,13 @@ export class Wallet {
 	}
 
 	/** What became of a transaction; `passed` when another one has taken its nonce. */
-	async stateOf({ hash, nonce }: Readonly<{ hash: Hex; nonce?: number }>): Promise<TransactionState> {
+	async stateOf({ hash, nonce }: SentTransaction): Promise<TransactionState> {
 		const { client, account } = this.#options;
 		// The count first: a transaction that is mined in between is then still found.
 		const mined = await client.getTransactionCount({ address: account.address, blockTag: "latest" });
 		const status = await this.#statusOf(hash);
 		if (status !== undefined) return status === "success" ? "mined" : "reverted";
-		return nonce !== undefined && mined > nonce ? "passed" : "open";
+		return mined > nonce ? "passed" : "open";
 	}
 
 	/**

@@ -219,7 +219,7 @@ describe("the payer's own transactions", () => {
 		const wallet = await nodes.wallet(stage.chain.chainId);
 		const openings = [1n, 2n, 3n].map((deposit) => opening(signer.payer, deposit));
 		const hashes = new Set<string>();
-		await Promise.all(openings.map(({ calls }) => wallet.send(calls, "open", (hash) => hashes.add(hash))));
+		await Promise.all(openings.map(({ calls }) => wallet.send(calls, "open", ({ hash }) => hashes.add(hash))));
 		expect(hashes.size).toBe(3);
 		for (const { channelId, deposit } of openings) {
 			const onChain = await readChannel(stage.chain.client, stage.escrow, channelId);
@@ -252,11 +252,11 @@ describe("the payer's own transactions", () => {
 		const nonces: (number | undefined)[] = [];
 		await wallet.lend(call, async ({ raw }) => nonces.push(parseTransaction(raw).nonce));
 		// Nobody broadcast it.
-		await wallet.lend(call, async ({ raw, hash }) => {
+		await wallet.lend(call, async ({ raw, hash, nonce }) => {
 			nonces.push(parseTransaction(raw).nonce);
 			await stage.chain.client.sendRawTransaction({ serializedTransaction: raw });
 			await stage.chain.client.waitForTransactionReceipt({ hash });
-			expect(await wallet.stateOf({ hash })).toBe("mined");
+			expect(await wallet.stateOf({ hash, nonce })).toBe("mined");
 		});
 		await wallet.send([call], "charge");
 		expect([...nonces.map((nonce) => nonce ?? 0), spy.transactions.at(-1)?.nonce]).toEqual([0, 0, 1]);

@@ -21,7 +21,12 @@ const topUps: fc.Arbitrary<PendingTopUp | undefined> = fc.oneof(
 		nonce: fc.bigInt({ min: 0n, max: 2n ** 256n - 1n }),
 		until: fc.nat(),
 	}),
-	fc.record({ type: fc.constant("hash" as const), amount, hash: hex(32), mined: fc.boolean() }),
+	fc.record({
+		type: fc.constant("hash" as const),
+		amount,
+		sent: fc.record({ hash: hex(32), nonce: fc.nat() }),
+		mined: fc.boolean(),
+	}),
 );
 
 const channels = fc

@@ -352,6 +352,31 @@ describe("a lost answer never means two top-ups (I4)", () => {
 		await rpc.stop();
 	});
 
+	it("it is counted once, also where the payer's node shows nothing of the deposit for a while", async () => {
+		const rpc = await RpcProxy.start(stage.chain.url);
+		const client = createPublicClient({
+			transport: http(rpc.url, { retryCount: 0 }),
+			pollingInterval: 20,
+			cacheTime: 0,
+		});
+		const account = await stage.payer({ gas: true });
+		const { agent, spy, serve } = agentFor(account, ["hash"], {}, { client });
+		await serve(3);
+		let sent = 0;
+		rpc.fails = (method) => {
+			if (method === "eth_sendRawTransaction") sent++;
+			return method === "eth_call" && sent === 2;
+		};
+		await serve(3);
+		rpc.up();
+		expect(agent.channels).toMatchObject([{ deposit: 600n, consumed: 600n }]);
+		expect(await onChain(agent)).toMatchObject({ deposit: 600n });
+		await serve(1);
+		expect(spy.transactions).toHaveLength(6);
+		expect(agent.channels).toMatchObject([{ deposit: 900n }]);
+		await rpc.stop();
+	});
+
 	it("one that reverts is not remembered: it can be tried again", async () => {
 		const account = await stage.payer({ gas: true, funds: 300n });
 		const { agent, get, serve } = agentFor(account, ["hash"]);
