@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 
 export type RateLimitOptions = Readonly<{
-	/** How many in a second, on average and at once. */
+	/** How many in a second, on average and at once; at once at least one. */
 	perSecond: number;
 	/** How many keys are remembered, the least recently used forgotten first. */
 	keys: number;
@@ -25,10 +25,11 @@ export class RateLimit {
 	take(key: string): number {
 		const { perSecond, now } = this.#options;
 		const at = now();
-		const bucket = this.#buckets.get(key) ?? { left: perSecond, at };
+		const most = Math.max(1, perSecond);
+		const bucket = this.#buckets.get(key) ?? { left: most, at };
 		// A clock that went back gives nothing.
 		const refilled = Math.max(0, at - bucket.at) * (perSecond / 1_000);
-		bucket.left = Math.min(perSecond, bucket.left + refilled);
+		bucket.left = Math.min(most, bucket.left + refilled);
 		bucket.at = at;
 		this.#buckets.set(key, bucket);
 		if (bucket.left < 1) return (1 - bucket.left) / perSecond;

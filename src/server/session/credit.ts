@@ -47,7 +47,15 @@ export async function credit(
 		{ channel: channelId, proofs: [funding, challenge, ...(depositKey === undefined ? [] : [depositKey])] },
 		(view): Turn<Credited> => {
 			const outbox = entry && [{ ...entry, state: "confirmed" as const }];
-			if (view.channel !== undefined) return { value: {}, ...(outbox && { writes: { outbox } }) };
+			const used = (key: string): ProofRecord => {
+				const reference = receipt.transactionHash;
+				return { key, state: "used", owner: store.owner, usedBy: channelId, reference, expiresAt: null };
+			};
+			const deposited = depositKey !== undefined && { [depositKey]: used(depositKey) };
+			if (view.channel !== undefined) {
+				// Credited before, by the hash of our own transaction perhaps: the deposit was this one all the same.
+				return { value: {}, ...(outbox && { writes: { outbox, ...(deposited && { proofs: deposited }) } }) };
+			}
 			const bound = view.proof(challenge);
 			if (bound !== undefined && bound.usedBy !== channelId) {
 				return { value: { refusal: foreignChallengeProblem() }, ...(outbox && { writes: { outbox } }) };
@@ -61,21 +69,13 @@ export async function credit(
 			const opened = { type: "opened" as const, identity, chain, voucher, minimum, ...unaccounted };
 			const step = applyEvent(undefined, opened, askedAt);
 			if (!step.ok) return { value: { refusal: step.problem }, ...(outbox && { writes: { outbox } }) };
-			const used = (key: string): ProofRecord => ({
-				key,
-				state: "used",
-				owner: store.owner,
-				usedBy: channelId,
-				reference: receipt.transactionHash,
-				expiresAt: null,
-			});
 			return {
 				value: { opened: step.channel },
 				writes: {
 					channel: step.channel,
 					proofs: {
 						[funding]: used(funding),
-						...(depositKey !== undefined && { [depositKey]: used(depositKey) }),
+						...deposited,
 						...consumeChallenge(voucher.challengeId, opening.challengeExpiresAt, channelId, store),
 					},
 					...(outbox && { outbox }),

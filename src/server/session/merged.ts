@@ -92,7 +92,11 @@ async function topUpFirst(context: EngineContext, order: Merged<"topUp">): Promi
 	};
 	const sent = await sendTopUp(context, { channelId, funding, challenge, check });
 	if ("kind" in sent) return sent;
-	return lost === undefined ? undefined : takeIn(context, order, channelId);
+	if (lost !== undefined) return takeIn(context, order, channelId);
+	// The deposit may be an old one: then the chain was not asked just now (I9).
+	const channel = await context.store.channel(channelId);
+	if (channel !== undefined) await context.chainState.ensureFresh(channel);
+	return undefined;
 }
 
 async function takeIn(context: EngineContext, order: Merged<"topUp">, channelId: Hex): Promise<Refused | undefined> {

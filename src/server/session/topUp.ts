@@ -143,6 +143,8 @@ async function notWorthIt(
 	const { store, chainState, limits } = context;
 	const wrong = (channel: Channel | undefined) =>
 		(channel && topUpProblem(channel, funding.amount, limits.minSponsoredDeposit)) ?? check?.(channel);
+	const stored = await store.channel(channelId);
+	if (stored !== undefined) await chainState.ensureFresh(stored);
 	const known = await store.channel(channelId);
 	const refusal = wrong(known) ?? fundingTimeProblem(context, funding);
 	if (refusal !== undefined || known === undefined) return refusal;

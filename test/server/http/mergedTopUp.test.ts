@@ -9,6 +9,7 @@ import {
 	placePermit2,
 	topUpByAuthorization,
 	topUpByPermit2,
+	topUpOnChain,
 } from "../../support/sessionDrafts.ts";
 import {
 	createWorld,
@@ -113,6 +114,33 @@ describe("a voucher with a merged top-up", () => {
 		expect((await world.onChain(channel))?.closeRequestedAt).toBeGreaterThan(0);
 		const again = await unmoved(server, [channel], () => server.pay("/session", draft));
 		expectRefusal(again, "session/channel-closing");
+	});
+
+	it("whose deposit was made before is 409 as well once a close request must be known (I9, D1)", async () => {
+		const channel = await server.open(payer);
+		const draft = await toppingUp("authorization", channel, DEPOSIT);
+		expectPaid(await server.pay("/session", draft));
+		await payer.requestClose(channel);
+		server.clock.advance(15_001);
+		const one = await challenge();
+		const higher = await payer.voucher(one, channel, DEPOSIT + MORE);
+		const again = withPayload(higher, { deposit: depositOf(draft) });
+		const before = await server.amounts(channel);
+		expectRefusal(await server.pay("/session", again), "session/channel-closing");
+		expect(await server.amounts(channel)).toEqual(before);
+	});
+
+	it("is taken again once the payer has cancelled its close request past this server (D2)", async () => {
+		const channel = await server.open(payer);
+		await payer.requestClose(channel);
+		server.clock.advance(15_001);
+		expectRefusal(
+			await server.pay("/session", await toppingUp("permit2", channel, DEPOSIT)),
+			"session/channel-closing",
+		);
+		await topUpOnChain(payer, channel, 1n);
+		server.clock.advance(15_001);
+		expectPaid(await server.pay("/session", await toppingUp("permit2", channel, DEPOSIT + MORE)));
 	});
 
 	it("a merged open needs a salt, a merged top-up by authorization too", async () => {
