@@ -5,6 +5,7 @@ import { judge, namedFiles } from "./judge.ts";
 import { renderPage } from "./page.ts";
 import { checkRows, readConformance } from "./rows.ts";
 import { runFiles } from "./run.ts";
+import { checkTitles, readSources } from "./sources.ts";
 
 const USAGE = `usage: npm run -s conformance -- [option]
 
@@ -14,7 +15,8 @@ named test is missing, skipped or fails.
   (none)             run the tests, print a table and what is wrong
   --json             the same as one JSON object
   --list-uncovered   run nothing; list the requirements for which something is still to do
-  --check            run nothing; fail if rows and index disagree, or docs/conformance.md is not what --write would write
+  --check            run nothing; fail if rows and index disagree, a file has no such title, or docs/conformance.md is not what
+                     --write would write
   --write            run nothing; write docs/conformance.md
   --help             show this
 
@@ -33,7 +35,12 @@ async function main() {
 	}
 	if (options.check) {
 		const stale = readPage() !== renderPage(conformance);
-		return report([...wrong, ...(stale ? ["docs/conformance.md is stale: run `npm run conformance -- --write`"] : [])]);
+		const titles = checkTitles(conformance.rows, readSources());
+		return report([
+			...wrong,
+			...titles,
+			...(stale ? ["docs/conformance.md is stale: run `npm run conformance -- --write`"] : []),
+		]);
 	}
 	if (options["list-uncovered"]) return listUncovered(conformance, wrong);
 	// A named file that is not there would make its runner fail for all the others.

@@ -13,3 +13,12 @@ export function matchesTitle(title: string, ran: string): boolean {
 		.map((text) => text.replace(/%%/g, "%").replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
 	return new RegExp(`^${literals.join(".+")}$`, "s").test(ran);
 }
+
+/**
+ * What of a title stands for itself, between its placeholders.
+ *
+ * @example literalsOf("of %s is refused") // ["of ", " is refused"]
+ */
+export function literalsOf(title: string): string[] {
+	return title.split(PLACEHOLDER).filter((text) => text !== "");
+}

@@ -3,6 +3,7 @@ import { judge, namedFiles } from "../../scripts/conformance/judge.ts";
 import { renderPage } from "../../scripts/conformance/page.ts";
 import { type Conformance, checkRows, type Row, readConformance } from "../../scripts/conformance/rows.ts";
 import { type Ran, readForge, readVitest } from "../../scripts/conformance/run.ts";
+import { checkTitles, readSources } from "../../scripts/conformance/sources.ts";
 import { matchesTitle } from "../../scripts/conformance/titles.ts";
 
 const A = "test/a.test.ts";
@@ -97,6 +98,41 @@ describe("a title", () => {
 		["$set.name > x", "good > x", true],
 	])("%j, borne by %j: %s", (title, ran, matches) => {
 		expect(matchesTitle(title, ran)).toBe(matches);
+	});
+});
+
+describe("titles, before any test runs", () => {
+	const source = 'describe("a bird", () => { it.each(birds)("sings its %s, loudly", sing); it("flies", fly); })';
+	const wrongOf = (file: string, title: string, shared: readonly string[] = []) => {
+		const rows = { "one/s/1": { ...good, tests: { [file]: [title] } } };
+		return checkTitles(rows, {
+			of: (name) => ({ [A]: source, "test/B.t.sol": "contract B is T { function test_X() }" })[name],
+			shared,
+		});
+	};
+
+	test.each([
+		[A, "a bird > sings its %s, loudly"],
+		[A, "a bird > sings its $name, loudly"],
+		[A, "$kind > flies"],
+		["test/B.t.sol", "B.test_X"],
+		["test/c.test.ts", "a file that is not there: the rows' own check says so"],
+	])("of %s stand in it: %s", (file, title) => {
+		expect(wrongOf(file, title)).toEqual([]);
+	});
+
+	test.each([
+		[A, "a bird > swims"],
+		[A, "a fish > flies"],
+		[A, "a bird > sings its %s, softly"],
+		["test/B.t.sol", "B.test_Y"],
+		["test/B.t.sol", "C.test_X"],
+	])("of %s that do not are named with their row: %s", (file, title) => {
+		expect(wrongOf(file, title)).toEqual([`one/s/1: nothing in ${file} is called "${title}"`]);
+	});
+
+	test("may be put together by what several files share", () => {
+		expect(wrongOf(A, "a bird > swims: %s (deep)", ['export const WATER = ["swims", "deep"]'])).toEqual([]);
 	});
 });
 
@@ -211,5 +247,9 @@ describe("what is committed", () => {
 		const committed = readConformance();
 		expect(checkRows(committed)).toEqual([]);
 		expect(Object.keys(committed.rows)).toEqual(committed.index.rows.map(({ id }) => id));
+	});
+
+	test("names titles that stand in those files, so that none is renamed unnoticed", () => {
+		expect(checkTitles(readConformance().rows, readSources())).toEqual([]);
 	});
 });
