@@ -114,9 +114,9 @@ function unprovenProblem(
 	return problem("verification-failed", detail, { channelId, hash, additionalDeposit: amount });
 }
 
-/** One transaction for each signed deposit, also across restarts. */
-export function topUpKey({ depositKey }: Readonly<Record<string, string>>): string {
-	return `topUp:${depositKey}`;
+/** One transaction for each channel and signed deposit, also across restarts: one permit's nonce may be signed for two. */
+export function topUpKey({ channelId, depositKey }: Readonly<Record<string, string>>): string {
+	return `topUp:${channelId}:${depositKey}`;
 }
 
 /** All that `creditTopUp` needs after a restart, as strings. */

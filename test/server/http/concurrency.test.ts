@@ -125,6 +125,20 @@ describe("one credential ten times at once", () => {
 		expect(await world.onChain(channel)).toMatchObject({ deposit: DEPOSIT + MORE });
 	});
 
+	it("one Permit2 nonce signed for two channels tops up one of them, and only that one is told so", async () => {
+		const channels = [await server.open(payer), await server.open(payer)];
+		const drafts: Draft[] = [];
+		for (const channel of channels)
+			drafts.push(await topUpByPermit2(payer, await challenge(), channel, MORE, { permit: { nonce: 91n } }));
+		const answers = await Promise.all(drafts.map((draft) => server.pay("/session", draft)));
+		expect(answers.map(({ status }) => status).sort()).toEqual([200, 409]);
+		for (const [at, channel] of channels.entries()) {
+			const deposit = answers[at]?.status === 200 ? DEPOSIT + MORE : DEPOSIT;
+			expect(await server.ledger(channel)).toMatchObject({ deposit });
+			expect(await world.onChain(channel)).toMatchObject({ deposit });
+		}
+	});
+
 	it.each(KINDS)("with a merged top-up by %s funds once and delivers once", async (kind) => {
 		const channel = await server.open(payer);
 		const one = await challenge();
