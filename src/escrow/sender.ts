@@ -27,6 +27,11 @@ export type SenderOptions = Readonly<{
 	timeoutMs?: number;
 	/** How many blocks deep a transaction has to lie before `wait` says how it ended; its own block counts. Default 1. */
 	confirmations?: number;
+	/**
+	 * The most gas that a call may need; one that needs more is not sent. Default: any. Code of others runs in our transactions
+	 * (a contract wallet's `isValidSignature`), and the gas is ours.
+	 */
+	maxGas?: number;
 }>;
 
 export type SendRequest = Call &
@@ -104,6 +109,7 @@ export class TransactionSender {
 	readonly #pollMs: number;
 	readonly #timeoutMs: number;
 	readonly #confirmations: number;
+	readonly #maxGas: bigint | undefined;
 	/** One transaction at a time gets a nonce and is broadcast. */
 	#turn: Promise<unknown> = Promise.resolve();
 	#nextNonce = 0;
@@ -111,9 +117,10 @@ export class TransactionSender {
 	/** @throws {RangeError} unless `confirmations` is a positive integer. */
 	constructor(options: SenderOptions) {
 		const { client, account, chainId, outbox, now = Date.now } = options;
-		const { pollMs = 1_000, timeoutMs = 60_000, confirmations = 1 } = options;
+		const { pollMs = 1_000, timeoutMs = 60_000, confirmations = 1, maxGas } = options;
 		assertConfirmations(confirmations);
 		this.#confirmations = confirmations;
+		this.#maxGas = maxGas === undefined ? undefined : BigInt(maxGas);
 		this.#client = client;
 		this.#account = account;
 		this.#chainId = chainId;
@@ -136,7 +143,7 @@ export class TransactionSender {
 	/**
 	 * Simulates, signs, records and broadcasts; `wait` then tells the outcome.
 	 *
-	 * @throws TransactionRevertedError when the call would revert: nothing was sent
+	 * @throws TransactionRevertedError when the call would revert, or need more gas than `maxGas`: nothing was sent
 	 * @throws TransactionNotSentError when the node refused it for good
 	 */
 	async broadcast(request: SendRequest): Promise<OutboxEntry> {
@@ -197,12 +204,13 @@ export class TransactionSender {
 	async #estimate({ to, data }: SendRequest): Promise<bigint> {
 		try {
 			const gas = await this.#client.estimateGas({ account: this.#account, to, data });
-			return gas + (gas * GAS_MARGIN_PERCENT) / 100n;
+			if (this.#maxGas === undefined || gas <= this.#maxGas) return gas + (gas * GAS_MARGIN_PERCENT) / 100n;
 		} catch (error) {
 			const reason = revertReason(error);
 			if (reason !== undefined) throw new TransactionRevertedError(reason, undefined, error);
 			throw error;
 		}
+		throw new TransactionRevertedError("more gas than is paid for");
 	}
 
 	async #signAndBroadcast(request: SendRequest, gas: bigint): Promise<OutboxEntry> {

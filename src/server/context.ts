@@ -38,6 +38,11 @@ export type Limits = Readonly<{
 	minSponsoredDeposit: bigint;
 	/** How much longer than now an authorization must be valid, so that its transaction is mined in time. */
 	authorizationMarginSeconds: number;
+	/**
+	 * The most gas that a transaction of ours may need; a deposit, charge or close that needs more is refused. A contract
+	 * wallet decides what its signature takes to check, and we pay for it.
+	 */
+	maxTransactionGas: number;
 	/** How deep a deposit or a charge must be in the chain before it counts (draft-evm-session-00, Chain Reorganization). */
 	confirmations: number;
 	/**

@@ -163,7 +163,7 @@ async function createContext(
 
 function transactionsOn(
 	{ account, store, now, receiptPollMs }: EngineOptions,
-	{ transactionTimeoutMs, confirmations }: Limits,
+	{ transactionTimeoutMs, confirmations, maxTransactionGas }: Limits,
 	{ client, chainId }: TokenSettings,
 	contexts: () => readonly EngineContext[],
 	log: EngineLog,
@@ -175,6 +175,7 @@ function transactionsOn(
 		outbox: { put: (entry) => recordEntry(store, entry) },
 		timeoutMs: transactionTimeoutMs,
 		confirmations,
+		maxGas: maxTransactionGas,
 		...(now && { now }),
 		...(receiptPollMs !== undefined && { pollMs: receiptPollMs }),
 	});
