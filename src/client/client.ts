@@ -15,7 +15,7 @@ import { type PaymentPolicy, parsePolicy } from "./policy.ts";
 import { channelFromState } from "./resume.ts";
 import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
 import { paySession } from "./session.ts";
-import { CredentialSigner } from "./sign.ts";
+import { CredentialSigner, type TokenNames } from "./sign.ts";
 import type { PayerChannelState } from "./state.ts";
 
 /** Routes whose price is remembered, so that the next request to them carries its voucher at once. */
@@ -36,6 +36,11 @@ export type PaymentClientOptions = Readonly<{
 	clients?: Readonly<Record<number, PublicClient>>;
 	/** What may be signed. */
 	policy: PaymentPolicy;
+	/**
+	 * The EIP-712 names and versions of tokens that do not tell them themselves, or others than they sign with. Either way they
+	 * are checked against the token's `DOMAIN_SEPARATOR()` before anything is signed.
+	 */
+	tokenNames?: readonly TokenNames[];
 	/** A session key: new channels name it as their `authorizedSigner`, and it signs their vouchers instead of the payer. */
 	authorizedSigner?: LocalAccount;
 	/**
@@ -88,7 +93,7 @@ export class PaymentClient {
 		const policy = parsePolicy(options.policy);
 		const prefer = parsePreference(options.prefer);
 		const nodes = new Nodes({ account, client, clients, now });
-		const signer = new CredentialSigner({ account, authorizedSigner, nodes, now });
+		const signer = new CredentialSigner({ account, authorizedSigner, nodes, tokenNames: options.tokenNames, now });
 		this.#channels = new Channels({ nodes, max: policy.maxChannels, now });
 		this.#parts = {
 			policy,

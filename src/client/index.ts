@@ -7,4 +7,5 @@ export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
+export type { TokenNames } from "./sign.ts";
 export { ChannelStateError, type PayerChannelState } from "./state.ts";

@@ -35,8 +35,13 @@ export type SignerOptions = Readonly<{
 	/** A session key: signs vouchers of the channels that are opened with it, and nothing else. */
 	authorizedSigner?: LocalAccount | undefined;
 	nodes: Nodes;
+	/** Instead of what tokens say of themselves. */
+	tokenNames?: readonly TokenNames[] | undefined;
 	now: () => number;
 }>;
+
+/** With which name and version a token signs. */
+export type TokenNames = Readonly<{ chainId: number; token: string; name: string; version: string }>;
 
 /** Where a Permit2 signature is good. */
 export type Permit2At = Readonly<{ chainId: number; permit2: Address }>;
@@ -51,8 +56,10 @@ export class CredentialSigner {
 	readonly #now: () => number;
 	readonly #voucherDomains = new Map<string, VoucherDomain>();
 	readonly #tokenDomains = new Map<string, Promise<TokenDomain>>();
+	readonly #tokenNames: readonly TokenNames[];
 
-	constructor({ account, authorizedSigner, nodes, now }: SignerOptions) {
+	constructor({ account, authorizedSigner, nodes, tokenNames = [], now }: SignerOptions) {
+		this.#tokenNames = tokenNames;
 		this.#account = account;
 		this.#sessionKey = authorizedSigner;
 		this.#nodes = nodes;
@@ -150,8 +157,12 @@ export class CredentialSigner {
 	 */
 	tokenDomain(token: Address, chainId: number): Promise<TokenDomain> {
 		return remembered(this.#tokenDomains, `${chainId}:${token}`, async () =>
-			readTokenDomain(await this.#nodes.at(chainId), token, chainId),
+			readTokenDomain(await this.#nodes.at(chainId), token, chainId, this.#namesOf(token, chainId)),
 		);
+	}
+
+	#namesOf(token: Address, chainId: number): TokenNames | undefined {
+		return this.#tokenNames.find((names) => names.chainId === chainId && lower(names.token as Address) === token);
 	}
 }
 

@@ -1,5 +1,5 @@
 import type { Address, Hex, PublicClient } from "viem";
-import { ContractFunctionExecutionError, isAddressEqual, zeroAddress } from "viem";
+import { ContractFunctionExecutionError, isAddressEqual, toFunctionSelector, zeroAddress } from "viem";
 import { erc3009Abi } from "./generated/erc3009.ts";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
 import { permit2Abi } from "./generated/permit2.ts";
@@ -30,6 +30,8 @@ export type EscrowFacts = Readonly<{
 	closeGraceSeconds: number;
 	permit2: Address;
 	domainSeparator: Hex;
+	/** Which deposits somebody else than the payer can send, by what the payer signs (draft-evm-session-00, Relayed Profile). */
+	relayed: Readonly<{ authorization: boolean; permit2: boolean }>;
 }>;
 
 /** The address that was given as the escrow is not one that can be used (D17). */
@@ -106,7 +108,49 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 			`the escrow's grace period is ${grace} s, less than the ${MIN_CLOSE_GRACE_SECONDS} s a payee needs; use another escrow`,
 		);
 	}
-	return { chainId, closeGraceSeconds: Number(grace), permit2: lower(permit2), domainSeparator };
+	const selectors = await readProfile(client, escrow);
+	return {
+		chainId,
+		closeGraceSeconds: Number(grace),
+		permit2: lower(permit2),
+		domainSeparator,
+		relayed: {
+			authorization: hasFunctions(selectors, ["openWithAuthorization", "topUpWithAuthorization"]),
+			permit2: hasFunctions(selectors, ["openWithPermit2", "topUpWithPermit2"]),
+		},
+	};
+}
+
+/** Selectors of the optional functions that the escrow has; none where it does not say (draft: Method Details). */
+async function readProfile(client: PublicClient, escrow: Address): Promise<readonly Hex[]> {
+	try {
+		return await client.readContract({
+			address: escrow,
+			abi: paymentChannelEscrowAbi,
+			functionName: "profileFunctions",
+		});
+	} catch (error) {
+		if (error instanceof ContractFunctionExecutionError && !isNodeFault(error)) return [];
+		throw error;
+	}
+}
+
+/** Whether all of these functions are among the selectors. */
+function hasFunctions(selectors: readonly Hex[], names: readonly string[]): boolean {
+	return names.every((name) => {
+		const item = paymentChannelEscrowAbi.find((one) => one.type === "function" && one.name === name);
+		return item?.type === "function" && selectors.includes(toFunctionSelector(item));
+	});
+}
+
+/** How many digits after the point people read a token's amounts with; `undefined` where the token does not say. */
+export async function readDecimals(client: PublicClient, token: Address): Promise<number | undefined> {
+	try {
+		return await client.readContract({ address: token, abi: erc3009Abi, functionName: "decimals" });
+	} catch (error) {
+		if (error instanceof ContractFunctionExecutionError && !isNodeFault(error)) return undefined;
+		throw error;
+	}
 }
 
 /** A holder's balance in base units. */

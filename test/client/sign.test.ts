@@ -39,12 +39,19 @@ beforeAll(async () => {
 });
 afterAll(() => stage.stop());
 
-async function signerFor(options: { gas?: boolean; now?: () => number; sessionKey?: boolean } = {}) {
+async function signerFor(
+	options: { gas?: boolean; now?: () => number; sessionKey?: boolean; tokenName?: string } = {},
+) {
 	const spy = spyOn(await stage.payer(options));
 	const now = options.now ?? (() => NOW);
 	const nodes = new Nodes({ account: spy.account, client: stage.chain.client, clients: {}, now });
 	const authorizedSigner = options.sessionKey ? privateKeyToAccount(generatePrivateKey()) : undefined;
-	const signer = new CredentialSigner({ account: spy.account, authorizedSigner, nodes, now });
+	const { token, chain } = stage;
+	const tokenNames =
+		options.tokenName === undefined
+			? undefined
+			: [{ chainId: chain.chainId, token: getAddress(token), name: options.tokenName, version: "2" }];
+	const signer = new CredentialSigner({ account: spy.account, authorizedSigner, nodes, tokenNames, now });
 	return { spy, signer, nodes, now, authorizedSigner };
 }
 
@@ -303,5 +310,22 @@ describe("an opening by authorization", () => {
 		const voucher = { channelId, cumulativeAmount: 4n };
 		const domain = createVoucherDomain(stage.chain.chainId, stage.escrow);
 		expect(verifier.verifyVoucher(domain, signer.payer, voucher, payload.voucherSignature)).toBe("valid");
+	});
+});
+
+describe("the names that a token signs with", () => {
+	it("come from the client's configuration where it has them, and are checked against the token's separator", async () => {
+		const { signer } = await signerFor({ tokenName: "USD Coin" });
+		const { chainId } = stage.chain;
+		expect(await signer.tokenDomain(stage.token, chainId)).toMatchObject({ name: "USD Coin", version: "2" });
+	});
+
+	it("that are wrong keep anything from being signed, and the error says what to change", async () => {
+		const { signer, spy } = await signerFor({ tokenName: "USDX" });
+		await expect(signer.tokenDomain(stage.token, stage.chain.chainId)).rejects.toMatchObject({
+			code: "TOKEN_UNUSABLE",
+			message: expect.stringMatching(/does not sign with the EIP-712 domain of the configured name "USDX".*fix them/),
+		});
+		expect(spy.signed).toEqual([]);
 	});
 });

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { approveCall, closeCall, openCall, transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
 import {
 	EscrowUnusableError,
+	hasCode,
 	MIN_CLOSE_GRACE_SECONDS,
 	readAuthorizationState,
 	readBalance,
@@ -10,7 +11,13 @@ import {
 	readEscrow,
 	readTokenDomain,
 } from "../../src/escrow/reads.ts";
-import { computeChannelId, createVoucherDomain, signAuthorization, signVoucher } from "../../src/voucher/index.ts";
+import {
+	CANONICAL_PERMIT2,
+	computeChannelId,
+	createVoucherDomain,
+	signAuthorization,
+	signVoucher,
+} from "../../src/voucher/index.ts";
 import { createStage, FUNDS, rpc, type Stage, sendAs, setBalance } from "./support.ts";
 
 const UNKNOWN: Hex = `0x${"99".repeat(32)}`;
@@ -106,6 +113,16 @@ describe("readEscrow (D17)", () => {
 			closeGraceSeconds: 900,
 			permit2: "0x000000000022d473030f116ddee9f6b43ac78ba3",
 			domainSeparator: toHex(createVoucherDomain(stage.chain.chainId, stage.escrow).separator),
+			// As long as there is no Permit2 on this chain.
+			relayed: { authorization: true, permit2: await hasCode(client, CANONICAL_PERMIT2) },
+		});
+	});
+
+	it("tells that nothing can be relayed by an escrow that does not list its optional functions", async () => {
+		const core = await contractThatSays(900);
+		expect((await readEscrow(client, core, stage.chain.chainId)).relayed).toEqual({
+			authorization: false,
+			permit2: false,
 		});
 	});
 

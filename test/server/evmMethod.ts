@@ -3,7 +3,12 @@ import { EvmMethod } from "../../src/server/evm/method.ts";
 import type { ChargeOffer, SessionOffer } from "../../src/server/evm/offer.ts";
 import { chargeTypes, sessionTypes, type Terms } from "../../src/server/evm/terms.ts";
 
-const everything = { hasErc3009: true, hasPermit2: true, feePayer: true };
+const everything = {
+	hasErc3009: true,
+	hasPermit2: true,
+	relayed: { authorization: true, permit2: true },
+	feePayer: true,
+};
 
 /** Terms of a token that can do everything, on a chain with Permit2. */
 export function testTerms(its: Partial<Terms> = {}): Terms {

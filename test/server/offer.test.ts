@@ -3,6 +3,7 @@ import { getAddress } from "viem";
 import { describe, expect, test } from "vitest";
 import { parseChargeRequest, parseSessionRequest } from "../../src/protocol/index.ts";
 import { type EvmOffer, evmRequest, matchesOffer } from "../../src/server/evm/offer.ts";
+import { chargeTypes, sessionTypes } from "../../src/server/evm/terms.ts";
 import type { PriceConfig } from "../../src/server/method.ts";
 import { OfferError, parseOffers as parse } from "../../src/server/offer.ts";
 import { CANONICAL_PERMIT2 } from "../../src/voucher/index.ts";
@@ -176,6 +177,31 @@ describe("a price names its token and how it may be paid", () => {
 
 	test("a method that nobody takes is refused", () => {
 		expect(refusalOf({ method: "invoice", price: "1" })).toMatch(/method: "invoice" is not known; there are evm/);
+	});
+});
+
+describe("what can be funded and paid how", () => {
+	const all = { hasErc3009: true, hasPermit2: true, relayed: { authorization: true, permit2: true }, feePayer: true };
+
+	test("a fee payer's list has authorization and permit2 as token, chain and escrow have them, hash last", () => {
+		expect(sessionTypes(all)).toEqual(["authorization", "permit2", "hash"]);
+		expect(sessionTypes({ ...all, hasErc3009: false })).toEqual(["permit2", "hash"]);
+		expect(sessionTypes({ ...all, hasPermit2: false })).toEqual(["authorization", "hash"]);
+		expect(sessionTypes({ ...all, feePayer: false })).toEqual(["hash"]);
+	});
+
+	test("nothing is listed that the escrow has no function for", () => {
+		expect(sessionTypes({ ...all, relayed: { authorization: true, permit2: false } })).toEqual([
+			"authorization",
+			"hash",
+		]);
+		expect(sessionTypes({ ...all, relayed: { authorization: false, permit2: true } })).toEqual(["permit2", "hash"]);
+		expect(sessionTypes({ ...all, relayed: { authorization: false, permit2: false } })).toEqual(["hash"]);
+	});
+
+	test("a charge needs no escrow: token and chain decide, permit2 first", () => {
+		expect(chargeTypes(all)).toEqual(["permit2", "authorization", "transaction", "hash"]);
+		expect(chargeTypes({ ...all, hasErc3009: false, hasPermit2: false })).toEqual(["transaction", "hash"]);
 	});
 });
 

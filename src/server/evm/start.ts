@@ -6,6 +6,7 @@ import {
 	hasCode,
 	readAuthorizationState,
 	readBalance,
+	readDecimals,
 	readEscrow,
 	readTokenDomain,
 	TokenUnusableError,
@@ -120,7 +121,9 @@ async function createContext(
 	}
 	const tokenDomain = await tokenDomainOf(client, token, recipient);
 	const hasPermit2 = await hasCode(client, facts.permit2);
-	const capabilities = { hasErc3009: tokenDomain !== undefined, hasPermit2, feePayer: token.feePayer };
+	const decimals = await readDecimals(client, currency);
+	const { relayed } = facts;
+	const capabilities = { hasErc3009: tokenDomain !== undefined, hasPermit2, relayed, feePayer: token.feePayer };
 	const sessions = sessionTypes(capabilities);
 	const terms: Terms = {
 		realm: settings.realm,
@@ -131,6 +134,7 @@ async function createContext(
 		feePayer: token.feePayer && sessions.length > 1,
 		minVoucherDelta,
 		...(hasPermit2 && { permit2: facts.permit2 }),
+		...(decimals !== undefined && { decimals }),
 		sessionTypes: sessions,
 		chargeTypes: chargeTypes(capabilities),
 	};

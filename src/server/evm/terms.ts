@@ -21,25 +21,35 @@ export type Terms = Readonly<{
 	chargeTypes: readonly ChargeCredentialType[];
 }>;
 
-/** What decides which credential types are possible. */
+/** What token, chain and escrow can do. */
 export type Capabilities = Readonly<{
 	/** The token moves by the payer's ERC-3009 signature. */
 	hasErc3009: boolean;
 	hasPermit2: boolean;
+	/** Which signed deposits the escrow takes from others than the payer. */
+	relayed: Readonly<{ authorization: boolean; permit2: boolean }>;
+	/** Whether the server wants to send them. */
 	feePayer: boolean;
 }>;
 
-/** An agent needs nothing but its token for `authorization`; Permit2 wants an allowance, `hash` gas. */
-export function sessionTypes({ hasErc3009, hasPermit2, feePayer }: Capabilities): readonly SessionCredentialType[] {
+/**
+ * Nothing that the escrow has no function for (draft-evm-session-00, Relayed Profile). An agent needs nothing but its token
+ * for `authorization`; Permit2 wants an allowance, `hash` gas.
+ */
+export function sessionTypes(can: Capabilities): readonly SessionCredentialType[] {
+	const { hasErc3009, hasPermit2, relayed, feePayer } = can;
 	return [
-		...(feePayer && hasErc3009 ? (["authorization"] as const) : []),
-		...(feePayer && hasPermit2 ? (["permit2"] as const) : []),
+		...(feePayer && hasErc3009 && relayed.authorization ? (["authorization"] as const) : []),
+		...(feePayer && hasPermit2 && relayed.permit2 ? (["permit2"] as const) : []),
 		"hash",
 	];
 }
 
 /** A server that has Permit2 names it first (draft-evm-charge-00, Credential Type Negotiation). */
-export function chargeTypes({ hasErc3009, hasPermit2 }: Capabilities): readonly ChargeCredentialType[] {
+export function chargeTypes({
+	hasErc3009,
+	hasPermit2,
+}: Pick<Capabilities, "hasErc3009" | "hasPermit2">): readonly ChargeCredentialType[] {
 	return [
 		...(hasPermit2 ? (["permit2"] as const) : []),
 		...(hasErc3009 ? (["authorization"] as const) : []),
