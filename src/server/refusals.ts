@@ -1,4 +1,4 @@
-/** What the ledger's refusals say, in the drafts' words. When to refuse is the ledger's to know. */
+/** What refusals say, in the drafts' words, where more than one place says it. When to refuse a voucher is the ledger's to know. */
 import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
 import type { Channel } from "./channel.ts";
@@ -24,4 +24,9 @@ export function exceededProblem(channelId: Hex, cumulativeAmount: bigint, deposi
 		cumulativeAmount,
 		deposit,
 	});
+}
+
+export function overdrawnProblem(): Problem {
+	const detail = "Other payments of this payer are on their way and may leave too little; send the same request again.";
+	return problem("service-unavailable", detail);
 }

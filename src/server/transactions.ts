@@ -37,7 +37,34 @@ export type TransactionRequest = (Call | Pick<SignedRequest, "signed">) &
 		purpose: TransactionPurpose;
 		/** Durably writes the entry and what must be on disk with it, before the broadcast. */
 		record(entry: OutboxEntry): Promise<void>;
+		/** Whose tokens it moves; absent where it moves nobody's, or we don't pay for it. */
+		draw?: Draw;
 	}>;
+
+/** Tokens that a payer has signed away, for a transaction whose gas is ours. */
+export type Draw = Readonly<{
+	/** Names whose tokens, and which. */
+	account: string;
+	/** Base units. */
+	amount: bigint;
+	/** What the account can pay now, as of the latest block; base units. */
+	funds(): Promise<bigint>;
+}>;
+
+/**
+ * How many transactions that move one payer's tokens are on their way at a time: one transaction of its own can leave them all
+ * without funds.
+ */
+const MAX_DRAWS = 64;
+
+/** Other transactions on their way take what this one would: each passes a simulation, and all but the first would revert. */
+export class OverdrawnError extends Error {
+	override readonly name = "OverdrawnError";
+	readonly code = "OVERDRAWN";
+	constructor() {
+		super("other transactions on their way may leave the payer too little for this one");
+	}
+}
 
 /** Writes an entry alone, durably. */
 export async function recordEntry(store: ChannelStore, entry: OutboxEntry): Promise<void> {
@@ -54,6 +81,8 @@ export class Transactions {
 	readonly #running = new Map<string, Promise<TransactionReceipt>>();
 	/** Recorded, outcome unknown, and nobody waiting. */
 	readonly #unfinished = new Map<string, OutboxEntry>();
+	/** Of transactions on their way, in the order in which they were asked for. */
+	readonly #draws = new Map<string, Draw>();
 
 	constructor(
 		sender: TransactionSender,
@@ -80,11 +109,17 @@ export class Transactions {
 	/**
 	 * Sends a transaction, or joins the one under way for the same key, and resolves after its conclusion is on disk.
 	 *
-	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
+	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError, OverdrawnError
 	 */
 	perform(request: TransactionRequest): Promise<TransactionReceipt> {
-		const { key } = request;
-		return this.join(key) ?? this.#run(key, async () => this.#follow(key, await this.#broadcast(request)));
+		const { key, draw } = request;
+		return (
+			this.join(key) ??
+			this.#run(key, async () => {
+				if (draw !== undefined) await this.#draw(key, draw);
+				return this.#follow(key, await this.#broadcast(request));
+			})
+		);
 	}
 
 	/** Waits for the transaction under way for `key`; `undefined` when there is none. */
@@ -115,9 +150,21 @@ export class Transactions {
 	}
 
 	#run(key: string, start: () => Promise<TransactionReceipt>): Promise<TransactionReceipt> {
-		const run = start().finally(() => this.#running.delete(key));
+		const run = start().finally(() => {
+			this.#running.delete(key);
+			if (!this.#unfinished.has(key)) this.#draws.delete(key);
+		});
 		this.#running.set(key, run);
 		return run;
+	}
+
+	/** Takes its place behind what was drawn before. Who has nothing else on the way is left to the simulation. */
+	async #draw(key: string, draw: Draw): Promise<void> {
+		const before = [...this.#draws.values()].filter(({ account }) => account === draw.account);
+		this.#draws.set(key, draw);
+		if (before.length === 0) return;
+		const drawn = before.reduce((sum, { amount }) => sum + amount, draw.amount);
+		if (before.length >= MAX_DRAWS || drawn > (await draw.funds())) throw new OverdrawnError();
 	}
 
 	/** From the moment that it is on disk the transaction is unfinished, whatever goes wrong next. */

@@ -6,8 +6,11 @@ import { type Problem, problem } from "../../protocol/index.ts";
 import { chargeNonce } from "../../voucher/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
+import { drawOf } from "../draws.ts";
 import { challengeIdOf, challengeKey } from "../proofs.ts";
+import { overdrawnProblem } from "../refusals.ts";
 import type { ProofRecord, Turn } from "../store/store.ts";
+import { OverdrawnError } from "../transactions.ts";
 import { isKnown, readReceipt } from "./chain.ts";
 import { isTakenByAnother, proofOf } from "./deliver.ts";
 import { failed, hasAllTransfers } from "./means.ts";
@@ -60,8 +63,11 @@ async function move(context: EngineContext, order: ChargeOrder, key: string): Pr
 		await take(context, order, "paid", movement.hash);
 		return undefined;
 	}
+	const { type, payer: from } = order.means;
 	await context.transactions.perform({
-		...(movement.kind === "call" ? movement.call : { signed: movement }),
+		...(movement.kind === "call"
+			? { ...movement.call, draw: drawOf(context, { type, from, amount: order.amount }) }
+			: { signed: movement }),
 		key,
 		purpose: purposeOf(order, context.terms),
 		record: (entry) => take(context, order, "held", entry.hash, entry),
@@ -77,6 +83,7 @@ async function refusalOf(context: EngineContext, order: ChargeOrder, error: unkn
 	// Whoever was first with this challenge has it: `claim` tells whether that is this payer.
 	if (error instanceof ChallengeUsedError) return undefined;
 	if (error instanceof KeyInUseError) return refused(runningProblem(), 1);
+	if (error instanceof OverdrawnError) return refused(overdrawnProblem(), PENDING_RETRY_SECONDS);
 	if (error instanceof TokenUsedError) return refused(tokenUsedProblem(order.means));
 	if (error instanceof TransactionRevertedError) {
 		// Its conclusion may have found it paid all the same, or another request of the same credential was quicker.

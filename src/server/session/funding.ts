@@ -28,7 +28,9 @@ import {
 } from "../../voucher/index.ts";
 import type { ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import { drawOf } from "../draws.ts";
 import { signedDepositKey } from "../proofs.ts";
+import type { Draw } from "../transactions.ts";
 import { isValidNow } from "../validity.ts";
 import { unsupportedProblem } from "./order.ts";
 import { signatureProblem } from "./signed.ts";
@@ -43,6 +45,8 @@ export type Funding = Readonly<{
 	key: string;
 	/** Moves them. */
 	call: Call;
+	/** What it takes of what `from` has. */
+	draw: Draw;
 	/** What was signed. */
 	digest: Uint8Array;
 	signature: Hex;
@@ -133,12 +137,13 @@ export function typeProblem(
 
 /** draft-evm-session-00, Open Payload (feePayer: true), EIP-3009 shape. */
 function byAuthorization(
-	{ terms, tokenDomain }: EngineContext,
+	context: EngineContext,
 	authorization: Eip3009Authorization,
 	expectedNonce: Hex,
 	signature: Hex,
 	call: () => Call,
 ): Funding | Wrong {
+	const { terms, tokenDomain } = context;
 	if (tokenDomain === undefined) return { problem: unsupportedProblem('type "authorization"') };
 	const { from, to, value: amount, validAfter, validBefore, nonce } = authorization;
 	if (to !== terms.escrow) return wrong("authorization.to must be the escrow.", { to, expected: terms.escrow });
@@ -150,6 +155,7 @@ function byAuthorization(
 		amount,
 		key: signedDepositKey(terms, { type: "authorization", from, amount, nonce }),
 		call: call(),
+		draw: drawOf(context, { type: "authorization", from, amount }),
 		digest: authorizationDigest("receive", tokenDomain, authorization),
 		signature,
 		validAfter,
@@ -160,11 +166,12 @@ function byAuthorization(
 
 /** draft-evm-session-00, Open Payload (feePayer: true), Permit2 shape. The spender is always the escrow. */
 function byPermit2(
-	{ terms, permit2Domain }: EngineContext,
+	context: EngineContext,
 	authorization: Pick<ChannelPermit, "permitted" | "nonce" | "deadline" | "witness"> & Readonly<{ from: Address }>,
 	signature: Hex,
 	call: (permit: Readonly<{ from: Address; amount: bigint; nonce: bigint; deadline: bigint; signature: Hex }>) => Call,
 ): Funding | Wrong {
+	const { terms, permit2Domain } = context;
 	if (permit2Domain === undefined) return { problem: unsupportedProblem('type "permit2"') };
 	const { from, permitted, nonce, deadline, witness } = authorization;
 	const { token, amount } = permitted;
@@ -176,6 +183,7 @@ function byPermit2(
 		amount,
 		key: signedDepositKey(terms, { type: "permit2", from, amount, nonce }),
 		call: call({ from, amount, nonce, deadline, signature }),
+		draw: drawOf(context, { type: "permit2", from, amount }),
 		digest: channelPermitDigest(permit2Domain, { permitted, spender: terms.escrow, nonce, deadline, witness }),
 		signature,
 		validAfter: 0n,

@@ -78,6 +78,7 @@ export async function sendOpening(
 	try {
 		await transactions.perform({
 			...funding.call,
+			draw: funding.draw,
 			key: openKey(purpose),
 			purpose,
 			record: (entry) => record(context, opening, entry),

@@ -3,6 +3,8 @@ import { TransactionNotSentError, TransactionPendingError, TransactionRevertedEr
 import { type ProblemName, problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import { ChallengeTakenError, foreignChallengeProblem } from "../proofs.ts";
+import { overdrawnProblem } from "../refusals.ts";
+import { OverdrawnError } from "../transactions.ts";
 
 /** Seconds after which a client may ask again for a transaction's outcome. */
 const PENDING_RETRY_SECONDS = 5;
@@ -50,6 +52,7 @@ export function revertedProblem(error: unknown, channelId: Hex): Refused {
 			PENDING_RETRY_SECONDS,
 		);
 	}
+	if (error instanceof OverdrawnError) return refused(overdrawnProblem(), PENDING_RETRY_SECONDS);
 	if (error instanceof ChallengeTakenError) return refused(foreignChallengeProblem());
 	throw error;
 }

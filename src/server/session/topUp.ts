@@ -89,6 +89,7 @@ export async function sendTopUp(
 	try {
 		const { transactionHash: txHash } = await transactions.perform({
 			...funding.call,
+			draw: funding.draw,
 			key,
 			purpose,
 			record: (entry) =>
