@@ -27,6 +27,7 @@ export function exceededProblem(channelId: Hex, cumulativeAmount: bigint, deposi
 }
 
 export function overdrawnProblem(): Problem {
-	const detail = "Other payments of this payer are on their way and may leave too little; send the same request again.";
-	return problem("service-unavailable", detail);
+	const detail =
+		"Other payments of this payer are on their way and may take what this one needs; send the same request again.";
+	return problem("conflict", detail);
 }

@@ -49,6 +49,8 @@ export type Draw = Readonly<{
 	amount: bigint;
 	/** What the account can pay now, as of the latest block; base units. */
 	funds(): Promise<bigint>;
+	/** Names a nonce that several such signatures may share: the chain takes one of them. */
+	once?: string;
 }>;
 
 /**
@@ -57,12 +59,12 @@ export type Draw = Readonly<{
  */
 const MAX_DRAWS = 64;
 
-/** Other transactions on their way take what this one would: each passes a simulation, and all but the first would revert. */
+/** Others on their way take what this one would: each passes a simulation, and all but the first would revert. */
 export class OverdrawnError extends Error {
 	override readonly name = "OverdrawnError";
 	readonly code = "OVERDRAWN";
 	constructor() {
-		super("other transactions on their way may leave the payer too little for this one");
+		super("other transactions of the payer's on their way may take what this one needs");
 	}
 }
 
@@ -163,6 +165,7 @@ export class Transactions {
 		const before = [...this.#draws.values()].filter(({ account }) => account === draw.account);
 		this.#draws.set(key, draw);
 		if (before.length === 0) return;
+		if (draw.once !== undefined && before.some(({ once }) => once === draw.once)) throw new OverdrawnError();
 		const drawn = before.reduce((sum, { amount }) => sum + amount, draw.amount);
 		if (before.length >= MAX_DRAWS || drawn > (await draw.funds())) throw new OverdrawnError();
 	}

@@ -63,10 +63,10 @@ async function move(context: EngineContext, order: ChargeOrder, key: string): Pr
 		await take(context, order, "paid", movement.hash);
 		return undefined;
 	}
-	const { type, payer: from } = order.means;
+	const { type, payer: from, token: once } = order.means;
 	await context.transactions.perform({
 		...(movement.kind === "call"
-			? { ...movement.call, draw: drawOf(context, { type, from, amount: order.amount }) }
+			? { ...movement.call, draw: drawOf(context, { type, from, amount: order.amount, once }) }
 			: { signed: movement }),
 		key,
 		purpose: purposeOf(order, context.terms),

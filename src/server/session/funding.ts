@@ -29,7 +29,7 @@ import {
 import type { ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { drawOf } from "../draws.ts";
-import { signedDepositKey } from "../proofs.ts";
+import { permitKey, signedDepositKey } from "../proofs.ts";
 import type { Draw } from "../transactions.ts";
 import { isValidNow } from "../validity.ts";
 import { unsupportedProblem } from "./order.ts";
@@ -183,7 +183,12 @@ function byPermit2(
 		amount,
 		key: signedDepositKey(terms, { type: "permit2", from, amount, nonce }),
 		call: call({ from, amount, nonce, deadline, signature }),
-		draw: drawOf(context, { type: "permit2", from, amount }),
+		draw: drawOf(context, {
+			type: "permit2",
+			from,
+			amount,
+			once: permitKey(terms.chainId, permit2Domain.permit2, from, nonce),
+		}),
 		digest: channelPermitDigest(permit2Domain, { permitted, spender: terms.escrow, nonce, deadline, witness }),
 		signature,
 		validAfter: 0n,

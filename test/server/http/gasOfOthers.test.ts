@@ -5,6 +5,7 @@ import { approveCall } from "../../../src/escrow/calls.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
 import { chargeByPermit2, mintOf, rpc, SOON } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
+import { openByPermit2 } from "../../support/sessionDrafts.ts";
 import { createWorld, DEPOSIT, type Draft, FUNDS, type PaidServer, PRICE, type World } from "../../support/world.ts";
 
 let world: World;
@@ -66,7 +67,7 @@ describe("gas that others make us spend", () => {
 			// All but one are refused without waiting for a block.
 			const refused = new Set<number>();
 			for (const [at, answer] of answering.entries())
-				void answer.then(({ status }) => status === 503 && refused.add(at)).catch(() => undefined);
+				void answer.then(({ status }) => status === 409 && refused.add(at)).catch(() => undefined);
 			await expect.poll(() => refused.size, SOON).toBe(drafts.length - 1);
 			await rpc(client, "evm_setAutomine", [true]);
 			await rpc(client, "evm_mine");
@@ -86,7 +87,7 @@ describe("gas that others make us spend", () => {
 		);
 		const { answers, sent } = await atOnce("/charge", drafts);
 		expect(sent).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "service-unavailable");
+		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "conflict");
 		const [again] = drafts.filter((_, at) => answers[at]?.status !== 200);
 		if (again !== undefined) expectRefusal(await server.pay("/charge", again), "verification-failed");
 	});
@@ -108,6 +109,20 @@ describe("gas that others make us spend", () => {
 			many.map(async () => chargeByPermit2(world, payer, await server.challenge("/charge"))),
 		);
 		const { answers, sent } = await atOnce("/charge", drafts);
+		expect(sent).toBe(1);
+		expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
+	});
+
+	it("is spent once on a nonce of Permit2 that is signed for many channels at once", async () => {
+		const payer = await world.payer({ gas: true });
+		await payer.sendBlind(approveCall(world.token, CANONICAL_PERMIT2, FUNDS));
+		const open = async () =>
+			openByPermit2(payer, await server.challenge("/session"), payer.channel(server.payee), {
+				deposit: DEPOSIT,
+				amount: PRICE,
+				permit: { nonce: 7n },
+			});
+		const { answers, sent } = await atOnce("/session", await Promise.all(many.map(open)));
 		expect(sent).toBe(1);
 		expect(answers.filter(({ status }) => status === 200)).toHaveLength(1);
 	});
