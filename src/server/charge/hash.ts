@@ -1,11 +1,4 @@
-import {
-	type Address,
-	type Hex,
-	isAddressEqual,
-	type PublicClient,
-	parseEventLogs,
-	type TransactionReceipt,
-} from "viem";
+import { type Address, type Hex, isAddressEqual, parseEventLogs, type TransactionReceipt } from "viem";
 import { awaitReceipt } from "../../escrow/confirmations.ts";
 import { erc3009Abi } from "../../escrow/generated/erc3009.ts";
 import { type ChargeHashPayload, problem } from "../../protocol/index.ts";
@@ -13,18 +6,12 @@ import { type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import type { ScreenedCharge } from "../evm/method.ts";
 import { issuedAt, transactionKey } from "../proofs.ts";
+import { withinWaits } from "../waits.ts";
 import { isKnown, readReceipt } from "./chain.ts";
 import { failed, hasAllTransfers, type Transfer, transfersOf, type Verified } from "./means.ts";
 import { sourceOn } from "./source.ts";
 
-/** How long a request waits for a transaction that is in the pool, or not deep enough. */
-const WAIT_MS = 10_000;
-
 const POLL_MS = 500;
-
-/** How many requests wait at a time for each chain; whoever comes then is told to come back at once. */
-const MAX_WAITING = 64;
-const waiting = new WeakMap<PublicClient, number>();
 
 const RETRY_SECONDS = 5;
 
@@ -95,14 +82,10 @@ async function receiptOf({ client, limits }: EngineContext, hash: Hex): Promise<
 	// What no node knows is not waited for: anyone can make up a hash.
 	if (seen === undefined && !(await isKnown(client, hash))) return undefined;
 	if (seen !== undefined && limits.confirmations === 1) return seen;
-	const before = waiting.get(client) ?? 0;
-	const timeoutMs = before < MAX_WAITING ? Math.min(limits.transactionTimeoutMs, WAIT_MS) : 0;
-	waiting.set(client, before + 1);
-	try {
-		return await awaitReceipt(client, hash, { confirmations: limits.confirmations, timeoutMs, pollMs: POLL_MS });
-	} finally {
-		waiting.set(client, (waiting.get(client) ?? 1) - 1);
-	}
+	const { confirmations } = limits;
+	return withinWaits(client, limits, (timeoutMs) =>
+		awaitReceipt(client, hash, { confirmations, timeoutMs, pollMs: POLL_MS }),
+	);
 }
 
 /** An authorization of the payer's was executed: it is the answer to some challenge, whoever sent it. */

@@ -1,11 +1,9 @@
-import type { Hex, TransactionReceipt } from "viem";
+import type { Hex, PublicClient, TransactionReceipt } from "viem";
 import { awaitReceipt } from "../../escrow/confirmations.ts";
 import { problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
-
-/** How long a request waits for a transaction that only the client has seen. */
-const HASH_WAIT_MS = 10_000;
+import { withinWaits } from "../waits.ts";
 
 /** When to ask again for a transaction that is not there, or not deep enough. */
 const PENDING_RETRY_SECONDS = 5;
@@ -21,12 +19,9 @@ export async function clientReceipt(
 	channelId: Hex,
 	hash: Hex,
 ): Promise<TransactionReceipt | Refused> {
-	const deadline = Date.now() + Math.min(limits.transactionTimeoutMs, HASH_WAIT_MS);
-	const pollMs = Math.min(client.pollingInterval, LONGEST_POLL_MS);
-	const look = (confirmations: number) =>
-		awaitReceipt(client, hash, { confirmations, pollMs, timeoutMs: Math.max(0, deadline - Date.now()) });
-	let receipt = await look(1);
-	if (receipt?.status === "success" && limits.confirmations > 1) receipt = await look(limits.confirmations);
+	const receipt = await withinWaits(client, limits, (timeoutMs) =>
+		lookFor(client, hash, limits.confirmations, timeoutMs),
+	);
 	if (receipt === undefined) {
 		const detail = "The transaction is not mined, or not deep enough, yet; send the same request again.";
 		return refused(problem("service-unavailable", detail, { channelId, hash }), PENDING_RETRY_SECONDS);
@@ -34,4 +29,19 @@ export async function clientReceipt(
 	if (receipt.status === "success") return receipt;
 	const detail = "The transaction reverted: nothing changed on chain.";
 	return refused(problem("session/transaction-reverted", detail, { channelId, hash }));
+}
+
+/** A revert is final enough: whoever sent it can send another one. */
+async function lookFor(
+	client: PublicClient,
+	hash: Hex,
+	confirmations: number,
+	timeoutMs: number,
+): Promise<TransactionReceipt | undefined> {
+	const deadline = Date.now() + timeoutMs;
+	const pollMs = Math.min(client.pollingInterval, LONGEST_POLL_MS);
+	const look = (depth: number) =>
+		awaitReceipt(client, hash, { confirmations: depth, pollMs, timeoutMs: Math.max(0, deadline - Date.now()) });
+	const receipt = await look(1);
+	return receipt?.status === "success" && confirmations > 1 ? look(confirmations) : receipt;
 }

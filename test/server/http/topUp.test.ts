@@ -1,3 +1,5 @@
+import { randomBytes } from "node:crypto";
+import type { Hex } from "viem";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { approveCall, topUpCall, topUpWithAuthorizationCall, topUpWithPermit2Call } from "../../../src/escrow/calls.ts";
 import { parseSessionPayload, receiptFromJson } from "../../../src/protocol/index.ts";
@@ -15,6 +17,7 @@ import {
 	createWorld,
 	DEPOSIT,
 	type Draft,
+	encode,
 	type PaidServer,
 	type Payer,
 	PRICE,
@@ -258,6 +261,25 @@ describe("a top-up by hash", () => {
 		const draft = topUpByHash(payer, await hasty.challenge("/session"), own, `0x${"ab".repeat(32)}`, MORE);
 		const answer = await unchanged(hasty, [own], () => hasty.pay("/session", draft));
 		expectRefusal(answer, "service-unavailable");
+	});
+
+	it("of transactions nobody knows is waited for by sixty-four requests at a time; others come back at once (I10)", async () => {
+		const patient = await world.serve({ engine: { limits: { transactionTimeoutMs: 3_000 } } });
+		const own = await patient.open(payer);
+		const one = await patient.challenge("/session");
+		// Without sockets: the sender has as many as wait.
+		const madeUp = () => {
+			const hash: Hex = `0x${randomBytes(32).toString("hex")}`;
+			const headers = { authorization: encode(topUpByHash(payer, one, own, hash, MORE)) };
+			return patient.inject({ method: "GET", url: "/session", headers });
+		};
+		let answered = 0;
+		const waiting = Array.from({ length: 64 }, () => madeUp().finally(() => answered++));
+		const late = await madeUp();
+		expect(late.statusCode).toBe(503);
+		expect(late.headers["retry-after"]).toMatch(/^[1-9]\d*$/);
+		expect(answered).toBe(0);
+		for (const { statusCode } of await Promise.all(waiting)) expect(statusCode).toBe(503);
 	});
 
 	it("a top-up by hash of another channel's transaction, or of one that topped up nothing, is refused (D12)", async () => {
