@@ -13,6 +13,15 @@ const DEFAULT_METHOD = "evm";
 /** The longest challenge (draft-httpauth-payment-00, Size Considerations), less what issuing adds: id, expiry, digest, opaque. */
 const MAX_CHALLENGE_LENGTH = 8_192 - 512;
 
+/**
+ * The longest that all challenges of one 402 may be together: clients read a head of 16 KB, Node's `fetch` among them, and
+ * the answer has other fields besides.
+ */
+const MAX_TOGETHER = 15_360;
+
+/** What issuing adds to a challenge at most, so far as it counts for all of them together. */
+const ISSUED_LENGTH = 320;
+
 /** The most offers of one route: each costs a header line with every 402. */
 const MAX_OFFERS = 16;
 
@@ -35,22 +44,27 @@ export function parseOffers(
 	if (prices.length === 0 || prices.length > MAX_OFFERS)
 		throw new OfferError(`${route}: payment: give 1 to ${MAX_OFFERS} prices`);
 	const offers: Offer[] = [];
+	let together = 0;
 	for (const price of prices) {
 		try {
 			const method = methodOf(methods, price);
 			const offer = method.parseOffer(price);
-			assertDistinct(method, realm, offer, offers);
+			together += ISSUED_LENGTH + assertDistinct(method, realm, offer, offers);
 			offers.push(offer);
 		} catch (error) {
 			if (!(error instanceof OfferError)) throw error;
 			throw new OfferError(`${route}: payment ${error.message}`);
 		}
 	}
+	if (together > MAX_TOGETHER)
+		throw new OfferError(
+			`${route}: payment: the challenges would have ${together} bytes together, more than ${MAX_TOGETHER}, which clients don't read; give fewer prices, or shorten description, externalId, memo`,
+		);
 	return offers;
 }
 
-/** A challenge has to say which offer it stands for, in few enough bytes. */
-function assertDistinct(method: PaymentMethod, realm: string, offer: Offer, others: readonly Offer[]): void {
+/** A challenge has to say which offer it stands for, in few enough bytes. @returns how many, before it is issued */
+function assertDistinct(method: PaymentMethod, realm: string, offer: Offer, others: readonly Offer[]): number {
 	const challenge: Challenge = {
 		id: "id",
 		realm,
@@ -65,6 +79,7 @@ function assertDistinct(method: PaymentMethod, realm: string, offer: Offer, othe
 	const request = method.decode(challenge);
 	const same = others.some((other) => other.method === method.name && method.matches(other, challenge, request));
 	if (same) throw new OfferError("intent: two prices that a payment can't be told apart by; vouchers pay both alike");
+	return length;
 }
 
 function methodOf(methods: readonly PaymentMethod[], price: unknown): PaymentMethod {

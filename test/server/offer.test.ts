@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { getAddress } from "viem";
 import { describe, expect, test } from "vitest";
-import { parseChargeRequest, parseSessionRequest } from "../../src/protocol/index.ts";
+import { formatChallenge, parseChargeRequest, parseSessionRequest } from "../../src/protocol/index.ts";
+import { ChallengeBook } from "../../src/server/challenges.ts";
 import { type EvmOffer, evmRequest, matchesOffer } from "../../src/server/evm/offer.ts";
 import { chargeTypes, sessionTypes } from "../../src/server/evm/terms.ts";
 import type { PriceConfig } from "../../src/server/method.ts";
@@ -13,6 +14,14 @@ const terms = testTerms();
 const elsewhere = `0x${"99".repeat(20)}` as const;
 const session = sessionOffer(terms);
 const charge = chargeOffer(terms);
+
+const book = new ChallengeBook({
+	secrets: ["a".repeat(32)],
+	realm: terms.realm,
+	methods: [testMethod(terms)],
+	ttlSeconds: 300,
+	random: () => new Uint8Array(16),
+});
 
 function parseOffers(
 	route: string,
@@ -173,6 +182,32 @@ describe("a price names its token and how it may be paid", () => {
 		expect(refusalOf({ price: "100", intent: "charge", description: "ü".repeat(512), splits })).toMatch(
 			/GET \/quote: payment .*the challenge would have \d+ bytes; shorten/,
 		);
+	});
+
+	test("challenges that would not fit into one answer that clients read are refused at start-up", () => {
+		const charges = (count: number) =>
+			Array.from({ length: count }, (_, n) => ({
+				price: String(n + 1),
+				intent: "charge" as const,
+				description: "d".repeat(300),
+			}));
+		expect(refusalOf(charges(16))).toMatch(
+			/^GET \/quote: payment: the challenges would have \d+ bytes together, .*fewer/,
+		);
+		const most = Array.from({ length: 16 }, (_, n) => n + 1).findLast((count) => {
+			try {
+				return parseOffers("GET /quote", charges(count)).length === count;
+			} catch {
+				return false;
+			}
+		});
+		const offers = parseOffers("GET /quote", charges(most ?? 0));
+		const issued = offers.map((offer) =>
+			formatChallenge(book.issue(offer, 1_800_000_000_000, `sha-256=:${"A".repeat(43)}=:`)),
+		);
+		const head = issued.reduce((sum, challenge) => sum + "WWW-Authenticate: ".length + challenge.length + 2, 0);
+		expect(head).toBeLessThan(16_000);
+		expect(head).toBeGreaterThan(12_000);
 	});
 
 	test("a method that nobody takes is refused", () => {
