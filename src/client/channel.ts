@@ -3,6 +3,7 @@ import type { Challenge, SessionRequest } from "../protocol/index.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { type PayerChannelState, topUpState } from "./state.ts";
+import type { SentTransaction } from "./wallet.ts";
 
 /** A challenge that was checked against the policy, and its request. */
 export type Offered<Request> = Readonly<{ challenge: Challenge; request: Request }>;
@@ -54,7 +55,7 @@ export class PayerChannel {
 	/** Unix milliseconds until which what was signed for the deposit may still be used. */
 	fundableUntil = 0;
 	/** The payer's own transaction that opened it, if it was opened like that. */
-	fundingHash: Hex | undefined;
+	funding: SentTransaction | undefined;
 	/** Highest cumulative amount signed, in base units. Never falls (I11). */
 	signed = 0n;
 	/** What was delivered, as far as the server charged for it. */
@@ -97,11 +98,17 @@ export class PayerChannel {
 	 * `minVoucherDelta` at least, that much is paid ahead, up to the deposit.
 	 *
 	 * @param limit - the deposit, or what it is after the top-up that goes with the voucher
+	 * @param tried - what an earlier try of the same request has in the books: it is charged once (I6), so this try stands
+	 *   for that one
 	 * @throws DepositExhaustedError when the limit does not reach
 	 */
-	begin(price: bigint, minVoucherDelta = 0n, limit = this.deposit): bigint {
-		const needed = this.needs(price);
+	begin(price: bigint, minVoucherDelta = 0n, limit = this.deposit, tried = 0n): bigint {
+		const open = tried < this.#uncertain ? tried : this.#uncertain;
+		const settled = tried - open < this.consumed ? tried - open : this.consumed;
+		const needed = this.needs(price) - settled;
 		if (needed > limit) throw new DepositExhaustedError(this.channelId, needed, limit);
+		this.#uncertain -= open;
+		this.consumed -= settled;
 		this.#inFlight += price;
 		// More than the limit was signed only for a top-up that never came: no server can use that.
 		if (needed <= this.signed) return this.signed < limit ? this.signed : limit;
@@ -140,51 +147,69 @@ export class PayerChannel {
 	 */
 	state(): PayerChannelState {
 		const { salt, ...parameters } = this.parameters;
+		// What was claimed and not signed for yet can still be claimed.
+		const consumed = this.consumed < this.signed ? this.consumed : this.signed;
 		return {
 			channelId: this.channelId,
 			...parameters,
 			...(salt !== undefined && { salt }),
 			deposit: String(this.deposit),
 			signed: String(this.signed),
-			consumed: String(this.consumed),
-			uncertain: String(this.#uncertain + this.#inFlight),
+			consumed: String(consumed),
+			uncertain: String(this.#uncertain + this.#inFlight + this.consumed - consumed),
 			resource: this.resource,
 			...(this.topUp !== undefined && topUpState(this.topUp)),
-			...(!this.open && this.fundingHash !== undefined && { fundingHash: this.fundingHash }),
+			...(!this.open && this.funding !== undefined && { funding: this.funding }),
 		};
 	}
 
+	// Each ends what `begin` began, and returns what the request now has in the books: the `tried` of its next try.
+
 	/** The request was delivered and is paid for. */
-	delivered(price: bigint): void {
+	delivered(price: bigint): bigint {
 		this.#inFlight -= price;
 		this.consumed += price;
+		return price;
 	}
 
-	/** The request was refused or failed: it cost nothing. */
-	failed(price: bigint): void {
+	/** The try was refused or failed: it cost nothing. What was `tried` before may still have. */
+	failed(price: bigint, tried = 0n): bigint {
 		this.#inFlight -= price;
+		this.#uncertain += tried;
+		return tried;
 	}
 
-	/** The request's answer was lost for good, or does not prove whether it was charged. */
-	lost(price: bigint): void {
+	/** The request's answer was lost for good, or does not prove whether it was charged: for this try or the one before. */
+	lost(price: bigint, tried = 0n): bigint {
+		const most = price > tried ? price : tried;
 		this.#inFlight -= price;
-		this.#uncertain += price;
+		this.#uncertain += most;
+		return most;
 	}
 
 	/**
-	 * The server says that the running request needs a voucher of `required`. True where answers were lost; more than that
-	 * is not signed. From then on lost requests count as delivered until a receipt says how many were: a server that is
-	 * asked by many at a time would otherwise claim them from each, bit by bit. What is more than the deposit is owed, but
-	 * not signed before there is a deposit for it.
+	 * The server says that the running request at `price` needs a voucher of `required`. True where answers were lost, but
+	 * never by more than what was signed for them: nothing else can have been charged. More than that is not signed. From then
+	 * on lost requests count as delivered until a receipt says how many were: a server that is asked by many at a time would
+	 * otherwise claim them from each, bit by bit. What is more than the deposit is owed, but not signed before there is a
+	 * deposit for it. A claim of no more than the next step of `minVoucherDelta` raises nothing by itself: the next voucher
+	 * takes that step (D3).
 	 *
 	 * @throws OverchargeError
 	 */
-	catchUp(required: bigint): bigint {
+	catchUp(required: bigint, price: bigint, minVoucherDelta = 0n): bigint {
 		const known = this.consumed + this.#inFlight;
 		const owed = known + this.#uncertain;
-		if (required > owed) throw new OverchargeError(this.channelId, required, owed);
-		if (required > known) this.#settle(this.consumed + this.#uncertain);
-		return required > this.deposit ? this.signed : this.#raise(required);
+		// What an earlier client has signed for a channel that only the escrow told of is not known.
+		const chargeable = this.parameters.salt === undefined ? owed : this.signed;
+		const most = owed < chargeable + price ? owed : chargeable + price;
+		const isStep = minVoucherDelta > 0n && required <= this.signed + minVoucherDelta;
+		if (required > most && !isStep) throw new OverchargeError(this.channelId, required, most);
+		if (required > known) {
+			const charged = this.consumed + this.#uncertain;
+			this.#settle(charged < chargeable ? charged : chargeable);
+		}
+		return required > this.deposit || required > most ? this.signed : this.#raise(required);
 	}
 
 	/**

@@ -116,7 +116,7 @@ export class Channels {
 				// Whether a pending top-up is in it is for whoever settles that: it must not be counted twice.
 				if (onChain !== undefined && earlier.topUp === undefined) earlier.deposited(onChain.deposit);
 				// The server has to be told of the payer's own transaction; one that it sent itself it knows.
-				earlier.open = onChain !== undefined && earlier.fundingHash === undefined;
+				earlier.open = onChain !== undefined && earlier.funding === undefined;
 				return earlier;
 			}
 			// What can't be used may still hold a deposit.

@@ -98,6 +98,9 @@ async function assertPayable(parts: ChoiceParts, request: Outgoing, offer: Offer
 		throw new PolicyRefusedError("digest", "the challenge is for another body than that of the request");
 	await nodes.at(offer.request.methodDetails.chainId);
 	if (offer.intent === "charge") {
+		// Only vouchers were sent by now: a charge is tried once.
+		if (request.answerLost)
+			throw new PolicyRefusedError("credential", "what may have been paid by channel is not paid by a charge as well");
 		await chooseCharge(parts, offer.request);
 		return;
 	}

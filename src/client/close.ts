@@ -53,8 +53,8 @@ async function close(parts: SessionParts, key: string, channel: PayerChannel): P
 		key,
 		channel,
 		async (challenge) => {
-			// What is owed above the deposit can't be had from the escrow.
-			const cumulativeAmount = channel.consumed < channel.deposit ? channel.consumed : channel.deposit;
+			// What is owed above the deposit can't be had from the escrow, and what no voucher was asked for is not paid.
+			const cumulativeAmount = least(channel.consumed, channel.signed, channel.deposit);
 			const signature = await signer.voucher(channel, cumulativeAmount);
 			const payload = encodeSessionPayload({ action: "close", channelId, cumulativeAmount, signature });
 			return signer.credential(challenge, payload);
@@ -66,4 +66,8 @@ async function close(parts: SessionParts, key: string, channel: PayerChannel): P
 		throw new CloseRefusedError(channelId, closed.problem?.detail || `the server answered ${closed.response.status}`);
 	if (await channels.isPaidOut(channel)) return closed.receipt;
 	throw new CloseRefusedError(channelId, "the server says so, but the escrow has not paid it out");
+}
+
+function least(...amounts: readonly [bigint, ...bigint[]]): bigint {
+	return amounts.reduce((a, b) => (a < b ? a : b));
 }

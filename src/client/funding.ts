@@ -54,12 +54,12 @@ export async function openCredential(
 	if (salt === undefined) throw new Error(`channel ${channelId} was opened by somebody else`);
 	const { payee, token, authorizedSigner, escrow, chainId } = parameters;
 	const open = { action: "open", channelId, cumulativeAmount, authorizedSigner, salt } as const;
-	const funding = channel.fundingHash === undefined ? await chooseFunding(parts, terms, deposit) : undefined;
+	const funding = (await isFunded(parts, channel)) ? undefined : await chooseFunding(parts, terms, deposit);
 	if (funding === undefined || funding.type === "hash") {
 		if (funding !== undefined) await fund(parts, { ...channel.parameters, salt }, channel);
-		if (channel.fundingHash === undefined) throw new Error(`channel ${channelId} was not funded`);
+		if (channel.funding === undefined) throw new Error(`channel ${channelId} was not funded`);
 		const signature = await signer.voucher(channel, cumulativeAmount);
-		const payload = encodeSessionPayload({ ...open, type: "hash", hash: channel.fundingHash, signature });
+		const payload = encodeSessionPayload({ ...open, type: "hash", hash: channel.funding.hash, signature });
 		return signer.credential(challenge, payload, chainId);
 	}
 	const until = now() + AUTHORIZATION_SECONDS * 1_000 + FUNDING_MARGIN_MS;
@@ -92,21 +92,38 @@ export async function openCredential(
 	return signer.credential(challenge, payload, chainId);
 }
 
+/**
+ * Whether the payer's own `open` of before is mined; one on its way is waited for, and one that has failed for good is
+ * forgotten.
+ */
+async function isFunded({ nodes }: FundingParts, channel: PayerChannel): Promise<boolean> {
+	if (channel.funding === undefined) return false;
+	const wallet = await nodes.wallet(channel.parameters.chainId);
+	const state = await wallet.stateOf(channel.funding);
+	if (state === "open") await wallet.mined(channel.funding.hash);
+	if (state === "open" || state === "mined") return true;
+	channel.funding = undefined;
+	return false;
+}
+
 /** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
 async function fund({ nodes }: FundingParts, parameters: ChannelParameters, channel: PayerChannel): Promise<void> {
 	const { escrow, token, chainId } = parameters;
 	const { deposit } = channel;
 	const wallet = await nodes.wallet(chainId);
+	const { fundableUntil } = channel;
 	// A transaction can be mined at any time after.
 	channel.fundableUntil = Number.POSITIVE_INFINITY;
 	try {
 		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
-		await wallet.send(calls, "open", ({ hash }) => {
-			channel.fundingHash = hash;
+		await wallet.send(calls, "open", (sent) => {
+			channel.funding = sent;
 		});
 	} catch (error) {
-		if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError)
-			channel.fundingHash = undefined;
+		if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) {
+			channel.funding = undefined;
+			channel.fundableUntil = fundableUntil;
+		}
 		throw error;
 	}
 }

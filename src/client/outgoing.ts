@@ -6,6 +6,7 @@ import {
 	matchesContentDigest,
 	paymentCredentials,
 } from "../protocol/index.ts";
+import type { PayerChannel } from "./channel.ts";
 
 /** One logical request: sent as often as it takes, with the same bytes and one `Idempotency-Key`. */
 export class Outgoing {
@@ -18,6 +19,8 @@ export class Outgoing {
 	readonly route: string;
 	/** The answer to a paid try was lost: from then on a refusal no longer proves that nothing was charged. */
 	answerLost = false;
+	/** What its tries have in the books of a channel, as delivered or as uncertain. */
+	tried: Readonly<{ channel: PayerChannel; price: bigint }> | undefined;
 	readonly #request: Request;
 	readonly #body: Blob | undefined;
 	#reopened = false;

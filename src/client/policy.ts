@@ -85,7 +85,6 @@ export class PolicyRefusedError extends Error {
 		| "deposit"
 		| "channels"
 		| "splits"
-		| "permit2"
 		| "signer"
 		| "credential"
 		| "digest"

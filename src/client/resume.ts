@@ -28,7 +28,7 @@ export function channelFromState(state: unknown, signer: CredentialSigner, polic
 		resource,
 		...(topUp !== undefined && { topUp }),
 	});
-	channel.fundingHash = checked.fundingHash;
+	channel.funding = checked.funding;
 	const isAllowed = channel.deposit <= policy.maxDeposit && channel.deposit <= (policy.maxTotal ?? policy.maxDeposit);
 	if (salt !== undefined && isAllowed) channel.fundableUntil = Number.POSITIVE_INFINITY;
 	return channel;

@@ -175,8 +175,9 @@ function afterRefusal(
 			const required = String(refusal.requiredCumulative ?? "");
 			if (!/^\d{1,39}$/.test(required)) return false;
 			try {
-				// At another price the next try says another amount by itself.
-				if (fresh === undefined || fresh.request.amount === terms.amount) channel.catchUp(BigInt(required));
+				// At another price or step the next try says another amount by itself.
+				if (fresh === undefined || isSameRate(fresh.request, terms))
+					channel.catchUp(BigInt(required), priceOf(request, terms), terms.methodDetails.minVoucherDelta);
 			} catch (error) {
 				if (!(error instanceof OverchargeError && channel.isUnrecorded)) throw error;
 				// A channel that nobody here remembers is not worth what the server claims of it.
@@ -193,6 +194,10 @@ function afterRefusal(
 		default:
 			return false;
 	}
+}
+
+function isSameRate(a: SessionRequest, b: SessionRequest): boolean {
+	return a.amount === b.amount && a.methodDetails.minVoucherDelta === b.methodDetails.minVoucherDelta;
 }
 
 function isGone(refusal: Problem | undefined): refusal is Problem {
@@ -221,7 +226,8 @@ async function tryToPay(
 	topUp?: MergedTopUp,
 ): Promise<Tried> {
 	const limit = channel.deposit + (topUp?.amount ?? 0n);
-	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta, limit);
+	const tried = request.tried?.channel === channel ? request.tried.price : 0n;
+	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta, limit, tried);
 	let booked: "delivered" | "failed" | "lost" = "failed";
 	let receipt: SessionReceipt | undefined;
 	try {
@@ -237,7 +243,7 @@ async function tryToPay(
 		}
 		return { response, receipt, refusal };
 	} finally {
-		channel[booked](price);
+		request.tried = { channel, price: channel[booked](price, tried) };
 		if (receipt !== undefined) {
 			channel.settleLost(receipt.spent);
 			if (topUp !== undefined) credit(channel, topUp);

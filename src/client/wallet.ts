@@ -9,6 +9,9 @@ const MINING_MS = 60_000;
 /** How long a signed transaction that others are to broadcast keeps the payer's next one waiting. */
 const HELD_MS = 60_000;
 
+/** How often in a row a transaction must be seen as passed over before it counts as that. */
+const LOOKS_BEFORE_PASSED = 5;
+
 /** Head-room over the estimate of gas. */
 const GAS_MARGIN_PERCENT = 20n;
 
@@ -88,11 +91,16 @@ export class Wallet {
 	/** What became of a transaction; `passed` when another one has taken its nonce. */
 	async stateOf({ hash, nonce }: SentTransaction): Promise<TransactionState> {
 		const { client, account } = this.#options;
-		// The count first: a transaction that is mined in between is then still found.
-		const mined = await client.getTransactionCount({ address: account.address, blockTag: "latest" });
-		const status = await this.#statusOf(hash);
-		if (status !== undefined) return status === "success" ? "mined" : "reverted";
-		return mined > nonce ? "passed" : "open";
+		for (let looks = 1; ; looks++) {
+			// The count first: a transaction that is mined in between is then still found.
+			const mined = await client.getTransactionCount({ address: account.address, blockTag: "latest" });
+			const status = await this.#statusOf(hash);
+			if (status !== undefined) return status === "success" ? "mined" : "reverted";
+			if (mined <= nonce) return "open";
+			// One node that lags behind another looks just the same, and what counts as passed is paid again.
+			if (looks === LOOKS_BEFORE_PASSED) return "passed";
+			await this.#pause();
+		}
 	}
 
 	/**
@@ -107,7 +115,7 @@ export class Wallet {
 			if (status === "success") return;
 			if (status === "reverted") throw new TransactionRevertedError("unknown", hash);
 			if (this.#options.now() >= deadline) throw new TransactionPendingError(hash);
-			await new Promise((resolve) => setTimeout(resolve, this.#options.client.pollingInterval));
+			await this.#pause();
 		}
 	}
 
@@ -143,6 +151,10 @@ export class Wallet {
 			maxPriorityFeePerGas,
 		});
 		return { raw, hash: keccak256(raw), nonce };
+	}
+
+	#pause(): Promise<void> {
+		return new Promise((resolve) => setTimeout(resolve, this.#options.client.pollingInterval));
 	}
 
 	#alone<T>(task: () => Promise<T>): Promise<T> {

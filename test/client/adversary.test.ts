@@ -394,6 +394,69 @@ describe("a success without a receipt: delivered, but not proven to be charged",
 	});
 });
 
+describe("a request is charged once, however often it is tried (I6, I11)", () => {
+	const isPaid = ({ credential }: Call) => credential !== undefined;
+	/** Breaks the connection of the first paid try, and refuses the others for their challenge. */
+	const cutThenRefusing = (...offers: readonly (() => Challenge)[]): Script => {
+		let tries = 0;
+		return (call) => {
+			const fresh = offers.map((one) => one());
+			if (!isPaid(call)) return paymentRequired(...fresh);
+			tries++;
+			return tries === 1 ? "cut" : refusal("session/challenge-not-found", {}, ...fresh);
+		};
+	};
+	const claiming =
+		(requiredCumulative: bigint): Script =>
+		() =>
+			refusal("session/insufficient-balance", { requiredCumulative }, offer());
+
+	it("its lost answer is owed for once, though it was refused four times after", async () => {
+		const { agent, spy, get } = await opened(cutThenRefusing(offer));
+		expect((await get()).status).toBe(402);
+		expect(server.payloads("voucher").length).toBeGreaterThanOrEqual(4);
+		server.answer(claiming(301n));
+		expect(await codeOf(get())).toBe("OVERCHARGE");
+		expect(spy.vouchers().at(-1)).toBe(200n);
+		server.answer(honest(100n, 200n));
+		expect((await get()).status).toBe(200);
+		expect(agent.channels[0]).toMatchObject({ consumed: 300n, signed: 300n });
+	});
+
+	it("nor is it owed for any more when a later try of it was served", async () => {
+		let tries = 0;
+		const { agent, get } = await opened((call) => {
+			tries++;
+			if (tries === 1) return "cut";
+			if (tries === 2) return refusal("session/challenge-not-found", {}, offer());
+			return { headers: receiptHeader(call, chainId, 200n) };
+		});
+		expect((await get()).status).toBe(200);
+		expect(agent.channels[0]).toMatchObject({ consumed: 200n });
+		server.answer(claiming(301n));
+		expect(await codeOf(get())).toBe("OVERCHARGE");
+	});
+
+	it("nor by a charge when its answer was lost on a channel", async () => {
+		const { spy, get } = await opened(cutThenRefusing(chargeOffer));
+		await expect(get()).rejects.toMatchObject({ code: "POLICY_REFUSED", rule: "credential" });
+		expect(spy.charges()).toEqual([]);
+	});
+
+	it("and ten lost answers under one voucher are owed for once: more can't have been charged", async () => {
+		const { agent, spy, get } = await opened(() => "cut", {}, { retry: { retries: 0 } });
+		for (let i = 0; i < 10; i++) await expect(get()).rejects.toThrow();
+		expect(new Set(spy.vouchers())).toEqual(new Set([100n, 200n]));
+		server.answer(claiming(301n));
+		expect(await codeOf(get())).toBe("OVERCHARGE");
+		server.answer(honest(100n, 200n));
+		expect((await get()).status).toBe(200);
+		expect(agent.channels[0]).toMatchObject({ consumed: 300n, signed: 300n });
+		expect(await codeOf(agent.close())).toBe("CLOSE_REFUSED");
+		expect(new Set(server.payloads("close").map(({ cumulativeAmount }) => cumulativeAmount))).toEqual(new Set(["300"]));
+	});
+});
+
 describe("a deposit that a server takes while it says no", () => {
 	/** Uses the authorization of an open, past the client. */
 	async function take({ credential }: Call): Promise<void> {

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { channelKey, DepositExhaustedError, OverchargeError, PayerChannel } from "../../src/client/channel.ts";
+import { parseState } from "../../src/client/state.ts";
 import { parseSessionRequest } from "../../src/protocol/index.ts";
-import { ZERO_ADDRESS } from "../../src/voucher/index.ts";
+import { computeChannelId, ZERO_ADDRESS } from "../../src/voucher/index.ts";
 
 const channelId = `0x${"c1".repeat(32)}` as const;
 
@@ -87,9 +88,9 @@ describe("a server that asks for more", () => {
 		channel.begin(10n);
 		channel.lost(10n);
 		channel.begin(7n);
-		expect(channel.catchUp(17n)).toBe(17n);
-		expect(() => channel.catchUp(18n)).toThrow(OverchargeError);
-		expect(() => channel.catchUp(2n ** 128n - 1n)).toThrow(expect.objectContaining({ code: "OVERCHARGE" }));
+		expect(channel.catchUp(17n, 7n)).toBe(17n);
+		expect(() => channel.catchUp(18n, 7n)).toThrow(OverchargeError);
+		expect(() => channel.catchUp(2n ** 128n - 1n, 7n)).toThrow(expect.objectContaining({ code: "OVERCHARGE" }));
 		expect(channel.signed).toBe(17n);
 	});
 
@@ -98,7 +99,7 @@ describe("a server that asks for more", () => {
 		channel.begin(10n);
 		channel.failed(10n);
 		channel.begin(10n);
-		expect(() => channel.catchUp(11n)).toThrow(OverchargeError);
+		expect(() => channel.catchUp(11n, 10n)).toThrow(OverchargeError);
 	});
 
 	test("gets nothing above the deposit, though it is owed, before there is a deposit for it (D3)", () => {
@@ -106,17 +107,40 @@ describe("a server that asks for more", () => {
 		channel.begin(10n);
 		channel.lost(10n);
 		channel.begin(10n);
-		expect(channel.catchUp(16n)).toBe(10n);
+		expect(channel.catchUp(16n, 10n)).toBe(10n);
 		channel.failed(10n);
 		expect(channel.needs(10n)).toBe(20n);
 		expect(() => channel.begin(10n)).toThrow(DepositExhaustedError);
 		expect(channel.begin(10n, 0n, 35n)).toBe(20n);
 	});
 
+	test("gets no more for lost requests than was signed for them: it can't have charged more", () => {
+		const channel = open();
+		for (let request = 0; request < 5; request++) {
+			expect(channel.begin(10n)).toBe(10n);
+			channel.lost(10n);
+		}
+		channel.begin(10n);
+		expect(() => channel.catchUp(21n, 10n)).toThrow(OverchargeError);
+		expect(channel.catchUp(20n, 10n)).toBe(20n);
+		expect(channel.consumed).toBe(10n);
+	});
+
+	test("and names the next step of minVoucherDelta gets that with the next voucher, where answers were lost (D3)", () => {
+		const channel = open();
+		channel.begin(10n, 50n);
+		channel.lost(10n);
+		const amount = channel.begin(10n, 50n);
+		expect(channel.catchUp(60n, 10n, 50n)).toBe(amount);
+		channel.failed(10n);
+		expect(channel.begin(10n, 50n)).toBe(60n);
+		expect(() => channel.catchUp(111n, 10n, 50n)).toThrow(OverchargeError);
+	});
+
 	test("can't lower what was signed", () => {
 		const channel = open();
 		channel.begin(10n);
-		expect(channel.catchUp(3n)).toBe(10n);
+		expect(channel.catchUp(3n, 10n)).toBe(10n);
 	});
 });
 
@@ -156,7 +180,52 @@ describe("requests whose answer was lost", () => {
 		channel.lost(10n);
 		channel.settleLost(20n);
 		expect(channel.consumed).toBe(0n);
-		expect(channel.catchUp(20n)).toBe(20n);
+		expect(channel.catchUp(20n, 10n)).toBe(20n);
+	});
+});
+
+describe("another try of a request (I6)", () => {
+	test("stands for the one before: lost twice it is owed for once", () => {
+		const channel = open();
+		channel.begin(10n);
+		const tried = channel.lost(10n);
+		channel.begin(10n, 0n, channel.deposit, tried);
+		expect(channel.lost(10n, tried)).toBe(10n);
+		channel.begin(5n);
+		expect(() => channel.catchUp(16n, 5n)).toThrow(OverchargeError);
+		expect(channel.catchUp(15n, 5n)).toBe(15n);
+	});
+
+	test("that fails leaves open what became of the one before", () => {
+		const channel = open();
+		channel.begin(10n);
+		const tried = channel.lost(10n);
+		channel.begin(30n, 0n, channel.deposit, tried);
+		expect(channel.failed(30n, tried)).toBe(10n);
+		channel.begin(5n);
+		expect(channel.catchUp(15n, 5n)).toBe(30n);
+		expect(() => channel.catchUp(16n, 5n)).toThrow(OverchargeError);
+	});
+
+	test("is not counted twice where a receipt of another request has settled the one before", () => {
+		const channel = open();
+		channel.begin(10n);
+		const tried = channel.lost(10n);
+		channel.settleLost(10n);
+		expect(channel.consumed).toBe(10n);
+		expect(channel.begin(10n, 0n, channel.deposit, tried)).toBe(10n);
+		channel.delivered(10n);
+		expect(channel.consumed).toBe(10n);
+		expect(channel.begin(5n)).toBe(15n);
+	});
+
+	test("that the deposit does not reach for changes nothing", () => {
+		const channel = open(15n);
+		channel.begin(10n);
+		const tried = channel.lost(10n);
+		expect(() => channel.begin(20n, 0n, channel.deposit, tried)).toThrow(DepositExhaustedError);
+		channel.begin(5n);
+		expect(channel.catchUp(15n, 5n)).toBe(15n);
 	});
 });
 
@@ -164,7 +233,7 @@ describe("under any course of requests (I11)", () => {
 	type Step =
 		| Readonly<{ do: "begin"; price: bigint }>
 		| Readonly<{ do: "delivered" | "failed" | "lost"; which: number }>
-		| Readonly<{ do: "catchUp"; amount: bigint }>
+		| Readonly<{ do: "catchUp"; amount: bigint; price: bigint }>
 		| Readonly<{ do: "settleLost"; amount: bigint }>;
 	const small = fc.bigInt({ min: 0n, max: 60n });
 	const amounts = fc.oneof(small, fc.bigInt({ min: 0n, max: 2n ** 128n }));
@@ -175,7 +244,8 @@ describe("under any course of requests (I11)", () => {
 			weight: 3,
 			arbitrary: fc.record({ do: fc.constantFrom("delivered", "failed", "lost"), which: fc.nat(10) }),
 		},
-		{ weight: 1, arbitrary: fc.record({ do: fc.constantFrom("catchUp", "settleLost"), amount: amounts }) },
+		{ weight: 1, arbitrary: fc.record({ do: fc.constant("catchUp"), amount: amounts, price: prices }) },
+		{ weight: 1, arbitrary: fc.record({ do: fc.constant("settleLost"), amount: amounts }) },
 	);
 
 	test("what is signed never falls, never passes the deposit, and never passes the prices of all that was asked for", () => {
@@ -189,7 +259,7 @@ describe("under any course of requests (I11)", () => {
 				let waived = 0n;
 				for (const step of course) {
 					const before = channel.signed;
-					const owed = asked - waived;
+					const all = asked - waived;
 					if (step.do === "begin") {
 						const needed = channel.consumed + running.reduce((sum, price) => sum + price, 0n) + step.price;
 						if (needed > deposit) {
@@ -200,9 +270,11 @@ describe("under any course of requests (I11)", () => {
 							asked += step.price;
 						}
 					} else if (step.do === "catchUp") {
-						if (step.amount > owed) expect(() => channel.catchUp(step.amount)).toThrow(OverchargeError);
-						else if (step.amount > deposit) expect(channel.catchUp(step.amount)).toBe(before);
-						else expect(channel.catchUp(step.amount)).toBe(step.amount > before ? step.amount : before);
+						const { amount, price } = step;
+						const owed = all < before + price ? all : before + price;
+						if (amount > owed) expect(() => channel.catchUp(amount, price)).toThrow(OverchargeError);
+						else if (amount > deposit) expect(channel.catchUp(amount, price)).toBe(before);
+						else expect(channel.catchUp(amount, price)).toBe(amount > before ? amount : before);
 					} else if (step.do === "settleLost") {
 						channel.settleLost(step.amount);
 					} else {
@@ -276,6 +348,22 @@ describe("a deposit that grows", () => {
 		channel.deposited(5n);
 		expect(channel.deposit).toBe(30n);
 		expect(channel.begin(20n)).toBe(30n);
+	});
+
+	test("that never came leaves a state that another client can go on with", () => {
+		const channel = open(10n);
+		channel.begin(10n, 0n, 40n);
+		channel.delivered(10n);
+		channel.begin(10n, 0n, 40n);
+		channel.failed(10n);
+		expect(channel.state()).toMatchObject({ deposit: "10", signed: "20" });
+		const { parameters, channelId: id } = {
+			parameters: channel.parameters,
+			channelId: computeChannelId({ ...channel.parameters, salt: `0x${"5a".repeat(32)}` }),
+		};
+		expect(parseState({ ...channel.state(), channelId: id }, parameters.payer, [ZERO_ADDRESS])).toMatchObject({
+			signed: "20",
+		});
 	});
 
 	test("lets a voucher that goes with the top-up rise above what is there now, by minVoucherDelta too", () => {

@@ -37,6 +37,7 @@ import {
 	paymentPermitDigest,
 	voucherSigner,
 } from "../../src/voucher/index.ts";
+import { mined } from "../support/mined.ts";
 import type { Stage } from "./stage.ts";
 import { type Call, challengeOf, paymentRequired, type Reply, receiptHeader, refusal, type Script } from "./support.ts";
 
@@ -301,7 +302,7 @@ export class Relay {
 				const from = await recoverTransactionAddress({ serializedTransaction: raw as `0x02${string}` });
 				if (from.toLowerCase() !== payer) throw new Error("another payer");
 				const hash = await client.sendRawTransaction({ serializedTransaction: raw });
-				await client.waitForTransactionReceipt({ hash, pollingInterval: 10 });
+				await mined(client, hash);
 				return paid(hash, hash);
 			}
 			default:

@@ -1,4 +1,4 @@
-import { type Address, getAddress, type Hex, parseTransaction } from "viem";
+import { type Address, getAddress, type Hex, parseTransaction, TransactionReceiptNotFoundError } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PayerChannel } from "../../src/client/channel.ts";
@@ -6,6 +6,7 @@ import { openCredential } from "../../src/client/funding.ts";
 import { Nodes } from "../../src/client/nodes.ts";
 import { type PaymentPolicy, parsePolicy } from "../../src/client/policy.ts";
 import { CredentialSigner } from "../../src/client/sign.ts";
+import { type SentTransaction, Wallet } from "../../src/client/wallet.ts";
 import { approveCall, openCall, readChannel, transferCall } from "../../src/escrow/index.ts";
 import {
 	formatTimestamp,
@@ -26,6 +27,7 @@ import {
 	paymentPermitDigest,
 	ZERO_ADDRESS,
 } from "../../src/voucher/index.ts";
+import { mined } from "../support/mined.ts";
 import { createStage, type Stage } from "./stage.ts";
 import { challengeOf, codeOf, STRANGER, sessionTerms, spyOn } from "./support.ts";
 
@@ -262,7 +264,7 @@ describe("the payer's own transactions", () => {
 		await wallet.lend(call, async ({ raw, hash, nonce }) => {
 			nonces.push(parseTransaction(raw).nonce);
 			await stage.chain.client.sendRawTransaction({ serializedTransaction: raw });
-			await stage.chain.client.waitForTransactionReceipt({ hash });
+			await mined(stage.chain.client, hash);
 			expect(await wallet.stateOf({ hash, nonce })).toBe("mined");
 		});
 		await wallet.send([call], "charge");
@@ -271,24 +273,67 @@ describe("the payer's own transactions", () => {
 		expect(await wallet.stateOf({ hash: `0x${"7b".repeat(32)}`, nonce: 2 })).toBe("open");
 	});
 
+	it("count as passed over only when that was seen again and again: one node may lag behind another", async () => {
+		const { spy, nodes } = await signerFor({ gas: true, now: Date.now });
+		const { client, chainId } = stage.chain;
+		const call = transferCall(stage.token, PAYEE, 3n);
+		let sent: SentTransaction | undefined;
+		await (await nodes.wallet(chainId)).send([call], "charge", (one) => {
+			sent = one;
+		});
+		if (sent === undefined) throw new Error("nothing was sent");
+		let looks = 0;
+		const lagging: typeof client = {
+			...client,
+			getTransactionReceipt: async ({ hash }) => {
+				looks++;
+				if (looks < 4) throw new TransactionReceiptNotFoundError({ hash });
+				return client.getTransactionReceipt({ hash });
+			},
+		};
+		const wallet = new Wallet({ account: spy.account, chainId, client: lagging, now: Date.now });
+		expect(await wallet.stateOf(sent)).toBe("mined");
+		expect(looks).toBe(4);
+	});
+
 	it("are named with their payer, which the credential needs (draft-evm-session-00, Open Payload)", async () => {
-		const { signer, nodes, now } = await signerFor();
+		const { source, payload, channel } = await openedBefore(async (wallet, channel) =>
+			wallet.send([transferCall(stage.token, PAYEE, 1n)], "open", (sent) => {
+				channel.funding = sent;
+			}),
+		);
+		expect(source).toBe(`did:pkh:eip155:${stage.chain.chainId}:${getAddress(channel.parameters.payer)}`);
+		const hash = channel.funding?.hash;
+		expect(parseSessionPayload(payload)).toMatchObject({ action: "open", type: "hash", hash, cumulativeAmount: 4n });
+	});
+
+	it("that opened a channel are sent anew where another one took their place, with the same salt: one deposit (I4)", async () => {
+		const lost: Hex = `0x${"7b".repeat(32)}`;
+		const { payload, channel, spy } = await openedBefore(async (wallet, channel) => {
+			await wallet.send([transferCall(stage.token, PAYEE, 1n)], "charge");
+			channel.funding = { hash: lost, nonce: 0 };
+		});
+		expect(channel.funding?.hash).not.toBe(lost);
+		expect(parseSessionPayload(payload)).toMatchObject({ hash: channel.funding?.hash });
+		expect(spy.transactions).toHaveLength(3);
+		expect(await stage.onChain(channel.channelId)).toMatchObject({ deposit: 5n });
+	});
+
+	/** The credential of an opening by the payer's own transaction, of which `before` says what became of it. */
+	async function openedBefore(before: (wallet: Wallet, channel: PayerChannel) => Promise<void>) {
+		const { spy, signer, nodes, now } = await signerFor({ gas: true, now: Date.now });
 		const parts = { policy: parsePolicy(POLICY()), signer, nodes, now, credentialTypes: undefined };
-		const terms = sessionTerms(stage, PAYEE);
-		const challenge = challengeOf(terms);
+		const terms = sessionTerms(stage, PAYEE, {}, { credentialTypes: ["hash"] });
 		const channel = new PayerChannel({
 			...channelOf(signer.payer),
 			deposit: 5n,
 			resource: { url: "https://a.example/", method: "GET" },
 		});
-		channel.fundingHash = `0x${"7b".repeat(32)}`;
-		const { source, payload } = parseCredential(
-			await openCredential(parts, challenge, channel, parseSessionRequest(terms), 4n),
-		);
-		expect(source).toBe(`did:pkh:eip155:${stage.chain.chainId}:${getAddress(signer.payer)}`);
-		const hash = channel.fundingHash;
-		expect(parseSessionPayload(payload)).toMatchObject({ action: "open", type: "hash", hash, cumulativeAmount: 4n });
-	});
+		await before(await nodes.wallet(stage.chain.chainId), channel);
+		const challenge = challengeOf(terms);
+		const credential = await openCredential(parts, challenge, channel, parseSessionRequest(terms), 4n);
+		return { ...parseCredential(credential), channel, spy };
+	}
 });
 
 describe("an opening by authorization", () => {

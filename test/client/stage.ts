@@ -8,6 +8,7 @@ import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall, type Call, hasCode, readBalance, readChannel } from "../../src/escrow/index.ts";
 import { CANONICAL_PERMIT2 } from "../../src/voucher/index.ts";
 import permit2 from "../fixtures/permit2.json" with { type: "json" };
+import { mined } from "../support/mined.ts";
 
 /** What a new payer has, in base units of the token. */
 export const FUNDS = 1_000_000n;
@@ -48,14 +49,8 @@ export async function createStage(): Promise<Stage> {
 			...{ type: "eip1559", chainId, nonce, to, data, gas: 6_000_000n, maxFeePerGas, maxPriorityFeePerGas },
 		} as const);
 		const hash = await client.sendRawTransaction({ serializedTransaction });
-		const receipt = await client
-			.waitForTransactionReceipt({ hash, pollingInterval: 10, timeout: 5_000 })
-			.catch(async (error: unknown) => {
-				// A busy development chain may mine a transaction and never show it: its account's count tells.
-				if ((await client.getTransactionCount({ address: from.address })) > nonce) return undefined;
-				throw error;
-			});
-		if (receipt?.status === "reverted") throw new Error(`transaction ${hash} reverted`);
+		const { status } = await mined(client, hash);
+		if (status !== "success") throw new Error(`transaction ${hash} reverted`);
 		return hash;
 	};
 	const send = (call: Call, from: LocalAccount = helper): Promise<Hex> => {

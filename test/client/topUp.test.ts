@@ -152,6 +152,17 @@ describe("a channel is topped up before it runs dry", () => {
 		expect((await onChain(agent))?.deposit).toBeGreaterThanOrEqual(800n);
 	});
 
+	it("and a step that the server raises meanwhile is answered, not taken for a claim of more (D3)", async () => {
+		const details: Record<string, unknown> = { credentialTypes: ["authorization"] };
+		const relaying = { details } as { details: Record<string, unknown>; minVoucherDelta?: bigint };
+		const { agent, serve } = agentFor(await stage.payer(), [], { maxDeposit: 5_000n }, {}, relaying);
+		await serve(2);
+		relaying.minVoucherDelta = 150n;
+		details.minVoucherDelta = "150";
+		await serve(2);
+		expect(agent.channels).toMatchObject([{ consumed: 400n }]);
+	});
+
 	it("for what the server says is owed from lost answers, before it is signed (D3)", async () => {
 		const { agent, relay, get, serve } = agentFor(
 			await stage.payer(),
