@@ -2,6 +2,8 @@ import { Writable } from "node:stream";
 import { Level } from "level";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { approvePermit2, chargeByPermit2, chargeByTransaction } from "../../support/chargeDrafts.ts";
+import { merged, openByPermit2, topUpByAuthorization, topUpByPermit2 } from "../../support/sessionDrafts.ts";
 import {
 	type Answer,
 	createWorld,
@@ -14,6 +16,7 @@ import {
 	PRICE,
 	RpcProxy,
 	type Send,
+	type TestChannel,
 	type World,
 } from "../../support/world.ts";
 
@@ -34,6 +37,7 @@ const sent = new Set<string>();
 beforeAll(async () => {
 	world = await createWorld();
 	payer = await world.payer({ gas: true });
+	await approvePermit2(world, payer);
 	const stream = new Writable({
 		write(chunk: Buffer, _encoding, done) {
 			fastifyLog += chunk.toString("utf8");
@@ -49,13 +53,20 @@ beforeAll(async () => {
 });
 afterAll(() => world.stop());
 
+/** Whatever is long enough to be a signature, or holds one, however deep. */
+function signaturesIn(value: unknown): string[] {
+	if (typeof value === "string") return /^0x[0-9a-f]{128,}$/i.test(value) ? [value] : [];
+	return typeof value === "object" && value !== null ? Object.values(value).flatMap(signaturesIn) : [];
+}
+
 async function pay(path: string, draft: Draft, options: Omit<Send, "authorization"> = {}): Promise<Answer> {
 	const authorization = encode(draft);
 	sent.add(authorization).add(authorization.slice("Payment ".length));
-	for (const member of ["signature", "voucherSignature"]) {
-		const signature = draft.payload[member];
-		if (typeof signature !== "string") continue;
+	for (const signature of signaturesIn(draft.payload)) {
 		sent.add(signature);
+		// A signed transaction ends with them.
+		if (signature.length > 132) sent.add(signature.slice(-64)).add(signature.slice(-130, -66));
+		if (signature.length !== 132) continue;
 		// r, and s: a part of it is as bad.
 		sent.add(signature.slice(2, 66)).add(signature.slice(66, 130));
 	}
@@ -94,6 +105,8 @@ async function provokeEverything(): Promise<void> {
 	const poor = await world.payer({ funds: 0n });
 	await pay("/charge", await poor.charge(await challenge("/charge"), server.payee, PRICE));
 
+	for (const path of ["/charge", "/session"]) await provokeOtherTypes(path, channel);
+
 	// The chain goes away at each step of a charge and of a close, and while a restart looks for what is unfinished.
 	for (const broken of [
 		"eth_fillTransaction eth_estimateGas",
@@ -116,6 +129,31 @@ async function provokeEverything(): Promise<void> {
 	await server.store.close();
 	await pay("/session", await payer.voucher(await challenge(), channel, 3n * PRICE));
 	await pay("/charge", await payer.charge(await challenge("/charge"), server.payee, PRICE));
+}
+
+/** Every type besides `authorization`, good and then again, and one that the chain refuses. */
+async function provokeOtherTypes(path: string, channel: TestChannel): Promise<void> {
+	const one = () => server.challenge(path);
+	const drafts =
+		path === "/charge"
+			? [
+					await chargeByPermit2(world, payer, await one()),
+					await chargeByPermit2(world, payer, await one(), { signer: privateKeyToAccount(generatePrivateKey()) }),
+					await chargeByTransaction(world, payer, await one()),
+					await chargeByTransaction(world, payer, await one(), { nonce: 0 }),
+					await chargeByTransaction(world, payer, await one(), { data: "0xa9059cbb" }),
+				]
+			: [
+					await openByPermit2(payer, await one(), payer.channel(server.payee), { deposit: DEPOSIT }),
+					await topUpByPermit2(payer, await one(), channel, DEPOSIT),
+					await topUpByPermit2(payer, await one(), channel, 10n ** 30n),
+					await topUpByAuthorization(payer, await one(), channel, DEPOSIT),
+					merged(
+						await payer.voucher(await one(), channel, 2n * PRICE),
+						await topUpByAuthorization(payer, await one(), channel, PRICE),
+					),
+				];
+	for (const draft of drafts) for (const _ of ["once", "again"]) await pay(path, draft);
 }
 
 describe("keys, credentials, signatures and secrets (DESIGN 10; core: Credential Handling)", () => {
