@@ -8,8 +8,12 @@ import type { EngineContext } from "../context.ts";
 import { applyEvent, type LedgerEvent, type VerifiedVoucher } from "../ledger.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
+import { openKey } from "./credit.ts";
 import { channelNotFoundProblem, signatureProblem, type VoucherClaim } from "./signed.ts";
 import { LookupsBusyError } from "./strangers.ts";
+
+/** When to ask again for a channel whose opening is on its way. */
+const OPENING_RETRY_SECONDS = 1;
 
 /** The request that a channel may be adopted for. */
 export type Occasion = Readonly<{
@@ -96,10 +100,15 @@ export async function find(
 
 /** A channel that only the chain knows: it pays us, in this token; or why nothing can be said of it. */
 export async function identify(
-	{ strangers, terms }: EngineContext,
+	{ strangers, terms, transactions }: EngineContext,
 	channelId: Hex,
 ): Promise<ChannelIdentity | Refused> {
 	const { chainId, escrow } = terms;
+	if (transactions.isUnderWay(openKey({ channelId }))) {
+		// Not a lost one: taken in now, what it has to spend would count as spent.
+		const detail = "This channel is being opened; send the same request again.";
+		return refused(problem("service-unavailable", detail, { channelId }), OPENING_RETRY_SECONDS);
+	}
 	try {
 		const stranger = await strangers.identify(channelId);
 		if (stranger === undefined || stranger.payee !== terms.recipient || stranger.token !== terms.currency)

@@ -205,6 +205,29 @@ describe("a channel that the store has lost", () => {
 	});
 });
 
+describe("a channel whose opening this server has sent and not seen mined yet", () => {
+	it("is not taken for a lost one: its vouchers come back later, and nothing of them counts as spent (D10)", async () => {
+		server = await world.serve({ ...same, engine: { ...same.engine, limits: { transactionTimeoutMs: 300 } } });
+		const channel = payer.channel(server.payee);
+		const open = await payer.open(await challenge(), channel, { deposit: DEPOSIT, amount: PRICE });
+		const voucher = await payer.voucher(await challenge(), channel, 3n * PRICE);
+		const close = await payer.close(await challenge(), channel, 3n * PRICE);
+		server.rpc.fails = (method) => method === "eth_getTransactionReceipt";
+		expectRefusal(await server.pay("/session", open), "service-unavailable");
+		expect(await world.onChain(channel)).toMatchObject({ deposit: DEPOSIT });
+		for (const draft of [voucher, close]) {
+			const answer = await server.pay("/session", draft);
+			expectRefusal(answer, "service-unavailable");
+			expect(answer.header("retry-after")).toMatch(/^[1-9]\d*$/);
+			expect(await server.ledger(channel)).toBeUndefined();
+		}
+		server.rpc.up();
+		await expect.poll(async () => (await server.pay("/session", open)).status, { timeout: 10_000 }).toBe(200);
+		expectPaid(await server.pay("/session", voucher));
+		expect(await server.amounts(channel)).toMatchObject({ acceptedCumulative: 3n * PRICE, spent: 2n * PRICE });
+	});
+});
+
 describe("an open of a channel that is older than its challenge", () => {
 	it("counts as spent what its voucher says beyond the price: it may have been served before (D10)", async () => {
 		const channel = payer.channel(server.payee);
