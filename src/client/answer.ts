@@ -33,14 +33,11 @@ export type Offer =
 	| Readonly<{ intent: "session" } & Offered<SessionRequest>>
 	| Readonly<{ intent: "charge" } & Offered<ChargeRequest>>;
 
-/** What a 402 offers, in the server's order. */
-export type Offers = readonly Offer[];
-
 /**
- * Reads the challenges of a response. Left out are those of other methods and intents, expired or unreadable ones, and
- * those that take no credential of the drafts.
+ * Reads the challenges of a response, in the server's order. Left out are those of other methods and intents, expired or
+ * unreadable ones, and those that take no credential of the drafts.
  */
-export function offersOf(response: Response, nowMs: number): Offers {
+export function offersOf(response: Response, nowMs: number): readonly Offer[] {
 	const header = response.headers.get(WWW_AUTHENTICATE);
 	if (header === null) return [];
 	let parsed: readonly ParsedChallenge[];
@@ -55,7 +52,7 @@ export function offersOf(response: Response, nowMs: number): Offers {
 	});
 }
 
-function offerOf(challenge: Challenge, json: unknown): Offers {
+function offerOf(challenge: Challenge, json: unknown): readonly Offer[] {
 	try {
 		if (challenge.intent === "session") {
 			const request = parseSessionRequest(json);

@@ -1,6 +1,7 @@
 import type { Hex } from "viem";
 import type { Challenge, SessionRequest } from "../protocol/index.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
+import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { type PayerChannelState, topUpState } from "./state.ts";
 import type { SentTransaction } from "./wallet.ts";
@@ -84,7 +85,7 @@ export class PayerChannel {
 
 	/** What was delivered and is in the server's own count too. Never falls, as `consumed` may when the server charged less. */
 	get accounted(): bigint {
-		return this.#charged < this.consumed ? this.#charged : this.consumed;
+		return least(this.#charged, this.consumed);
 	}
 
 	/** What has to be deposited for one more request at `price`. */
@@ -103,18 +104,18 @@ export class PayerChannel {
 	 * @throws DepositExhaustedError when the limit does not reach
 	 */
 	begin(price: bigint, minVoucherDelta = 0n, limit = this.deposit, tried = 0n): bigint {
-		const open = tried < this.#uncertain ? tried : this.#uncertain;
-		const settled = tried - open < this.consumed ? tried - open : this.consumed;
+		const open = least(tried, this.#uncertain);
+		const settled = least(tried - open, this.consumed);
 		const needed = this.needs(price) - settled;
 		if (needed > limit) throw new DepositExhaustedError(this.channelId, needed, limit);
 		this.#uncertain -= open;
 		this.consumed -= settled;
 		this.#inFlight += price;
 		// More than the limit was signed only for a top-up that never came: no server can use that.
-		if (needed <= this.signed) return this.signed < limit ? this.signed : limit;
+		if (needed <= this.signed) return least(this.signed, limit);
 		// D4: the first voucher and one for the whole deposit may rise by less.
 		const stepped = this.signed === 0n ? needed : this.signed + minVoucherDelta;
-		const step = stepped < limit ? stepped : limit;
+		const step = least(stepped, limit);
 		return this.#raise(step > needed ? step : needed);
 	}
 
@@ -148,7 +149,7 @@ export class PayerChannel {
 	state(): PayerChannelState {
 		const { salt, ...parameters } = this.parameters;
 		// What was claimed and not signed for yet can still be claimed.
-		const consumed = this.consumed < this.signed ? this.consumed : this.signed;
+		const consumed = least(this.consumed, this.signed);
 		return {
 			channelId: this.channelId,
 			...parameters,
@@ -202,13 +203,10 @@ export class PayerChannel {
 		const owed = known + this.#uncertain;
 		// What an earlier client has signed for a channel that only the escrow told of is not known.
 		const chargeable = this.parameters.salt === undefined ? owed : this.signed;
-		const most = owed < chargeable + price ? owed : chargeable + price;
+		const most = least(owed, chargeable + price);
 		const isStep = minVoucherDelta > 0n && required <= this.signed + minVoucherDelta;
 		if (required > most && !isStep) throw new OverchargeError(this.channelId, required, most);
-		if (required > known) {
-			const charged = this.consumed + this.#uncertain;
-			this.#settle(charged < chargeable ? charged : chargeable);
-		}
+		if (required > known) this.#settle(least(this.consumed + this.#uncertain, chargeable));
 		return required > this.deposit || required > most ? this.signed : this.#raise(required);
 	}
 
@@ -219,12 +217,12 @@ export class PayerChannel {
 	 */
 	settleLost(spent: bigint): void {
 		if (spent > this.#charged) this.#charged = spent;
-		if (this.#inFlight === 0n) this.#settle(this.#charged < this.signed ? this.#charged : this.signed);
+		if (this.#inFlight === 0n) this.#settle(least(this.#charged, this.signed));
 	}
 
 	#settle(charged: bigint): void {
 		const priced = this.consumed + this.#uncertain;
-		this.consumed = charged < priced ? charged : priced;
+		this.consumed = least(charged, priced);
 		this.#uncertain = priced - this.consumed;
 	}
 

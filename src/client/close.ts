@@ -1,5 +1,6 @@
 import { encodeSessionPayload, type Problem, problemType, type SessionReceipt } from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
+import { least } from "./least.ts";
 import { manage } from "./manage.ts";
 import type { SessionParts } from "./parts.ts";
 import { discard } from "./retry.ts";
@@ -66,8 +67,4 @@ async function close(parts: SessionParts, key: string, channel: PayerChannel): P
 		throw new CloseRefusedError(channelId, closed.problem?.detail || `the server answered ${closed.response.status}`);
 	if (await channels.isPaidOut(channel)) return closed.receipt;
 	throw new CloseRefusedError(channelId, "the server says so, but the escrow has not paid it out");
-}
-
-function least(...amounts: readonly [bigint, ...bigint[]]): bigint {
-	return amounts.reduce((a, b) => (a < b ? a : b));
 }

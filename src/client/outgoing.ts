@@ -80,11 +80,6 @@ export class Outgoing {
 		return new Outgoing(new Request(url, this.#request), undefined);
 	}
 
-	/** The caller's or ours, the same for every try. */
-	get idempotencyKey(): string {
-		return this.#request.headers.get(IDEMPOTENCY_KEY) ?? "";
-	}
-
 	/** Whether a challenge is for this very body (draft-httpauth-payment-00, Request Body Digest Binding). */
 	async fits({ digest }: Challenge): Promise<boolean> {
 		if (digest === undefined) return true;

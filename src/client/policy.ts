@@ -3,6 +3,7 @@ import { z } from "zod";
 import { deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
 import type { ChargeRequest, SessionRequest } from "../protocol/index.ts";
 import { CANONICAL_PERMIT2 } from "../voucher/index.ts";
+import { least } from "./least.ts";
 
 const address = z
 	.string()
@@ -180,8 +181,4 @@ export function additionalDepositFor(
 	if (limit < missing || limit <= 0n) return undefined;
 	const wanted = suggestedDeposit ?? limit;
 	return least(wanted > missing ? wanted : missing, limit);
-}
-
-function least(a: bigint, b: bigint): bigint {
-	return a < b ? a : b;
 }

@@ -1,6 +1,7 @@
 import type { SessionRequest } from "../protocol/index.ts";
 import { PayerChannel } from "./channel.ts";
 import { isUsable } from "./channels.ts";
+import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
 import type { Policy } from "./policy.ts";
@@ -54,7 +55,7 @@ export async function findNamedChannel(
 	const { authorizedSigner, deposit, settled } = onChain;
 	const parameters = { payer: signer.payer, payee, token, salt: undefined, authorizedSigner, escrow, chainId };
 	if (!isUsable({ parameters }, onChain, amount)) return undefined;
-	const uncertain = policy.maxUnaccounted < deposit - settled ? policy.maxUnaccounted : deposit - settled;
+	const uncertain = least(policy.maxUnaccounted, deposit - settled);
 	const amounts = { deposit, signed: settled, consumed: settled, uncertain };
 	const channel = new PayerChannel({
 		channelId,

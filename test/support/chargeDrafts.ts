@@ -32,6 +32,7 @@ import {
 	paymentPermitDigest,
 	paymentPermitTypedData,
 } from "../../src/voucher/index.ts";
+import { mined } from "./mined.ts";
 import type { PaidServer } from "./paidServer.ts";
 import { type Draft, type Payer, sendFrom } from "./payer.ts";
 import type { World } from "./world.ts";
@@ -207,7 +208,7 @@ export function payOnChain(
 export async function deployContract({ chain }: World, bytecode: Hex): Promise<Address> {
 	const from = chain.account(5).address;
 	const hash = (await rpc(chain.client, "eth_sendTransaction", [{ from, data: bytecode }])) as Hex;
-	const { contractAddress } = await chain.client.waitForTransactionReceipt({ hash });
+	const { contractAddress } = await mined(chain.client, hash);
 	if (contractAddress == null) throw new Error("the contract could not be deployed");
 	return contractAddress.toLowerCase() as Address;
 }

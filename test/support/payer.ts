@@ -19,6 +19,7 @@ import {
 	type TokenDomain,
 	ZERO_ADDRESS,
 } from "../../src/voucher/index.ts";
+import { mined } from "./mined.ts";
 
 /** A credential in wire form before it is encoded: a plain object, every field there to be replaced. */
 export type Draft = Readonly<{ challenge: Challenge; payload: Readonly<Record<string, unknown>>; source?: string }>;
@@ -254,7 +255,7 @@ export async function sendFrom(
 	const fees = { maxFeePerGas, maxPriorityFeePerGas, gas };
 	const serializedTransaction = await account.signTransaction({ type: "eip1559", chainId, nonce, to, data, ...fees });
 	const hash = await client.sendRawTransaction({ serializedTransaction });
-	await client.waitForTransactionReceipt({ hash, pollingInterval: 10 });
+	await mined(client, hash);
 	return hash;
 }
 
