@@ -72,6 +72,7 @@ describe("sluice demo", () => {
 			ok: 1,
 			failed: 0,
 			payeeReceived: "100",
+			stored: { value: "100", transfers: ["100"], state: "confirmed" },
 			sessionTransactions: 1,
 		});
 	});
@@ -125,6 +126,7 @@ describe("sluice demo", () => {
 				{ memo: "platform fee", amount: "5", received: "5" },
 				{ memo: "referral", amount: "2", received: "2" },
 			],
+			stored: { value: "100", transfers: ["93", "5", "2"], state: "confirmed" },
 			sessionTransactions: 1,
 		});
 	});

@@ -1,6 +1,7 @@
 import { readAuthorizationState } from "../../escrow/reads.ts";
 import { AUTHORIZATION, parseCredential, problemType } from "../../protocol/index.ts";
 import { chargeNonce } from "../../voucher/index.ts";
+import { chargeChecks, readChargeRecord } from "./chargeRecord.ts";
 import { check, type Outcome } from "./report.ts";
 import { PRICE, type World } from "./world.ts";
 
@@ -45,6 +46,7 @@ export async function chargeScenario(
 	const payerGas = await chain.client.getBalance({ address: payer.address });
 	const payerTransactions = await chain.client.getTransactionCount({ address: payer.address });
 	const sessionTransactions = await world.transactionsTo(token);
+	const stored = await readChargeRecord(world);
 	const ok = first.ok ? 1 : 0;
 	return {
 		scenario: "charge",
@@ -54,6 +56,7 @@ export async function chargeScenario(
 		price: String(PRICE),
 		payeeReceived: String(payeeReceived),
 		payerPaid: String(payerPaid),
+		stored,
 		sessionTransactions,
 		secondsPaid: Number(secondsPaid.toFixed(3)),
 		requestsPerSecond: Math.round(1 / secondsPaid),
@@ -65,6 +68,7 @@ export async function chargeScenario(
 			check("the agent signed once", 1, sent.length),
 			check("the payee received the price", PRICE, payeeReceived),
 			check("the payer paid the price", PRICE, payerPaid),
+			...chargeChecks(stored, payerPaid, [payeeReceived]),
 			check(
 				"the payer needed no gas",
 				"0 coins, 0 transactions",

@@ -1,4 +1,5 @@
 import { CANONICAL_PERMIT2 } from "../../voucher/index.ts";
+import { chargeChecks, readChargeRecord } from "./chargeRecord.ts";
 import { check, type Outcome } from "./report.ts";
 import { PRICE, type World } from "./world.ts";
 
@@ -23,6 +24,7 @@ export async function splitsScenario(
 	const received = await Promise.all(splits.map(({ recipient }) => world.balance(recipient)));
 	const payerTransactions = await chain.client.getTransactionCount({ address: payer.address });
 	const sessionTransactions = await world.transactionsTo(CANONICAL_PERMIT2);
+	const stored = await readChargeRecord(world);
 	const parts = splits.reduce((sum, { amount }) => sum + amount, 0n);
 	const ok = response.ok ? 1 : 0;
 	return {
@@ -39,6 +41,7 @@ export async function splitsScenario(
 			amount: String(amount),
 			received: String(received[at]),
 		})),
+		stored,
 		sessionTransactions,
 		payerTransactions,
 		secondsPaid: Number(secondsPaid.toFixed(3)),
@@ -51,6 +54,7 @@ export async function splitsScenario(
 			check("the payer paid the price", PRICE, payerPaid),
 			check("the payee received what the splits leave", PRICE - parts, payeeReceived),
 			...splits.map(({ memo, amount }, at) => check(`the ${memo} was paid`, amount, received[at])),
+			...chargeChecks(stored, payerPaid, [payeeReceived, ...received]),
 			check("the payer sent the approval and nothing else", 1, payerTransactions),
 			check("one transaction moved all of it", 1, sessionTransactions),
 		],
