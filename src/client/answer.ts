@@ -28,6 +28,9 @@ const MAX_RETRY_AFTER_MS = 10_000;
 /** The longest problem or receipt that is read from a body. */
 const MAX_BODY_BYTES = 65_536;
 
+/** How long it may take to come: whoever waits for the channel waits for it too. */
+const MAX_BODY_MS = 10_000;
+
 /** One challenge that can be read, and its request. */
 export type Offer =
 	| Readonly<{ intent: "session" } & Offered<SessionRequest>>
@@ -125,10 +128,13 @@ function isOfType(response: Response, type: string): boolean {
 	return (response.headers.get("content-type") ?? "").toLowerCase().startsWith(type);
 }
 
-/** The JSON of a copy of the body, as far as it is not too long; `undefined` when it is none. */
+/** The JSON of a copy of the body, as far as it is neither too long nor too slow; `undefined` when it is none. */
 async function jsonOf(response: Response): Promise<unknown> {
+	const reader = response.clone().body?.getReader();
+	// Ends only when the other copy is let go of too, so it can't be waited for.
+	const stop = () => void reader?.cancel().catch(() => undefined);
+	const timer = setTimeout(stop, MAX_BODY_MS);
 	try {
-		const reader = response.clone().body?.getReader();
 		const decoder = new TextDecoder();
 		let text = "";
 		let bytes = 0;
@@ -137,13 +143,14 @@ async function jsonOf(response: Response): Promise<unknown> {
 			if (value === undefined) return JSON.parse(text + decoder.decode());
 			bytes += value.byteLength;
 			if (bytes > MAX_BODY_BYTES) {
-				// Ends only when the other copy is let go of too, so it can't be waited for.
-				reader?.cancel().catch(() => undefined);
+				stop();
 				return undefined;
 			}
 			text += decoder.decode(value, { stream: true });
 		}
 	} catch {
 		return undefined;
+	} finally {
+		clearTimeout(timer);
 	}
 }

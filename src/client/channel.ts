@@ -49,6 +49,8 @@ export class PayerChannel {
 	readonly isUnrecorded: boolean;
 	/** The one top-up that was signed or sent and of which it is not known yet whether the deposit has it (I4). */
 	topUp: PendingTopUp | undefined;
+	/** Until its server has refused a top-up that there was no need for yet. */
+	topsUpEarly = true;
 	/** The Permit2 nonce of its opening: however often that is signed, it can be executed once. */
 	permitNonce: bigint | undefined;
 	/** Known to be open, by the server's receipt or by the escrow itself. Until then the deposit may or may not be taken. */

@@ -134,7 +134,7 @@ export class PaymentClient {
 	 * behind a redirect is paid only within the origin, and only for `GET` and `HEAD`.
 	 *
 	 * @throws PolicyRefusedError when no offer is allowed, before anything is signed
-	 * @throws DepositExhaustedError, OverchargeError, and what `fetch` throws
+	 * @throws DepositExhaustedError, OverchargeError, TopUpRefusedError, and what `fetch` throws
 	 */
 	async fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
 		let request = await Outgoing.from(new Request(input, init), this.#acceptPayment);

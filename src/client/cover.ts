@@ -1,3 +1,4 @@
+import type { Hex } from "viem";
 import type { SessionRequest } from "../protocol/index.ts";
 import { DepositExhaustedError, type Offered, type PayerChannel } from "./channel.ts";
 import { orAborted } from "./channels.ts";
@@ -8,6 +9,17 @@ import type { PendingTopUp } from "./pending.ts";
 import { additionalDepositFor } from "./policy.ts";
 import { discard } from "./retry.ts";
 import { planTopUp, sendTopUp, topUpCredential, topUpState } from "./topUp.ts";
+
+/** The server did not take a top-up, and said nothing of payments. It is still pending, and tried again when there is need. */
+export class TopUpRefusedError extends Error {
+	override readonly name = "TopUpRefusedError";
+	readonly code = "TOP_UP_REFUSED";
+	readonly channelId: Hex;
+	constructor(channelId: Hex, status: number) {
+		super(`channel ${channelId} was not topped up: the server answered ${status} without a receipt`);
+		this.channelId = channelId;
+	}
+}
 
 /** A top-up that goes with a voucher. */
 export type MergedTopUp = Exclude<PendingTopUp, { type: "hash" }>;
@@ -106,7 +118,8 @@ function earlyTopUp(
 	terms: SessionRequest,
 	price: bigint,
 ): bigint | undefined {
-	if (topUpBelow === 0n || channel.deposit - channel.needs(price) >= topUpBelow) return undefined;
+	if (topUpBelow === 0n || !channel.topsUpEarly || channel.deposit - channel.needs(price) >= topUpBelow)
+		return undefined;
 	return additionalDepositFor(policy, channel, terms.suggestedDeposit, topUpBelow);
 }
 

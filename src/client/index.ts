@@ -5,6 +5,7 @@ export { TransactionNotSentError, TransactionPendingError, TransactionRevertedEr
 export { DepositExhaustedError, OverchargeError, PayerChannel } from "./channel.ts";
 export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
+export { TopUpRefusedError } from "./cover.ts";
 export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
 export type { TokenNames } from "./sign.ts";

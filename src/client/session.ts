@@ -10,13 +10,14 @@ import {
 import { computeChannelId } from "../voucher/index.ts";
 import { isManagementAnswer, offersOf, receiptFor, refusalOf } from "./answer.ts";
 import { keyOf, type Offered, OverchargeError, PayerChannel } from "./channel.ts";
-import { credit, type MergedTopUp, payCovered } from "./cover.ts";
+import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "./cover.ts";
 import { openCredential } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
 import { randomBytes32 } from "./pending.ts";
 import { depositFor } from "./policy.ts";
 import { findNamedChannel } from "./resume.ts";
+import { discard } from "./retry.ts";
 import { signTopUp } from "./topUp.ts";
 
 /** Pays one request by the channel for its terms, opening it if there is none. The policy has allowed the terms before. */
@@ -96,11 +97,14 @@ async function payVoucher(
 	request: Outgoing,
 	offer: Offered<SessionRequest>,
 ): Promise<Outcome> {
+	const { channels } = parts;
 	const { request: terms } = offer;
 	const price = priceOf(request, terms);
 	let again = false;
-	const paid = await payCovered(parts, key, channel, request, offer, price, (topUp) =>
-		tryToPay(
+	let isMerged = false;
+	const paid = await payCovered(parts, key, channel, request, offer, price, (topUp) => {
+		isMerged = topUp !== undefined;
+		return tryToPay(
 			parts,
 			channel,
 			request,
@@ -114,13 +118,26 @@ async function payVoucher(
 				again = afterRefusal(parts, key, channel, request, terms, refusal, refused);
 			},
 			topUp,
-		),
-	);
-	if (!("refused" in paid)) return { response: paid.response, again };
-	const { refused: response } = paid;
-	const refusal = await refusalOf(response);
-	// A server that does not know the channel does not take its top-up either (D10).
-	return { response, again: isGone(refusal) && afterRefusal(parts, key, channel, request, terms, refusal, response) };
+		);
+	});
+	if ("refused" in paid) {
+		const { refused: response } = paid;
+		const refusal = await refusalOf(response);
+		if (refusal === undefined) {
+			// It is about another resource: where the channel was opened.
+			discard(response);
+			throw new TopUpRefusedError(channel.channelId, response.status);
+		}
+		// A server that does not know the channel does not take its top-up either (D10).
+		return { response, again: isGone(refusal) && afterRefusal(parts, key, channel, request, terms, refusal, response) };
+	}
+	const { response, refusal } = paid;
+	if (refusal !== undefined && !again && isMerged && channel.needs(price) <= channel.deposit) {
+		// A top-up that there was no need for yet must not cost the request.
+		channel.topsUpEarly = false;
+		return { response, again: channels.has(key, channel) };
+	}
+	return { response, again };
 }
 
 /** The channel's challenge as long as it is good and fits the request; else the one that came with the offer. */

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it, test } from "vitest";
+import { afterEach, describe, expect, it, test, vi } from "vitest";
 import { isManagementAnswer, offersOf, problemOf, receiptFor, receiptOf, refusalOf } from "../../src/client/answer.ts";
 import { PayerChannel } from "../../src/client/channel.ts";
 import {
@@ -228,6 +228,22 @@ const receipt: SessionReceipt = {
 };
 const receiptResponse = (value: string, status = 200) =>
 	new Response(null, { status, headers: { "payment-receipt": value } });
+
+describe("a body that never ends", () => {
+	afterEach(() => {
+		vi.useRealTimers();
+	});
+
+	it("is not waited for: its problem is none", async () => {
+		vi.useFakeTimers();
+		const body = new ReadableStream({ start: (controller) => controller.enqueue(new TextEncoder().encode("{")) });
+		const response = new Response(body, { status: 402, headers: { "content-type": "application/problem+json" } });
+		const read = problemOf(response);
+		await vi.advanceTimersByTimeAsync(10_000);
+		expect(await read).toBeUndefined();
+		expect(vi.getTimerCount()).toBe(0);
+	});
+});
 
 describe("a receipt", () => {
 	it("counts where it is for this channel", () => {

@@ -116,6 +116,30 @@ describe("a channel is topped up before it runs dry", () => {
 		expect(server.calls).toHaveLength(3);
 	});
 
+	it("but a server that refuses that serves the request all the same, and is asked again only when there is need", async () => {
+		const early = { topUpBelow: 150n };
+		const { agent, relay, get, serve } = agentFor(await stage.payer(), ["authorization"], { maxDeposit: 500n }, early);
+		server.answer((call) => (isTopUp(call) ? refusal("verification-failed", {}, relay.session()) : relay.script(call)));
+		await serve(3);
+		expect(server.calls.filter(isTopUp)).toHaveLength(1);
+		expect((await get()).status).toBe(402);
+		server.answer(relay.script);
+		await serve(1);
+		expect(agent.channels).toMatchObject([{ consumed: 400n, topUp: undefined }]);
+		expect(relay.executed).toEqual(["open authorization", "topUp authorization"]);
+	});
+
+	it.each([200, 404, 500])("but what another resource says to it (%i) is no answer to the request", async (status) => {
+		const { agent, relay, get, serve } = agentFor(await stage.payer({ gas: true }), ["hash"]);
+		await serve(3);
+		server.answer((call) => (isTopUp(call) ? { status, body: "something else" } : relay.script(call)));
+		expect(await codeOf(get())).toBe("TOP_UP_REFUSED");
+		server.answer(relay.script);
+		await serve(1);
+		expect(agent.channels).toMatchObject([{ deposit: 600n, consumed: 400n }]);
+		expect(relay.executed).toEqual(["topUp hash"]);
+	});
+
 	it("but not by less than it is told to keep, nor by what is not needed yet and can't be signed", async () => {
 		const narrow = agentFor(await stage.payer(), ["authorization"], {}, { topUpBelow: 150n });
 		await narrow.serve(2);
