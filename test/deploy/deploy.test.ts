@@ -2,6 +2,7 @@ import type { Address } from "viem";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { deployEscrow, planDeployment, preflight, verifyDeployment } from "../../deploy/index.ts";
 import type { LocalChain } from "../../src/cli/demo/chain.ts";
+import { mined } from "../support/mined.ts";
 import { RpcProxy } from "../support/rpcProxy.ts";
 import { clientOf, fundedAccount, QUICK, rpc, startDeployChain, transactionsOf, walletOf } from "./support.ts";
 
@@ -42,7 +43,7 @@ describe("a deployment", () => {
 		const wallet = walletOf(second.url, account);
 		for (let nonce = 0; nonce < 3; nonce++) {
 			const hash = await wallet.sendTransaction({ chain: null, to: account.address });
-			await second.client.waitForTransactionReceipt({ hash });
+			await mined(second.client, hash);
 		}
 		const here = await deployTo(first);
 		const there = await deployTo(second, { wallet });

@@ -12,6 +12,7 @@ import {
 	planDeployment,
 	preflight,
 } from "../../deploy/index.ts";
+import { mined } from "../support/mined.ts";
 import { clientOf, fundedAccount, QUICK, rpc, startDeployChain, transactionsOf, walletOf } from "./support.ts";
 
 /** Hardhat's chain has no factory. Its accounts are the node's own: a wallet without a key here. */
@@ -66,9 +67,7 @@ describe("a chain without the CREATE2 factory", () => {
 		const client = clientOf(url);
 		const wallet = await walletOfNode();
 		const gift = 10n ** 16n - 5n;
-		await client.waitForTransactionReceipt({
-			hash: await wallet.sendTransaction({ chain: null, to: FACTORY_DEPLOYER, value: gift }),
-		});
+		await mined(client, await wallet.sendTransaction({ chain: null, to: FACTORY_DEPLOYER, value: gift }));
 		await installFactory({ client, wallet, ...QUICK });
 		expect(await hasFactory(client)).toBe(true);
 		const sent = await transactionsOf(client);

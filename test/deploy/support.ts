@@ -11,6 +11,7 @@ import {
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
 import permit2Code from "../fixtures/permit2.json" with { type: "json" };
+import { mined } from "../support/mined.ts";
 
 /** Waits of tests: the chains are on this machine. */
 export const QUICK = { timeoutMs: 20_000, pollMs: 20 } as const;
@@ -25,7 +26,7 @@ async function placePermit2(client: PublicClient): Promise<void> {
 	const [from] = (await rpc(client, "eth_accounts")) as [Address];
 	const data = concat([permit2Code.salt as Hex, permit2Code.initCode as Hex]);
 	const hash = (await rpc(client, "eth_sendTransaction", [{ from, to: permit2Code.factory, data }])) as Hex;
-	const { status } = await client.waitForTransactionReceipt({ hash });
+	const { status } = await mined(client, hash);
 	if (status !== "success") throw new Error("Permit2 could not be deployed");
 }
 

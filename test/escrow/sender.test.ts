@@ -20,6 +20,7 @@ import {
 	TransactionSender,
 } from "../../src/escrow/sender.ts";
 import { signAuthorization } from "../../src/voucher/index.ts";
+import { mined } from "../support/mined.ts";
 import {
 	createStage,
 	drop,
@@ -91,7 +92,7 @@ async function takeNonce(nonce: number): Promise<Hex> {
 
 /** The same, and it is mined. */
 async function useUpNonce(nonce: number): Promise<void> {
-	await client.waitForTransactionReceipt({ hash: await takeNonce(nonce) });
+	await mined(client, await takeNonce(nonce));
 }
 
 /** A node whose calls pass by `around`, which may answer for it, or lose its answer. */
