@@ -92,9 +92,9 @@ export class PaymentEngine {
 		const evm = await startEvm({ options, settings, listeners, log, now });
 		methods.unshift(evm);
 		assertMethodNames(methods);
-		const engine = new PaymentEngine({ settings, methods, challenges, listeners, store, now, log }, evm.terms);
 		for (const method of methods) await method.resume();
-		return engine;
+		// Its housekeeping begins here: a start that fails leaves nothing running.
+		return new PaymentEngine({ settings, methods, challenges, listeners, store, now, log }, evm.terms);
 	}
 
 	/**

@@ -59,6 +59,11 @@ export class Listeners {
 		return () => void this.#hooks.delete(hooks);
 	}
 
+	/** Whether anybody listens. */
+	get any(): boolean {
+		return this.#hooks.size > 0;
+	}
+
 	tell<Name extends keyof PaymentHooks>(name: Name, event: Parameters<NonNullable<PaymentHooks[Name]>>[0]): void {
 		for (const hooks of this.#hooks) {
 			const hook = hooks[name] as ((event: unknown) => void | Promise<void>) | undefined;

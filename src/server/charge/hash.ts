@@ -5,18 +5,16 @@ import { type ChargeHashPayload, problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import type { ScreenedCharge } from "../evm/method.ts";
+import { isMinedBefore } from "../minedBefore.ts";
 import { issuedAt, transactionKey } from "../proofs.ts";
+import { sourceOn } from "../source.ts";
 import { withinWaits } from "../waits.ts";
 import { isKnown, readReceipt } from "./chain.ts";
 import { failed, hasAllTransfers, type Transfer, transfersOf, type Verified } from "./means.ts";
-import { sourceOn } from "./source.ts";
 
 const POLL_MS = 500;
 
 const RETRY_SECONDS = 5;
-
-/** How much earlier than its challenge a payment may seem to be: the clocks of chain and server differ. */
-const CLOCK_MARGIN_MS = 60_000;
 
 /**
  * `type="hash"`: a transfer that the client has made itself (draft-evm-charge-00, Hash Verification and Hash Credential
@@ -33,7 +31,7 @@ export async function hashMeans(
 	const payer = sourceOn(terms.chainId, credential.source);
 	if (payer === undefined) return failed(`type "hash" needs a source did:pkh:eip155:${terms.chainId}:<payer>.`);
 	const transfers = transfersOf(request);
-	const notBefore = issuedAt(credential.challenge, limits, now()) - CLOCK_MARGIN_MS;
+	const notBefore = issuedAt(credential.challenge, limits, now());
 	return {
 		type: "hash",
 		payer,
@@ -69,9 +67,8 @@ async function find(
 	}
 	if (isAddressEqual(receipt.from, sender) || isBySignature(receipt, currency, payer))
 		return refused(failed("This transfer pays for something else already.", { hash }).problem);
-	const { timestamp } = await client.getBlock({ blockHash: receipt.blockHash });
-	if (Number(timestamp) * 1_000 < notBefore)
-		return refused(failed("The transaction was mined before its challenge was issued.", { hash, timestamp }).problem);
+	if (await isMinedBefore(client, receipt, notBefore))
+		return refused(failed("The transaction was mined before its challenge was issued.", { hash }).problem);
 	return undefined;
 }
 

@@ -13,8 +13,8 @@ import {
 import type { EngineContext } from "../context.ts";
 import type { ScreenedCharge } from "../evm/method.ts";
 import { permitKey } from "../proofs.ts";
+import { sourceOn } from "../source.ts";
 import { failed, type Transfer, transfersOf, type Verified } from "./means.ts";
-import { sourceOn } from "./source.ts";
 
 /**
  * `type="permit2"`: a Permit2 signature over all transfers of the charge, which we execute in one transaction

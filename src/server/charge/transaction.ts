@@ -15,10 +15,10 @@ import { parseSignature } from "../../voucher/index.ts";
 import type { EngineContext } from "../context.ts";
 import type { ScreenedCharge } from "../evm/method.ts";
 import { challengeKey, transactionKey } from "../proofs.ts";
+import { sourceOn } from "../source.ts";
 import { isKnown } from "./chain.ts";
 import { failed, transfersOf, type Verified } from "./means.ts";
 import { readProof } from "./order.ts";
-import { sourceOn } from "./source.ts";
 
 /** The longest transaction that is looked at. A transfer takes about 180 bytes, an access list makes it longer. */
 const MAX_BYTES = 2_048;

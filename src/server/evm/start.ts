@@ -69,6 +69,10 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 		const { chainId, escrow, currency, recipient } = terms;
 		parts.log.info({ curve, chainId, escrow, currency, recipient }, "payment engine starts");
 	}
+	if (parts.settings.limits.minSponsoredDeposit === 0n && contexts.some(({ terms }) => terms.feePayer)) {
+		const hint = "anyone can make this server pay gas for deposits of one base unit; set limits.minSponsoredDeposit";
+		parts.log.warn({ minSponsoredDeposit: "0" }, hint);
+	}
 	return new EvmMethod(contexts);
 }
 

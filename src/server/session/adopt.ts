@@ -117,7 +117,12 @@ export async function identify(
 		return { channelId, chainId, escrow, payer, payee, token, authorizedSigner };
 	} catch (error) {
 		if (!(error instanceof LookupsBusyError)) throw error;
-		const detail = "Too many channels are being looked up on chain; send the same request again.";
-		return refused(problem("service-unavailable", detail, { channelId }), Math.ceil(error.waitSeconds));
+		return busyWithLookups(channelId, error.waitSeconds);
 	}
+}
+
+/** Channels that this store does not know are asked for at a rate (D10): this one has to wait. */
+export function busyWithLookups(channelId: Hex, waitSeconds: number): Refused {
+	const detail = "Too many channels are being looked up on chain; send the same request again.";
+	return refused(problem("service-unavailable", detail, { channelId }), Math.ceil(waitSeconds));
 }

@@ -7,13 +7,11 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent } from "../ledger.ts";
+import { isMinedBefore } from "../minedBefore.ts";
 import { challengeKey, consumeChallenge, foreignChallengeProblem, fundingKey } from "../proofs.ts";
 import type { ProofRecord, Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, recordEntry } from "../transactions.ts";
 import { type Opening, openingFromPurpose } from "./opening.ts";
-
-/** How much a chain's clock may be behind ours before a channel opened just now looks old. */
-const CLOCK_MARGIN_MS = 60_000;
 
 /**
  * Credits a deposit: the escrow's own event in this transaction proves it, the escrow's state says how much, and the
@@ -25,7 +23,7 @@ export async function credit(
 	receipt: TransactionReceipt,
 	entry?: OutboxEntry,
 ): Promise<Problem | undefined> {
-	const { store, terms, chainState, now, log } = context;
+	const { store, client, terms, chainState, now, log } = context;
 	const { identity, voucher, minimum, depositKey } = opening;
 	const { channelId } = identity;
 	const event = findChannelOpened(receipt, terms.escrow, channelId);
@@ -35,8 +33,9 @@ export async function credit(
 			hash: receipt.transactionHash,
 		});
 	}
-	// A transaction of ours, sent for this very challenge, opens no old channel.
-	const isOld = entry === undefined && (await isOlder(context, receipt, opening));
+	// Open before its challenge was issued, it may have been served under an earlier one, which this store has lost. A
+	// transaction of ours, sent for this very challenge, opens no old channel.
+	const isOld = entry === undefined && (await isMinedBefore(client, receipt, opening.challengeIssuedAt));
 	const askedAt = now();
 	const chain = await chainState.read(channelId);
 	if (chain === undefined) throw new ChainUnavailableError(`the chain does not show channel ${channelId} yet`);
@@ -107,19 +106,6 @@ function tellOpened({ listeners }: EngineContext, channel: Channel, { transactio
 	listeners.tell("onChannelOpened", { channelId, payer, deposit, txHash: transactionHash });
 	const delta = acceptedCumulative - spent;
 	if (delta > 0n) listeners.tell("onVoucher", { channelId, payer, acceptedCumulative, delta });
-}
-
-/**
- * Whether a channel was open before its challenge was issued: then it may have been served under an earlier one, which this
- * store has lost.
- */
-async function isOlder(
-	{ client }: EngineContext,
-	{ blockHash }: TransactionReceipt,
-	{ challengeIssuedAt }: Opening,
-): Promise<boolean> {
-	const { timestamp } = await client.getBlock({ blockHash });
-	return Number(timestamp) * 1_000 + CLOCK_MARGIN_MS < challengeIssuedAt;
 }
 
 /** One opening of a channel at a time, also across restarts. */

@@ -2,18 +2,20 @@ import type { Address, Hex } from "viem";
 import { readOpeningReceipt } from "../../escrow/events.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import { TransactionRevertedError } from "../../escrow/sender.ts";
-import { type OpenPayload, type Problem, parseSource, problem } from "../../protocol/index.ts";
+import { type OpenPayload, type Problem, problem } from "../../protocol/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent } from "../ledger.ts";
+import { sourceOn } from "../source.ts";
 import { bindChallenge, usedByAnother } from "./binding.ts";
+import { clientReceipt } from "./clientTransaction.ts";
 import { credit, openKey } from "./credit.ts";
 import { type Funding, fundingSignatureProblem, fundingTimeProblem, openFunding, typeProblem } from "./funding.ts";
 import { describeOpening, type Opening, openingPurpose } from "./opening.ts";
 import type { SessionOrder } from "./order.ts";
-import { clientReceipt } from "./receipts.ts";
 import { revertedProblem } from "./reverted.ts";
 import { spend } from "./spend.ts";
+import { tooManyVouchers } from "./voucher.ts";
 
 /**
  * `action="open"`: draft-evm-session-00, Open Verification. Everything that needs no chain is checked first, the
@@ -35,8 +37,11 @@ export async function open(context: EngineContext, order: SessionOrder<OpenPaylo
 	const foreign = await usedByAnother(context, screened.credential.challenge, channelId);
 	if (foreign !== undefined) return foreign;
 	const known = await context.store.channel(channelId);
-	if (known !== undefined) await context.chainState.ensureFresh(known);
-	else {
+	if (known !== undefined) {
+		const tooMany = tooManyVouchers(context, payload);
+		if (tooMany !== undefined) return tooMany;
+		await context.chainState.ensureFresh(known);
+	} else {
 		const refusal = payload.type === "hash" ? await findOpening(context, payload.hash, opening) : await fund();
 		if (refusal !== undefined) return refusal;
 	}
@@ -134,13 +139,7 @@ async function findOpening(context: EngineContext, hash: Hex, opening: Opening):
 /** Who opens: whose tokens are signed for or, by `hash`, who `source` says (D8). */
 function payerOf(payload: OpenPayload, source: string | undefined, chainId: number): Address | Problem {
 	if (payload.type !== "hash") return payload.authorization.from;
-	return sourceOf(source, chainId) ?? sourceProblem(chainId);
-}
-
-/** The account that a credential's `source` names on this chain. */
-export function sourceOf(source: string | undefined, chainId: number): Address | undefined {
-	const parsed = source === undefined ? undefined : parseSource(source);
-	return parsed?.chainId === chainId ? parsed.address : undefined;
+	return sourceOn(chainId, source) ?? sourceProblem(chainId);
 }
 
 export function sourceProblem(chainId: number): Problem {

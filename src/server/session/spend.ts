@@ -48,7 +48,8 @@ export async function spend(context: EngineContext, request: Spend): Promise<Adm
 	const { outcome, raised } = value;
 	const { listeners } = context;
 	if (outcome.kind === "reserved") {
-		if (raised !== undefined) void durable.then(() => listeners.tell("onVoucher", raised)).catch(() => undefined);
+		if (raised !== undefined && listeners.any)
+			void durable.then(() => listeners.tell("onVoucher", raised)).catch(() => undefined);
 		return admitted(context, order, scope, outcome, durable);
 	}
 	await durable;

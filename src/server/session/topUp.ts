@@ -9,13 +9,14 @@ import type { EngineContext } from "../context.ts";
 import { topUpProblem } from "../ledger.ts";
 import { expiryOf } from "../proofs.ts";
 import { finalizedProblem } from "../refusals.ts";
-import { identify } from "./adopt.ts";
+import { sourceOn } from "../source.ts";
+import { busyWithLookups, identify } from "./adopt.ts";
 import { bindChallenge, usedByAnother } from "./binding.ts";
+import { clientReceipt } from "./clientTransaction.ts";
 import { type Funding, fundingSignatureProblem, fundingTimeProblem, topUpFunding, typeProblem } from "./funding.ts";
-import { sourceOf, sourceProblem } from "./open.ts";
+import { sourceProblem } from "./open.ts";
 import type { SessionOrder } from "./order.ts";
 import { sessionReceipt } from "./receipt.ts";
-import { clientReceipt } from "./receipts.ts";
 import { revertedProblem } from "./reverted.ts";
 import { channelNotFoundProblem, isOurs } from "./signed.ts";
 import { creditTopUp, isProblem, topUpKey, topUpPurpose } from "./topUpCredit.ts";
@@ -38,7 +39,7 @@ export async function topUp(context: EngineContext, order: SessionOrder<TopUpPay
 
 	let done: Refused | Readonly<{ txHash: Hex }>;
 	if (payload.type === "hash") {
-		const funder = sourceOf(source, context.terms.chainId);
+		const funder = sourceOn(context.terms.chainId, source);
 		if (funder === undefined) return refused(sourceProblem(context.terms.chainId));
 		const receipt = await clientReceipt(context, channelId, payload.hash);
 		if ("kind" in receipt) return receipt;
@@ -160,6 +161,9 @@ async function notWorthIt(
 async function unknownChannel(context: EngineContext, channelId: Hex): Promise<Refused> {
 	const identity = await identify(context, channelId);
 	if ("kind" in identity) return identity;
+	// Nothing of this was signed, so it is asked for at the rate of all strangers.
+	const waitSeconds = context.lookupRate.take("");
+	if (waitSeconds > 0) return busyWithLookups(channelId, waitSeconds);
 	const chain = await context.chainState.read(channelId);
 	if (chain === undefined) throw new ChainUnavailableError(`channel ${channelId} is not deep enough in the chain yet`);
 	const { finalized, deposit } = chain;

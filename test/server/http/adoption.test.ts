@@ -306,6 +306,21 @@ describe("a channel that is not on chain", () => {
 		expectRefusal(await pay(payer.channel(server.payee), PRICE), "session/channel-not-found");
 	});
 
+	it("that a bare top-up names, which nobody has signed, is asked for at the same rate (I10)", async () => {
+		const channel = payer.channel(server.payee);
+		await payer.openOnChain(channel, DEPOSIT);
+		server = await world.serve({
+			...same,
+			engine: { ...same.engine, limits: { maxLookupsPerSecond: 2 } },
+			clock: new StillClock(),
+		});
+		const draft = topUpByHash(payer, await challenge(), channel, `0x${"ab".repeat(32)}`, 1n);
+		expectRefusal(await server.pay("/session", draft), "session/insufficient-balance");
+		const before = server.rpc.calls();
+		for (let n = 0; n < 3; n++) expectRefusal(await server.pay("/session", draft), "service-unavailable");
+		expect(server.rpc.calls()).toBe(before);
+	});
+
 	it("while the chain does not answer is 503, never 410 (D10, I10)", async () => {
 		const draft = await payer.voucher(await challenge(), payer.channel(server.payee), PRICE);
 		server.rpc.down();

@@ -59,6 +59,14 @@ describe("maxVouchersPerSecond", () => {
 		expectPaid(await pay(8n));
 	});
 
+	it("counts the voucher of an open that is sent again, too", async () => {
+		const server = await limited();
+		const channel = payer.channel(server.payee);
+		const draft = await payer.open(await server.challenge("/session"), channel, { deposit: DEPOSIT });
+		for (let n = 0; n < 4; n++) expectPaid(await server.pay("/session", draft));
+		expectRefusal(await server.pay("/session", draft), "too-many-requests");
+	});
+
 	it("counts only vouchers whose signature is good: a stranger can't use up a channel's rate (I3)", async () => {
 		const server = await limited();
 		const channel = await server.open(payer);

@@ -105,3 +105,17 @@ describe("a server does not start on a mistake, and says which and how to mend i
 		expect((await server.send("/session")).status).toBe(402);
 	});
 });
+
+describe("a server that starts", () => {
+	const warnings = (logs: readonly { level: string; message: string }[]) =>
+		logs.filter(({ level }) => level === "warn").map(({ message }) => message);
+
+	it("warns when anyone can make it pay gas for next to nothing, and not when it has said what is worth it", async () => {
+		const careless = await world.serve({ logs: [] });
+		expect(warnings(careless.logs)).toEqual([expect.stringMatching(/set limits.minSponsoredDeposit/)]);
+		const careful = await world.serve({ logs: [], engine: { limits: { minSponsoredDeposit: 1_000n } } });
+		expect(warnings(careful.logs)).toEqual([]);
+		const frugal = await world.serve({ logs: [], engine: { feePayer: false } });
+		expect(warnings(frugal.logs)).toEqual([]);
+	});
+});
