@@ -26,8 +26,9 @@ export function exceededProblem(channelId: Hex, cumulativeAmount: bigint, deposi
 	});
 }
 
-export function overdrawnProblem(): Problem {
+/** It may go through later. A charge's rejections are 402, whatever their cause (draft-evm-charge-00, Error Responses). */
+export function overdrawnProblem(intent: "session" | "charge"): Problem {
 	const detail =
 		"Other payments of this payer are on their way and may take what this one needs; send the same request again.";
-	return problem("conflict", detail);
+	return problem(intent === "charge" ? "verification-failed" : "conflict", detail);
 }

@@ -83,7 +83,7 @@ async function refusalOf(context: EngineContext, order: ChargeOrder, error: unkn
 	// Whoever was first with this challenge has it: `claim` tells whether that is this payer.
 	if (error instanceof ChallengeUsedError) return undefined;
 	if (error instanceof KeyInUseError) return refused(runningProblem(), 1);
-	if (error instanceof OverdrawnError) return refused(overdrawnProblem(), PENDING_RETRY_SECONDS);
+	if (error instanceof OverdrawnError) return refused(overdrawnProblem("charge"), PENDING_RETRY_SECONDS);
 	if (error instanceof TokenUsedError) return refused(tokenUsedProblem(order.means));
 	if (error instanceof TransactionRevertedError) {
 		// Its conclusion may have found it paid all the same, or another request of the same credential was quicker.

@@ -52,7 +52,7 @@ export function revertedProblem(error: unknown, channelId: Hex): Refused {
 			PENDING_RETRY_SECONDS,
 		);
 	}
-	if (error instanceof OverdrawnError) return refused(overdrawnProblem(), PENDING_RETRY_SECONDS);
+	if (error instanceof OverdrawnError) return refused(overdrawnProblem("session"), PENDING_RETRY_SECONDS);
 	if (error instanceof ChallengeTakenError) return refused(foreignChallengeProblem());
 	throw error;
 }

@@ -120,19 +120,22 @@ describe.each(basesOn(() => ({ world, server, payer })))("$title", (base) => {
 				expectPaid(await pay(withChallenge(await fresh(), { description })));
 		});
 
-		it.skipIf((members.address ?? []).length === 0)("with addresses in any case", async () => {
-			const draft = (members.address ?? []).reduce((one, path) => changed(one, path, upper), await fresh());
-			expectPaid(await pay(draft));
-		});
+		const { address: addresses = [] } = members;
+		if (addresses.length > 0)
+			it("with addresses in any case", async () => {
+				expectPaid(await pay(addresses.reduce((one, path) => changed(one, path, upper), await fresh())));
+			});
 
-		it.skipIf(intent === "session")("with hex in any case", async () => {
-			const paths = [
-				...(members.bytes32 ?? []),
-				...(members.bytes ?? []),
-				...(members.signature ?? []).map(([path]) => path),
-			];
-			expectPaid(await pay(paths.reduce((one, path) => changed(one, path, upper), await fresh())));
-		});
+		// The session draft wants lowercase hex; the charge draft does not.
+		if (intent === "charge")
+			it("with hex in any case", async () => {
+				const paths = [
+					...(members.bytes32 ?? []),
+					...(members.bytes ?? []),
+					...(members.signature ?? []).map(([path]) => path),
+				];
+				expectPaid(await pay(paths.reduce((one, path) => changed(one, path, upper), await fresh())));
+			});
 
 		it("with the scheme in any case, and beside another scheme", async () => {
 			const header = encode(await fresh()).replace("Payment ", "pAYMENT   ");
