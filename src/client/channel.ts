@@ -3,7 +3,7 @@ import type { Challenge, SessionRequest } from "../protocol/index.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
-import { type PayerChannelState, topUpState } from "./state.ts";
+import { type PayerChannelState, stateOfTopUp } from "./state.ts";
 import type { SentTransaction } from "./wallet.ts";
 
 /** A challenge that was checked against the policy, and its request. */
@@ -161,7 +161,7 @@ export class PayerChannel {
 			consumed: String(consumed),
 			uncertain: String(this.#uncertain + this.#inFlight + this.consumed - consumed),
 			resource: this.resource,
-			...(this.topUp !== undefined && topUpState(this.topUp)),
+			...(this.topUp !== undefined && stateOfTopUp(this.topUp)),
 			...(!this.open && this.funding !== undefined && { funding: this.funding }),
 		};
 	}

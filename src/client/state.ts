@@ -75,7 +75,7 @@ export function parseState(state: unknown, payer: Address, signers: readonly Add
 }
 
 /** A pending top-up in a state. One that was neither signed nor sent need not be remembered. */
-export function topUpState(topUp: PendingTopUp): Pick<PayerChannelState, "topUp"> {
+export function stateOfTopUp(topUp: PendingTopUp): Pick<PayerChannelState, "topUp"> {
 	const { type, amount } = topUp;
 	switch (type) {
 		case "authorization":
