@@ -18,6 +18,7 @@ import { privateKeyToAccount } from "viem/accounts";
 import { CANONICAL_PERMIT2, REFERENCE_GRACE_SECONDS } from "../../deploy/index.ts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
+import { awaitReceipt } from "../../src/escrow/confirmations.ts";
 import { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "../../src/escrow/generated/escrow.ts";
 import {
 	computeChannelId,
@@ -75,8 +76,8 @@ async function furnish(chain: LocalChain, tokenBytecode: Hex, approval: bigint) 
 		const wallet = wallets.get(from.address) ?? createWalletClient({ account: from, transport: http(chain.url) });
 		wallets.set(from.address, wallet);
 		const hash = await wallet.sendTransaction({ account: from, to, data, chain: null, gas: 10_000_000n, gasPrice: 0n });
-		const receipt = await client.waitForTransactionReceipt({ hash });
-		if (receipt.status !== "success") throw new Error(`a transaction to be weighed was reverted: ${hash}`);
+		const receipt = await awaitReceipt(client, hash, { pollMs: 10 });
+		if (receipt?.status !== "success") throw new Error(`a transaction to be weighed was reverted: ${hash}`);
 		const created = receipt.contractAddress;
 		return { gas: Number(receipt.gasUsed), bytes: (data.length - 2) / 2, ...(created && { created }) };
 	}

@@ -105,7 +105,9 @@ export {
 } from "./problem.ts";
 export {
 	type ChargeReceipt,
+	type CoreReceipt,
 	chargeReceiptSchema,
+	decodeCoreReceipt,
 	decodeReceipt,
 	encodeReceipt,
 	MalformedReceiptError,

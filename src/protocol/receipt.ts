@@ -107,13 +107,41 @@ export function encodeReceipt(receipt: Receipt): string {
  * ```
  */
 export function decodeReceipt(text: string): Receipt {
-	let json: unknown;
+	return receiptFromJson(receiptJson(text));
+}
+
+const coreReceiptSchema = z.looseObject({
+	method: z.string().regex(/^[a-z]+$/),
+	status: z.literal("success"),
+	timestamp,
+	reference: z.string(),
+});
+
+/** What a receipt of any payment method says. What its method adds is there as it came. */
+export type CoreReceipt = Readonly<z.output<typeof coreReceiptSchema>>;
+
+/**
+ * Reads a `Payment-Receipt` value of any payment method, and of servers that leave out what the EVM drafts add: the four
+ * fields of core, section "Payment-Receipt Header".
+ *
+ * @throws {MalformedReceiptError} when it is not base64url of a JSON object with those four
+ * @example
+ * ```ts
+ * const { method, reference } = decodeCoreReceipt(response.headers.get("Payment-Receipt") ?? "");
+ * ```
+ */
+export function decodeCoreReceipt(text: string): CoreReceipt {
+	const parsed = coreReceiptSchema.safeParse(receiptJson(text));
+	if (!parsed.success) throw new MalformedReceiptError("shape");
+	return parsed.data;
+}
+
+function receiptJson(text: string): unknown {
 	try {
-		json = decodeJson(text);
+		return decodeJson(text);
 	} catch {
 		throw new MalformedReceiptError("encoding");
 	}
-	return receiptFromJson(json);
 }
 
 /** A receipt that cannot be read. It carries none of it. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import {
 	type ChargeReceipt,
+	decodeCoreReceipt,
 	decodeJson,
 	decodeReceipt,
 	encodeBase64url,
@@ -75,5 +76,34 @@ describe("a malformed receipt", () => {
 		for (const text of ["", "!", encodeBase64url("[]"), `${encodeReceipt(session)}=`]) {
 			expect(thrownBy(() => decodeReceipt(text))).toMatchObject({ code: "malformed_receipt", reason: "encoding" });
 		}
+	});
+});
+
+describe("a receipt of any method (core: Payment-Receipt Header)", () => {
+	const core = { method: "invoice", status: "success", timestamp: "2026-04-01T12:08:30Z", reference: "inv_12345" };
+
+	test("is read with what its method adds, and so are ours", () => {
+		const added = { ...core, sheets: 3 };
+		expect(decodeCoreReceipt(encodeJson(added))).toEqual(added);
+		for (const ours of [session, charge])
+			expect(decodeCoreReceipt(encodeReceipt(ours))).toMatchObject({ method: "evm", reference: ours.reference });
+	});
+
+	test.each([
+		["no method", { method: undefined }],
+		["a method in capitals", { method: "EVM" }],
+		["another status", { status: "failed" }],
+		["no time", { timestamp: "yesterday" }],
+		["no reference", { reference: 5 }],
+	])("is refused with %s", (_, changes) => {
+		const { code, reason } = thrownBy(() => decodeCoreReceipt(encodeJson({ ...core, ...changes }))) as {
+			code?: string;
+			reason?: string;
+		};
+		expect([code, reason]).toEqual(["malformed_receipt", "shape"]);
+	});
+
+	test("is refused when it is not base64url of a JSON object", () => {
+		expect(() => decodeCoreReceipt("e30=")).toThrow("not base64url");
 	});
 });
