@@ -1,7 +1,7 @@
 import type { Address } from "viem";
 import { z } from "zod";
 import { deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
-import type { ChargeRequest, SessionRequest } from "../protocol/index.ts";
+import { type ChargeRequest, isLoopback, type SessionRequest } from "../protocol/index.ts";
 import { CANONICAL_PERMIT2 } from "../voucher/index.ts";
 import { least } from "./least.ts";
 
@@ -145,12 +145,15 @@ function escrowRefusal({ escrows, deployments }: Policy, chainId: number, escrow
 		: `escrow ${escrow} is not trusted: the one recorded for chain ${chainId} is ${recorded}`;
 }
 
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
+/** Whether what is sent to this URL stays between the two ends. */
+export function isSecure(url: string): boolean {
+	const { protocol, hostname } = new URL(url);
+	return protocol === "https:" || (protocol === "http:" && isLoopback(hostname));
+}
 
 /** Credentials travel over TLS, or do not leave the machine (draft-httpauth-payment-00, Transport Security). */
 export function assertSecure(url: string): void {
-	const { protocol, hostname } = new URL(url);
-	if (protocol === "https:" || LOOPBACK.test(hostname)) return;
+	if (isSecure(url)) return;
 	throw new PolicyRefusedError(
 		"transport",
 		`${url} is not https: a credential sent there could be read and spent by others`,

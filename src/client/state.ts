@@ -2,6 +2,7 @@ import type { Address, Hex } from "viem";
 import { z } from "zod";
 import { computeChannelId, UINT128_MAX } from "../voucher/index.ts";
 import type { PendingTopUp } from "./pending.ts";
+import { isSecure } from "./policy.ts";
 
 const address = z.string().regex(/^0x[0-9a-f]{40}$/) as unknown as z.ZodType<Address>;
 const bytes32 = z.string().regex(/^0x[0-9a-f]{64}$/) as unknown as z.ZodType<Hex>;
@@ -66,6 +67,7 @@ export function parseState(state: unknown, payer: Address, signers: readonly Add
 	const wrong = (detail: string): never => {
 		throw new ChannelStateError(`channel ${data.channelId}: ${detail}`);
 	};
+	if (!isSecure(data.resource.url)) wrong("its resource is not https: a credential sent there could be read by others");
 	if (data.payer !== payer) wrong(`its payer is ${data.payer}, not ${payer}`);
 	if (!signers.includes(data.authorizedSigner)) wrong(`vouchers of ${data.authorizedSigner} can't be signed here`);
 	if (data.salt !== undefined && computeChannelId({ ...data, salt: data.salt }) !== data.channelId)

@@ -85,3 +85,16 @@ test("whatever is given for a state is taken or refused with a typed error", () 
 		{ numRuns: 2_000 },
 	);
 });
+
+test.each(["http://api.example.com/quote", "ftp://127.0.0.1/quote", "file:///quote"])(
+	"a state whose channel was opened at %s is refused: its close would be readable on the way",
+	(url) => {
+		const [channel] = fc.sample(channels, 1);
+		if (channel === undefined) throw new TypeError("no channel");
+		const state = { ...channel.state(), resource: { url, method: "GET" } };
+		const { payer } = channel.parameters;
+		expect(() => parseState(state, payer, [ZERO_ADDRESS])).toThrow(/not https/);
+		const loopback = { ...state, resource: { url: "http://127.0.0.1:8080/quote", method: "GET" } };
+		expect(parseState(loopback, payer, [ZERO_ADDRESS])).toEqual(loopback);
+	},
+);
