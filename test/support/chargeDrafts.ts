@@ -9,11 +9,10 @@ import {
 	encodeFunctionData,
 	type Hex,
 	type LocalAccount,
-	type PublicClient,
 	type TransactionSerializableEIP1559,
 } from "viem";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
-import { approveCall, type Call, transferCall } from "../../src/escrow/calls.ts";
+import { type Call, transferCall } from "../../src/escrow/calls.ts";
 import {
 	type Challenge,
 	type ChargeRequest,
@@ -35,7 +34,10 @@ import {
 import { mined } from "./mined.ts";
 import type { PaidServer } from "./paidServer.ts";
 import { type Draft, type Payer, sendFrom } from "./payer.ts";
+import { approvePermit2, rpc } from "./sessionDrafts.ts";
 import type { World } from "./world.ts";
+
+export { approvePermit2, rpc } from "./sessionDrafts.ts";
 
 /** Where a credential is good. */
 type Place = Pick<World, "chain">;
@@ -46,22 +48,11 @@ type Signer = Pick<Payer, "account" | "address">;
 /** How long a test waits for what is bound to come. */
 export const SOON = { timeout: 20_000, interval: 10 } as const;
 
-const UNLIMITED = 2n ** 256n - 1n;
-
-/** A call of the development chain that viem's types do not know. */
-export function rpc(client: PublicClient, method: string, params: readonly unknown[] = []): Promise<unknown> {
-	return client.request({ method, params } as never);
-}
-
 /** A payer with tokens who has approved Permit2; it has gas, too. */
 export async function approvedPayer(world: World, options: Readonly<{ funds?: bigint }> = {}): Promise<Payer> {
 	const payer = await world.payer({ ...options, gas: true });
 	await approvePermit2(world, payer);
 	return payer;
-}
-
-export async function approvePermit2({ token }: World, payer: Payer, value = UNLIMITED): Promise<void> {
-	await payer.sendBlind(approveCall(token, CANONICAL_PERMIT2, value));
 }
 
 /** What a challenge asks for. */

@@ -1,14 +1,25 @@
 import { encodeFunctionData, parseAbi } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
-import { deployContract, mintOf, SOON } from "../../support/chargeDrafts.ts";
+import { deployContract, hideFrom, mintOf, SOON } from "../../support/chargeDrafts.ts";
+import {
+	costsNothing,
+	crashInHandler,
+	expectDeliveredOnce,
+	expectFirstServed,
+	expectOneServed,
+	expectPaidByUs,
+	type Free,
+	failingOnce,
+	tenTimes,
+} from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
 	type ChargeOptions,
-	createWorld,
 	type Draft,
 	FUNDS,
 	type PaidServer,
@@ -17,38 +28,21 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	type World,
 	withPayload,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const charge = { config: { payment: { price: PRICE, intent: "charge" as const } } };
+const charge = { price: PRICE, intent: "charge" as const };
 const routes: Routes = async (app, kit) => {
 	await standardRoutes(app, kit);
 	app.get("/dear", { config: { payment: { price: 2n * PRICE, intent: "charge" } } }, kit.handler("/dear"));
-	app.get(
-		"/order",
-		{ config: { payment: { price: PRICE, intent: "charge", externalId: "o-1" } } },
-		kit.handler("/order"),
-	);
-	let failures = 1;
-	app.get(
-		"/once",
-		charge,
-		kit.handler("/once", () => {
-			if (failures-- > 0) throw new Error("not the first time");
-			return { served: true };
-		}),
-	);
+	app.get("/order", { config: { payment: { ...charge, externalId: "o-1" } } }, kit.handler("/order"));
+	await failingOnce(charge)(app, kit);
 };
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await world.payer();
 	server = await world.serve({ routes });
@@ -60,41 +54,16 @@ async function credential(path = "/charge", options: ChargeOptions = {}, challen
 	return payer.charge(challenge ?? (await server.challenge(path)), server.payee, PRICE, options);
 }
 
-/** The server sees neither its transaction's receipt nor its account's nonce move: still on its way, as far as it knows. */
-function hideFromServer(): void {
-	const answers: Readonly<Record<string, unknown>> = {
-		eth_getTransactionReceipt: null,
-		eth_getTransactionCount: "0x0",
-	};
-	server.rpc.lies = (method) => (method in answers ? { result: answers[method] } : undefined);
-}
-
 /** Nothing moved, no gas was spent, no handler ran. */
-async function free<T>(action: () => Promise<T>): Promise<T> {
-	const before = await world.balance(payer.address);
-	const result = await unchanged(server, [], action);
-	expect(await world.balance(payer.address)).toBe(before);
-	return result;
-}
+const free: Free = (action) => costsNothing({ world, server, payer }, action);
 
-async function expectPaidOnce(): Promise<void> {
-	expect(await world.balance(server.payee)).toBe(PRICE);
-	expect(await world.balance(payer.address)).toBe(FUNDS - PRICE);
-	expect(await server.transactions()).toBe(1);
-}
+const expectPaidOnce = () => expectPaidByUs({ world, server, payer });
 
 describe("a charge", () => {
 	it("moves exactly the price, in one transaction of ours, and is served with a receipt for it", async () => {
 		const draft = await credential();
 		const answer = await server.pay("/charge", draft);
-		expectPaid(answer);
-		expect(answer.json).toEqual({ served: 1 });
-		expect(answer.receipt).toMatchObject({
-			intent: "charge",
-			challengeId: draft.challenge.id,
-			chainId: world.chain.chainId,
-			reference: transactionOf(answer),
-		});
+		expectFirstServed(world, draft, answer, transactionOf(answer));
 		const receipt = await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) });
 		expect(receipt).toMatchObject({ status: "success", from: server.payee, to: world.token });
 		await expectPaidOnce();
@@ -108,13 +77,7 @@ describe("a charge", () => {
 
 	it("is delivered once: the same credential again is 402 invalid-challenge (I4)", async () => {
 		const draft = await credential();
-		expectPaid(await server.pay("/charge", draft));
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		await server.restart();
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		server.clock.advance(400_000);
-		await server.store.prune(server.clock.now());
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectDeliveredOnce(server, draft, free);
 		await expectPaidOnce();
 	});
 
@@ -142,9 +105,7 @@ describe("a charge", () => {
 
 	it("sent ten times at once is one transaction and one delivery (I4, I6)", async () => {
 		const draft = await credential();
-		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/charge", draft)));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+		expectOneServed(await tenTimes(server, "/charge", draft), "invalid-challenge");
 		expect(server.calls("/charge")).toBe(1);
 		await expectPaidOnce();
 	});
@@ -294,7 +255,7 @@ describe("a charge whose money has moved but whose handler failed", () => {
 	it("is delivered later to a client that left while it was mined", async () => {
 		const draft = await credential();
 		const leaving = new AbortController();
-		hideFromServer();
+		hideFrom(server);
 		const cut = server.pay("/charge", draft, { signal: leaving.signal }).catch(() => "cut");
 		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
 		leaving.abort();
@@ -317,15 +278,7 @@ describe("a charge whose money has moved but whose handler failed", () => {
 
 	it("also when the server crashed while it ran, long before anybody asks again (I5, I7)", async () => {
 		const draft = await credential();
-		const gate = server.hold("/charge");
-		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
-		await gate.entered;
-		await server.crash();
-		expect(await cut).toBeInstanceOf(Error);
-		gate.release();
-		server.clock.advance(3_600_000);
-		await server.restart();
-		await server.store.prune(server.clock.now());
+		await crashInHandler(server, "/charge", draft);
 		expectPaid(await server.pay("/charge", draft));
 		await expectPaidOnce();
 	});
@@ -333,7 +286,7 @@ describe("a charge whose money has moved but whose handler failed", () => {
 	it("also when its transaction took longer than its challenge lives (I7)", async () => {
 		await server.restart({ engine: { limits: { transactionTimeoutMs: 300 } } });
 		const draft = await credential("/charge", { validBefore: nowSeconds() + 100_000n });
-		hideFromServer();
+		hideFrom(server);
 		expectRefusal(await server.pay("/charge", draft), "service-unavailable");
 		server.clock.advance(3_600_000);
 		await server.store.prune(server.clock.now());
@@ -345,6 +298,6 @@ describe("a charge whose money has moved but whose handler failed", () => {
 
 	const standardRoutesAndOnce: Routes = async (app, kit) => {
 		await standardRoutes(app, kit);
-		app.get("/once", charge, kit.handler("/once"));
+		app.get("/once", { config: { payment: charge } }, kit.handler("/once"));
 	};
 });

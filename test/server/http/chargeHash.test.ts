@@ -1,5 +1,5 @@
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { transferCall, transferWithAuthorizationCall } from "../../../src/escrow/calls.ts";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import { type Challenge, formatSource } from "../../../src/protocol/index.ts";
@@ -17,9 +17,16 @@ import {
 	sendAhead,
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
-import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
-	createWorld,
+	crashInHandler,
+	expectFirstServed,
+	expectOneServed,
+	failingOnce,
+	tenTimes,
+} from "../../support/chargeStage.ts";
+import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import {
 	DEPOSIT,
 	type Draft,
 	FUNDS,
@@ -29,11 +36,10 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	type World,
 	withPayload,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
@@ -46,21 +52,9 @@ const routes: Routes = async (app, kit) => {
 	await standardRoutes(app, kit);
 	app.get("/hash", { config: { payment: hashed } }, kit.handler("/hash"));
 	app.get("/other", { config: { payment: { ...hashed, externalId: "o-1" } } }, kit.handler("/other"));
-	let failures = 1;
-	app.get(
-		"/once",
-		{ config: { payment: hashed } },
-		kit.handler("/once", () => {
-			if (failures-- > 0) throw new Error("not the first time");
-			return { served: true };
-		}),
-	);
+	await failingOnce(hashed)(app, kit);
 };
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await world.payer({ gas: true });
 	server = await world.serve({ routes });
@@ -83,15 +77,8 @@ describe("hash", () => {
 	it("a charge by hash is served for a transfer of exactly the price, with a receipt for it", async () => {
 		const draft = await paidCredential("/other");
 		const answer = await server.pay("/other", draft);
-		expectPaid(answer);
-		expect(answer.json).toEqual({ served: 1 });
-		expect(answer.receipt).toMatchObject({
-			intent: "charge",
-			challengeId: draft.challenge.id,
-			chainId: world.chain.chainId,
-			reference: draft.payload.hash,
-			externalId: "o-1",
-		});
+		expectFirstServed(world, draft, answer, draft.payload.hash);
+		expect(answer.receipt).toMatchObject({ externalId: "o-1" });
 		expect(await world.balance(server.payee)).toBe(PRICE);
 		expect(await server.transactions()).toBe(0);
 	});
@@ -308,9 +295,7 @@ describe("hash, again (I4)", () => {
 
 	it("sent ten times at once is delivered once", async () => {
 		const draft = await paidCredential();
-		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/hash", draft)));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+		expectOneServed(await tenTimes(server, "/hash", draft), "invalid-challenge");
 		expect(server.calls("/hash")).toBe(1);
 	});
 
@@ -351,15 +336,7 @@ describe("hash, again (I4)", () => {
 
 	it("that the server crashed on is delivered after its restart, once (I5, I7)", async () => {
 		const draft = await paidCredential();
-		const gate = server.hold("/hash");
-		const cut = server.pay("/hash", draft).catch((error: unknown) => error);
-		await gate.entered;
-		await server.crash();
-		expect(await cut).toBeInstanceOf(Error);
-		gate.release();
-		server.clock.advance(3_600_000);
-		await server.restart({ routes });
-		await server.store.prune(server.clock.now());
+		await crashInHandler(server, "/hash", draft);
 		expectPaid(await server.pay("/hash", draft));
 		expectRefusal(await free(() => server.pay("/hash", draft)), "invalid-challenge");
 	});

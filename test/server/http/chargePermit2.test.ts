@@ -1,5 +1,5 @@
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { approveCall } from "../../../src/escrow/calls.ts";
 import { isPermit2NonceUsed } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
@@ -18,9 +18,23 @@ import {
 	transfersFor,
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
-import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
-	createWorld,
+	costsNothing,
+	crashInHandler,
+	crashOncePaid,
+	expectAnsweredAgain,
+	expectDeliveredAfterFailure,
+	expectDeliveredOnce,
+	expectFirstServed,
+	expectOneServed,
+	expectPaidByUs,
+	type Free,
+	failingOnce,
+	tenTimes,
+} from "../../support/chargeStage.ts";
+import { expectPaid, expectRefusal } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import {
 	type Draft,
 	FUNDS,
 	type PaidServer,
@@ -29,34 +43,21 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	type World,
 	withPayload,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const charge = { config: { payment: { price: PRICE, intent: "charge" as const } } };
+const charge = { price: PRICE, intent: "charge" as const };
 const routes: Routes = async (app, kit) => {
 	await standardRoutes(app, kit);
-	const order = { price: PRICE, intent: "charge" as const, externalId: "order 7, größer" };
+	const order = { ...charge, externalId: "order 7, größer" };
 	app.get("/order", { config: { payment: order } }, kit.handler("/order"));
-	let failures = 1;
-	app.get(
-		"/once",
-		charge,
-		kit.handler("/once", () => {
-			if (failures-- > 0) throw new Error("not the first time");
-			return { served: true };
-		}),
-	);
+	await failingOnce(charge)(app, kit);
 };
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await approvedPayer(world);
 	server = await world.serve({ routes });
@@ -70,31 +71,15 @@ async function credential(options: PermitOptions = {}, path = "/charge", challen
 }
 
 /** Nothing moved, no gas was spent, no handler ran. */
-async function free<T>(action: () => Promise<T>): Promise<T> {
-	const before = await world.balance(payer.address);
-	const result = await unchanged(server, [], action);
-	expect(await world.balance(payer.address)).toBe(before);
-	return result;
-}
+const free: Free = (action) => costsNothing({ world, server, payer }, action);
 
-async function expectPaidOnce(): Promise<void> {
-	expect(await world.balance(server.payee)).toBe(PRICE);
-	expect(await world.balance(payer.address)).toBe(FUNDS - PRICE);
-	expect(await server.transactions()).toBe(1);
-}
+const expectPaidOnce = () => expectPaidByUs({ world, server, payer });
 
 describe("permit2", () => {
 	it("a charge by permit2 moves exactly the price, in one transaction of ours, and is served with a receipt for it", async () => {
 		const draft = await credential();
 		const answer = await server.pay("/charge", draft);
-		expectPaid(answer);
-		expect(answer.json).toEqual({ served: 1 });
-		expect(answer.receipt).toMatchObject({
-			intent: "charge",
-			challengeId: draft.challenge.id,
-			chainId: world.chain.chainId,
-			reference: transactionOf(answer),
-		});
+		expectFirstServed(world, draft, answer, transactionOf(answer));
 		const receipt = await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) });
 		expect(receipt).toMatchObject({ status: "success", from: server.payee, to: CANONICAL_PERMIT2 });
 		await expectPaidOnce();
@@ -231,21 +216,13 @@ describe("permit2, refused", () => {
 describe("permit2, again (I4)", () => {
 	it("a charge by permit2 is delivered once: after a restart and a clean-up, too", async () => {
 		const draft = await credential({ deadline: 2n ** 40n });
-		expectPaid(await server.pay("/charge", draft));
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		await server.restart();
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		server.clock.advance(400_000);
-		await server.store.prune(server.clock.now());
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectDeliveredOnce(server, draft, free);
 		await expectPaidOnce();
 	});
 
 	it("a charge by permit2 sent ten times at once is one transaction and one delivery", async () => {
 		const draft = await credential();
-		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/charge", draft)));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+		expectOneServed(await tenTimes(server, "/charge", draft), "invalid-challenge");
 		expect(server.calls("/charge")).toBe(1);
 		await expectPaidOnce();
 	});
@@ -269,20 +246,14 @@ describe("permit2, again (I4)", () => {
 	it("of ten challenges at once that one nonce is to pay, it pays one, and no gas is spent on the others", async () => {
 		const drafts = await Promise.all(Array.from({ length: 10 }, () => credential({ nonce: 7n })));
 		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft)));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "verification-failed");
+		expectOneServed(answers, "verification-failed");
 		expect(server.calls("/charge")).toBe(1);
 		await expectPaidOnce();
 	});
 
 	it("with an Idempotency-Key is answered again, not charged again, and by nobody else's credential (I3, I6)", async () => {
 		const draft = await credential();
-		const first = await server.pay("/charge", draft, { key: "k" });
-		expectPaid(first);
-		await server.restart();
-		const fresh = await credential();
-		for (const retry of [draft, fresh])
-			expect((await free(() => server.pay("/charge", retry, { key: "k" }))).text).toBe(first.text);
+		await expectAnsweredAgain(server, draft, credential, free);
 		const forged = await credential({ signer: stranger });
 		expectRefusal(await free(() => server.pay("/charge", forged, { key: "k" })), "verification-failed");
 		expectRefusal(await free(() => server.pay("/charge", draft, { key: "other" })), "invalid-challenge");
@@ -348,24 +319,12 @@ describe("permit2, on its way", () => {
 
 	it("a charge by permit2 whose handler failed is delivered later to the same credential, once (I7)", async () => {
 		const draft = await credential({}, "/once");
-		expect((await server.pay("/once", draft)).status).toBe(500);
-		await expectPaidOnce();
-		expectPaid(await server.pay("/once", draft));
-		expectRefusal(await free(() => server.pay("/once", draft)), "invalid-challenge");
-		await expectPaidOnce();
+		await expectDeliveredAfterFailure(server, draft, expectPaidOnce, free);
 	});
 
 	it("a charge by permit2 that the server crashed on is delivered after its restart, once (I5, I7)", async () => {
 		const draft = await credential();
-		const gate = server.hold("/charge");
-		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
-		await gate.entered;
-		await server.crash();
-		expect(await cut).toBeInstanceOf(Error);
-		gate.release();
-		server.clock.advance(3_600_000);
-		await server.restart();
-		await server.store.prune(server.clock.now());
+		await crashInHandler(server, "/charge", draft);
 		expectPaid(await server.pay("/charge", draft));
 		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
 		await expectPaidOnce();
@@ -374,11 +333,7 @@ describe("permit2, on its way", () => {
 	it("a charge by permit2 that was recorded before a crash is taken up by the next start (I4, I5)", async () => {
 		const draft = await credential({ nonce: 3n });
 		hideFrom(server);
-		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
-		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
-		await server.crash();
-		await cut;
-		server.rpc.up();
+		await crashOncePaid({ world, server, payer }, draft);
 		await server.restart();
 		const another = await credential({ nonce: 3n });
 		expectRefusal(await free(() => server.pay("/charge", another)), "verification-failed");

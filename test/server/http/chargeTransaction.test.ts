@@ -1,6 +1,6 @@
 import { type Hex, keccak256 } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { approveCall, transferCall } from "../../../src/escrow/calls.ts";
 import type { OutboxEntry } from "../../../src/escrow/outbox.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
@@ -17,9 +17,23 @@ import {
 	type TransactionOptions,
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
-import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
-	createWorld,
+	crashOncePaid,
+	expectAnsweredAgain,
+	expectDeliveredAfterFailure,
+	expectDeliveredOnce,
+	expectFirstServed,
+	expectOneServed,
+	expectPriceMoved,
+	type Free,
+	failingOnce,
+	nonceOf,
+	sendsNothing,
+	tenTimes,
+} from "../../support/chargeStage.ts";
+import { expectPaid, expectRefusal } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import {
 	type Draft,
 	FUNDS,
 	type PaidServer,
@@ -28,36 +42,23 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	type World,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const charge = { config: { payment: { price: PRICE, intent: "charge" as const } } };
+const charge = { price: PRICE, intent: "charge" as const };
 const routes: Routes = async (app, kit) => {
 	await standardRoutes(app, kit);
-	const order = { price: PRICE, intent: "charge" as const, externalId: "o-1" };
+	const order = { ...charge, externalId: "o-1" };
 	app.get("/order", { config: { payment: order } }, kit.handler("/order"));
 	const types = ["transaction", "hash"] as const;
-	const seen = { price: PRICE, intent: "charge" as const, credentialTypes: [...types] };
+	const seen = { ...charge, credentialTypes: [...types] };
 	app.get("/seen", { config: { payment: seen } }, kit.handler("/seen"));
-	let failures = 1;
-	app.get(
-		"/once",
-		charge,
-		kit.handler("/once", () => {
-			if (failures-- > 0) throw new Error("not the first time");
-			return { served: true };
-		}),
-	);
+	await failingOnce(charge)(app, kit);
 };
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await world.payer({ gas: true });
 	server = await world.serve({ routes });
@@ -69,22 +70,12 @@ async function credential(options: TransactionOptions = {}, path = "/charge", ch
 	return chargeByTransaction(world, payer, challenge ?? (await server.challenge(path)), options);
 }
 
-const nonceOf = () => world.chain.client.getTransactionCount({ address: payer.address, blockTag: "pending" });
-
 /** Nothing moved, nothing was broadcast, no handler ran. */
-async function free<T>(action: () => Promise<T>): Promise<T> {
-	const before = [await world.balance(payer.address), await nonceOf(), server.rpc.calls("eth_sendRawTransaction")];
-	const result = await unchanged(server, [], action);
-	expect([await world.balance(payer.address), await nonceOf(), server.rpc.calls("eth_sendRawTransaction")]).toEqual(
-		before,
-	);
-	return result;
-}
+const free: Free = (action) => sendsNothing({ world, server, payer }, action);
 
 async function expectPaidOnce(): Promise<void> {
-	expect(await world.balance(server.payee)).toBe(PRICE);
-	expect(await world.balance(payer.address)).toBe(FUNDS - PRICE);
-	expect(await nonceOf()).toBe(1);
+	await expectPriceMoved({ world, server, payer });
+	expect(await nonceOf(world, payer)).toBe(1);
 	expect(await server.transactions(), "transactions that we have paid for").toBe(0);
 }
 
@@ -92,14 +83,7 @@ describe("transaction", () => {
 	it("a charge by transaction is broadcast, waited for, and served with a receipt for it", async () => {
 		const draft = await credential();
 		const answer = await server.pay("/charge", draft);
-		expectPaid(answer);
-		expect(answer.json).toEqual({ served: 1 });
-		expect(answer.receipt).toMatchObject({
-			intent: "charge",
-			challengeId: draft.challenge.id,
-			chainId: world.chain.chainId,
-			reference: keccak256(draft.payload.signature as Hex),
-		});
+		expectFirstServed(world, draft, answer, keccak256(draft.payload.signature as Hex));
 		const receipt = await world.chain.client.getTransactionReceipt({ hash: transactionOf(answer) });
 		expect(receipt).toMatchObject({ status: "success", from: payer.address, to: world.token });
 		await expectPaidOnce();
@@ -127,21 +111,13 @@ describe("transaction", () => {
 describe("transaction, again (I4)", () => {
 	it("a charge by transaction is delivered once: after a restart and a clean-up, too", async () => {
 		const draft = await credential();
-		expectPaid(await server.pay("/charge", draft));
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		await server.restart();
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
-		server.clock.advance(400_000);
-		await server.store.prune(server.clock.now());
-		expectRefusal(await free(() => server.pay("/charge", draft)), "invalid-challenge");
+		await expectDeliveredOnce(server, draft, free);
 		await expectPaidOnce();
 	});
 
 	it("a charge by transaction sent ten times at once is one broadcast and one delivery", async () => {
 		const draft = await credential();
-		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/charge", draft)));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+		expectOneServed(await tenTimes(server, "/charge", draft), "invalid-challenge");
 		expect(server.calls("/charge")).toBe(1);
 		expect(server.rpc.calls("eth_sendRawTransaction")).toBe(1);
 		await expectPaidOnce();
@@ -153,8 +129,7 @@ describe("transaction, again (I4)", () => {
 			Array.from({ length: 10 }, async () => ({ ...first, challenge: await server.challenge("/charge") })),
 		);
 		const answers = await Promise.all(drafts.map((draft) => server.pay("/charge", draft)));
-		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
-		for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "verification-failed");
+		expectOneServed(answers, "verification-failed");
 		expect(server.calls("/charge")).toBe(1);
 		await expectPaidOnce();
 	});
@@ -195,12 +170,7 @@ describe("transaction, again (I4)", () => {
 
 	it("with an Idempotency-Key is answered again, not charged again, also under a fresh challenge (I6)", async () => {
 		const draft = await credential();
-		const first = await server.pay("/charge", draft, { key: "k" });
-		expectPaid(first);
-		await server.restart();
-		const fresh = await credential();
-		for (const retry of [draft, fresh])
-			expect((await free(() => server.pay("/charge", retry, { key: "k" }))).text).toBe(first.text);
+		await expectAnsweredAgain(server, draft, credential, free);
 		// What is public proves nobody: the payer's old transaction under a challenge of a stranger's.
 		const old = { ...draft, challenge: await server.challenge("/charge") };
 		expectRefusal(await free(() => server.pay("/charge", old, { key: "k" })), "verification-failed");
@@ -281,7 +251,7 @@ describe("transaction, on its way", () => {
 				return recorded.length;
 			}, SOON)
 			.toBe(1);
-		expect(await nonceOf()).toBe(0);
+		expect(await nonceOf(world, payer)).toBe(0);
 		expect(recorded).toMatchObject([{ raw: draft.payload.signature, from: payer.address, nonce: 0 }]);
 		server.rpc.up();
 		expectPaid((await paying) as never);
@@ -304,22 +274,13 @@ describe("transaction, on its way", () => {
 
 	it("a charge by transaction whose handler failed is delivered later to the same credential, once (I7)", async () => {
 		const draft = await credential({}, "/once");
-		expect((await server.pay("/once", draft)).status).toBe(500);
-		await expectPaidOnce();
-		expectPaid(await server.pay("/once", draft));
-		expectRefusal(await free(() => server.pay("/once", draft)), "invalid-challenge");
-		await expectPaidOnce();
+		await expectDeliveredAfterFailure(server, draft, expectPaidOnce, free);
 	});
 
 	it("a charge by transaction that the server crashed on is followed by its next start, and delivered once (I5, I7)", async () => {
 		const draft = await credential();
-		hideFrom(server);
 		server.rpc.lies = (method) => (method === "eth_getTransactionReceipt" ? { result: null } : undefined);
-		const cut = server.pay("/charge", draft).catch((error: unknown) => error);
-		await expect.poll(() => world.balance(server.payee), SOON).toBe(PRICE);
-		await server.crash();
-		await cut;
-		server.rpc.up();
+		await crashOncePaid({ world, server, payer }, draft);
 		server.clock.advance(3_600_000);
 		await server.restart();
 		await server.store.prune(server.clock.now());

@@ -1,27 +1,17 @@
 import { encodeFunctionData, type Hex, parseAbi, parseTransaction, serializeTransaction, toHex, toRlp } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { approveCall, transferCall } from "../../../src/escrow/calls.ts";
 import { chargeByTransaction, type TransactionOptions } from "../../support/chargeDrafts.ts";
-import { expectPaid, expectProblem, expectRefusal, unchanged } from "../../support/expect.ts";
-import {
-	createWorld,
-	type Draft,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type World,
-	withPayload,
-} from "../../support/world.ts";
+import { type Free, sendsNothing } from "../../support/chargeStage.ts";
+import { expectPaid, expectProblem, expectRefusal } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { type Draft, type PaidServer, type Payer, PRICE, withPayload } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await world.payer({ gas: true });
 	server = await world.serve();
@@ -33,17 +23,8 @@ async function credential(options: TransactionOptions = {}): Promise<Draft> {
 	return chargeByTransaction(world, payer, await server.challenge("/charge"), options);
 }
 
-const nonceOf = () => world.chain.client.getTransactionCount({ address: payer.address, blockTag: "pending" });
-
 /** Nothing moved, nothing was broadcast, no handler ran. */
-async function free<T>(action: () => Promise<T>): Promise<T> {
-	const before = [await world.balance(payer.address), await nonceOf(), server.rpc.calls("eth_sendRawTransaction")];
-	const result = await unchanged(server, [], action);
-	expect([await world.balance(payer.address), await nonceOf(), server.rpc.calls("eth_sendRawTransaction")]).toEqual(
-		before,
-	);
-	return result;
-}
+const free: Free = (action) => sendsNothing({ world, server, payer }, action);
 
 describe("transaction, refused", () => {
 	const bytes = async (change: (raw: Hex) => Hex) => {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { type Challenge, createChallenge, decodeRequest, problemType } from "../../../src/protocol/index.ts";
 import { type ChargedEvent, OfferError } from "../../../src/server/index.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
@@ -12,9 +12,10 @@ import {
 	rpc,
 	SOON,
 } from "../../support/chargeDrafts.ts";
+import { expectOneServed, failingOnce, tenTimes } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
-	createWorld,
 	type Draft,
 	FUNDS,
 	type PaidServer,
@@ -23,7 +24,6 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	type World,
 	withPayload,
 } from "../../support/world.ts";
 
@@ -31,7 +31,7 @@ const TYPES = ["permit2", "authorization", "transaction", "hash"] as const;
 type Type = (typeof TYPES)[number];
 const SECRET = "0123456789abcdef0123456789abcdef-test";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 let charged: ChargedEvent[];
@@ -40,25 +40,13 @@ const routes: Routes = async (app, kit) => {
 	await standardRoutes(app, kit);
 	const all = { price: PRICE, intent: "charge" as const, credentialTypes: [...TYPES] };
 	app.get("/all", { config: { payment: all } }, kit.handler("/all"));
-	let failures = 1;
-	app.get(
-		"/once",
-		{ config: { payment: all } },
-		kit.handler("/once", () => {
-			if (failures-- > 0) throw new Error("not the first time");
-			return { served: true };
-		}),
-	);
+	await failingOnce(all)(app, kit);
 	for (const type of TYPES) {
 		const alone = { price: PRICE, intent: "charge" as const, credentialTypes: [type] };
 		app.get(`/${type}`, { config: { payment: alone } }, kit.handler(`/${type}`));
 	}
 };
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await approvedPayer(world);
 	charged = [];
@@ -219,9 +207,7 @@ describe("each type", () => {
 	it("a proof of each type sent ten times at once is credited once (I4)", async () => {
 		for (const type of TYPES) {
 			const draft = await credential(type, await server.challenge("/all"));
-			const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/all", draft)));
-			expect(answers.filter(({ status }) => status === 200).length, type).toBe(1);
-			for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, "invalid-challenge");
+			expectOneServed(await tenTimes(server, "/all", draft), "invalid-challenge", type);
 		}
 		expect(await world.balance(server.payee)).toBe(4n * PRICE);
 		expect(server.calls()).toBe(4);

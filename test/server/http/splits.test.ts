@@ -1,6 +1,6 @@
 import { type Address, encodeFunctionData, parseAbi } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { approveCall } from "../../../src/escrow/calls.ts";
 import { findTransfers } from "../../../src/escrow/events.ts";
 import { readBalance } from "../../../src/escrow/reads.ts";
@@ -23,9 +23,10 @@ import {
 	SOON,
 	transfersFor,
 } from "../../support/chargeDrafts.ts";
+import { costsNothing, type Free, tenTimes } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
-	createWorld,
 	type Draft,
 	FUNDS,
 	type PaidServer,
@@ -33,10 +34,9 @@ import {
 	type Routes,
 	standardRoutes,
 	transactionOf,
-	type World,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
@@ -63,10 +63,6 @@ function tenSplits() {
 	return Array.from({ length: 10 }, (_, index) => ({ recipient: index < 5 ? platform : author, amount: 10n }));
 }
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	[platform, author] = [address(), address()];
 	payer = await approvedPayer(world);
@@ -78,12 +74,7 @@ async function credential(options: PermitOptions = {}, path = "/split", challeng
 }
 
 /** Nothing moved, no gas was spent, no handler ran. */
-async function free<T>(action: () => Promise<T>): Promise<T> {
-	const before = await world.balance(payer.address);
-	const result = await unchanged(server, [], action);
-	expect(await world.balance(payer.address)).toBe(before);
-	return result;
-}
+const free: Free = (action) => costsNothing({ world, server, payer }, action);
 
 async function expectSplitOnce(): Promise<void> {
 	const holders = [payer.address, server.payee, platform, author];
@@ -143,7 +134,7 @@ describe("splits", () => {
 
 	it("sent ten times at once is one batch and one delivery, after a restart too (I4)", async () => {
 		const draft = await credential();
-		const answers = await Promise.all(Array.from({ length: 10 }, () => server.pay("/split", draft)));
+		const answers = await tenTimes(server, "/split", draft);
 		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
 		await server.restart();
 		expectRefusal(await free(() => server.pay("/split", draft)), "invalid-challenge");
