@@ -34,10 +34,10 @@ import {
 import { mined } from "./mined.ts";
 import type { PaidServer } from "./paidServer.ts";
 import { type Draft, type Payer, sendFrom } from "./payer.ts";
-import { approvePermit2, rpc } from "./sessionDrafts.ts";
+import { rpc } from "./sessionDrafts.ts";
 import type { World } from "./world.ts";
 
-export { approvePermit2, rpc } from "./sessionDrafts.ts";
+export { approvedPayer, approvePermit2, rpc } from "./sessionDrafts.ts";
 
 /** Where a credential is good. */
 type Place = Pick<World, "chain">;
@@ -47,13 +47,6 @@ type Signer = Pick<Payer, "account" | "address">;
 
 /** How long a test waits for what is bound to come. */
 export const SOON = { timeout: 20_000, interval: 10 } as const;
-
-/** A payer with tokens who has approved Permit2; it has gas, too. */
-export async function approvedPayer(world: World, options: Readonly<{ funds?: bigint }> = {}): Promise<Payer> {
-	const payer = await world.payer({ ...options, gas: true });
-	await approvePermit2(world, payer);
-	return payer;
-}
 
 /** What a challenge asks for. */
 export function requestOf(challenge: Challenge): ChargeRequest {

@@ -3,7 +3,6 @@
  * refusal leaves alone, what one payment is, and the ways in which a credential comes a second time.
  */
 import { expect } from "vitest";
-import type { ProblemName } from "../../src/protocol/index.ts";
 import type { EvmPrice } from "../../src/server/index.ts";
 import { SOON } from "./chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "./expect.ts";
@@ -15,6 +14,7 @@ import {
 	type Payer,
 	PRICE,
 	type Routes,
+	standardRoutes,
 	type World,
 } from "./world.ts";
 
@@ -24,15 +24,20 @@ export type Stage = Readonly<{ world: World; server: PaidServer; payer: Payer }>
 /** Runs `action` and checks that it was free of whatever this kind of charge could cost. */
 export type Free = <T>(action: () => Promise<T>) => Promise<T>;
 
-/** `GET /once` at `payment`, whose handler fails the first time. */
-export function failingOnce(payment: EvmPrice): Routes {
-	return (app, { handler }) => {
+/** What the standard `/charge` costs. */
+export const CHARGE = { price: PRICE, intent: "charge" as const };
+
+/** The standard routes, `GET /once` at the price `once`, whose handler fails the first time, and what `others` cost. */
+export function chargeRoutes(once: EvmPrice, others: Readonly<Record<string, EvmPrice>> = {}): Routes {
+	return async (app, kit) => {
+		await standardRoutes(app, kit);
+		for (const [path, payment] of Object.entries(others)) app.get(path, { config: { payment } }, kit.handler(path));
 		let failures = 1;
-		const once = handler("/once", () => {
+		const failingOnce = kit.handler("/once", () => {
 			if (failures-- > 0) throw new Error("not the first time");
 			return { served: true };
 		});
-		app.get("/once", { config: { payment } }, once);
+		app.get("/once", { config: { payment: once } }, failingOnce);
 	};
 }
 
@@ -84,22 +89,6 @@ export function expectFirstServed(
 	expectPaid(answer);
 	expect(answer.json).toEqual({ served: 1 });
 	expect(answer.receipt).toMatchObject({ intent: "charge", challengeId: draft.challenge.id, chainId, reference });
-}
-
-/** The same credential in ten requests at once. */
-export function tenTimes(
-	server: PaidServer,
-	path: string,
-	draft: Draft,
-	options: Parameters<PaidServer["pay"]>[2] = {},
-): Promise<Answer[]> {
-	return Promise.all(Array.from({ length: 10 }, () => server.pay(path, draft, options)));
-}
-
-/** One request was served, and every other one refused under the name `others`. */
-export function expectOneServed(answers: readonly Answer[], others: ProblemName, message?: string): void {
-	expect(answers.filter(({ status }) => status === 200).length, message).toBe(1);
-	for (const answer of answers) if (answer.status !== 200) expectRefusal(answer, others);
 }
 
 /** Pays `/charge` with a credential that buys nothing again: at once, after a restart, and after a clean-up. */

@@ -56,6 +56,13 @@ export async function approvePermit2({ token }: World, payer: Payer, value = 2n 
 	await payer.sendBlind(approveCall(token, CANONICAL_PERMIT2, value));
 }
 
+/** A payer with tokens who has approved Permit2; it has gas, too. */
+export async function approvedPayer(world: World, options: Readonly<{ funds?: bigint }> = {}): Promise<Payer> {
+	const payer = await world.payer({ ...options, gas: true });
+	await approvePermit2(world, payer);
+	return payer;
+}
+
 /** Members that replace the right ones; they are signed as well. `signer` signs instead of the payer. */
 export type PermitOptions = Readonly<{
 	signer?: LocalAccount;

@@ -4,17 +4,17 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
+import { expectOneServed, tenTimes } from "../../support/atOnce.ts";
 import { deployContract, hideFrom, mintOf, SOON } from "../../support/chargeDrafts.ts";
 import {
+	CHARGE,
+	chargeRoutes,
 	costsNothing,
 	crashInHandler,
 	expectDeliveredOnce,
 	expectFirstServed,
-	expectOneServed,
 	expectPaidByUs,
 	type Free,
-	failingOnce,
-	tenTimes,
 } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { useWorld } from "../../support/useWorld.ts";
@@ -35,13 +35,10 @@ const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const charge = { price: PRICE, intent: "charge" as const };
-const routes: Routes = async (app, kit) => {
-	await standardRoutes(app, kit);
-	app.get("/dear", { config: { payment: { price: 2n * PRICE, intent: "charge" } } }, kit.handler("/dear"));
-	app.get("/order", { config: { payment: { ...charge, externalId: "o-1" } } }, kit.handler("/order"));
-	await failingOnce(charge)(app, kit);
-};
+const routes = chargeRoutes(CHARGE, {
+	"/dear": { ...CHARGE, price: 2n * PRICE },
+	"/order": { ...CHARGE, externalId: "o-1" },
+});
 
 beforeEach(async () => {
 	payer = await world.payer();
@@ -298,6 +295,6 @@ describe("a charge whose money has moved but whose handler failed", () => {
 
 	const standardRoutesAndOnce: Routes = async (app, kit) => {
 		await standardRoutes(app, kit);
-		app.get("/once", { config: { payment: charge } }, kit.handler("/once"));
+		app.get("/once", { config: { payment: CHARGE } }, kit.handler("/once"));
 	};
 });

@@ -3,8 +3,10 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { transferCall, transferWithAuthorizationCall } from "../../../src/escrow/calls.ts";
 import { readTokenDomain } from "../../../src/escrow/reads.ts";
 import { type Challenge, formatSource } from "../../../src/protocol/index.ts";
+import type { EvmPrice } from "../../../src/server/index.ts";
 import { chargeNonce, signAuthorization } from "../../../src/voucher/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
+import { expectOneServed, tenTimes } from "../../support/atOnce.ts";
 import {
 	approvedPayer,
 	chargeByHash,
@@ -17,13 +19,7 @@ import {
 	sendAhead,
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
-import {
-	crashInHandler,
-	expectFirstServed,
-	expectOneServed,
-	failingOnce,
-	tenTimes,
-} from "../../support/chargeStage.ts";
+import { CHARGE, chargeRoutes, crashInHandler, expectFirstServed } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import {
@@ -33,8 +29,6 @@ import {
 	type PaidServer,
 	type Payer,
 	PRICE,
-	type Routes,
-	standardRoutes,
 	transactionOf,
 	withPayload,
 } from "../../support/world.ts";
@@ -43,17 +37,8 @@ const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const hashed = {
-	price: PRICE,
-	intent: "charge" as const,
-	credentialTypes: ["hash" as const, "authorization" as const, "permit2" as const],
-};
-const routes: Routes = async (app, kit) => {
-	await standardRoutes(app, kit);
-	app.get("/hash", { config: { payment: hashed } }, kit.handler("/hash"));
-	app.get("/other", { config: { payment: { ...hashed, externalId: "o-1" } } }, kit.handler("/other"));
-	await failingOnce(hashed)(app, kit);
-};
+const hashed: EvmPrice = { ...CHARGE, credentialTypes: ["hash", "authorization", "permit2"] };
+const routes = chargeRoutes(hashed, { "/hash": hashed, "/other": { ...hashed, externalId: "o-1" } });
 
 beforeEach(async () => {
 	payer = await world.payer({ gas: true });

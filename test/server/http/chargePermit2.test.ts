@@ -4,6 +4,7 @@ import { approveCall } from "../../../src/escrow/calls.ts";
 import { isPermit2NonceUsed } from "../../../src/escrow/reads.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
+import { expectOneServed, tenTimes } from "../../support/atOnce.ts";
 import {
 	approvedPayer,
 	approvePermit2,
@@ -19,6 +20,8 @@ import {
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
 import {
+	CHARGE,
+	chargeRoutes,
 	costsNothing,
 	crashInHandler,
 	crashOncePaid,
@@ -26,11 +29,8 @@ import {
 	expectDeliveredAfterFailure,
 	expectDeliveredOnce,
 	expectFirstServed,
-	expectOneServed,
 	expectPaidByUs,
 	type Free,
-	failingOnce,
-	tenTimes,
 } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { useWorld } from "../../support/useWorld.ts";
@@ -40,8 +40,6 @@ import {
 	type PaidServer,
 	type Payer,
 	PRICE,
-	type Routes,
-	standardRoutes,
 	transactionOf,
 	withPayload,
 } from "../../support/world.ts";
@@ -50,13 +48,7 @@ const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const charge = { price: PRICE, intent: "charge" as const };
-const routes: Routes = async (app, kit) => {
-	await standardRoutes(app, kit);
-	const order = { ...charge, externalId: "order 7, größer" };
-	app.get("/order", { config: { payment: order } }, kit.handler("/order"));
-	await failingOnce(charge)(app, kit);
-};
+const routes = chargeRoutes(CHARGE, { "/order": { ...CHARGE, externalId: "order 7, größer" } });
 
 beforeEach(async () => {
 	payer = await approvedPayer(world);

@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { approveCall, transferCall } from "../../../src/escrow/calls.ts";
 import type { OutboxEntry } from "../../../src/escrow/outbox.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
+import { expectOneServed, tenTimes } from "../../support/atOnce.ts";
 import {
 	chargeByHash,
 	chargeByTransaction,
@@ -18,46 +19,30 @@ import {
 	withoutMining,
 } from "../../support/chargeDrafts.ts";
 import {
+	CHARGE,
+	chargeRoutes,
 	crashOncePaid,
 	expectAnsweredAgain,
 	expectDeliveredAfterFailure,
 	expectDeliveredOnce,
 	expectFirstServed,
-	expectOneServed,
 	expectPriceMoved,
 	type Free,
-	failingOnce,
 	nonceOf,
 	sendsNothing,
-	tenTimes,
 } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { useWorld } from "../../support/useWorld.ts";
-import {
-	type Draft,
-	FUNDS,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type Routes,
-	standardRoutes,
-	transactionOf,
-} from "../../support/world.ts";
+import { type Draft, FUNDS, type PaidServer, type Payer, PRICE, transactionOf } from "../../support/world.ts";
 
 const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
-const charge = { price: PRICE, intent: "charge" as const };
-const routes: Routes = async (app, kit) => {
-	await standardRoutes(app, kit);
-	const order = { ...charge, externalId: "o-1" };
-	app.get("/order", { config: { payment: order } }, kit.handler("/order"));
-	const types = ["transaction", "hash"] as const;
-	const seen = { ...charge, credentialTypes: [...types] };
-	app.get("/seen", { config: { payment: seen } }, kit.handler("/seen"));
-	await failingOnce(charge)(app, kit);
-};
+const routes = chargeRoutes(CHARGE, {
+	"/order": { ...CHARGE, externalId: "o-1" },
+	"/seen": { ...CHARGE, credentialTypes: ["transaction", "hash"] },
+});
 
 beforeEach(async () => {
 	payer = await world.payer({ gas: true });

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { type Challenge, createChallenge, decodeRequest, problemType } from "../../../src/protocol/index.ts";
 import { type ChargedEvent, OfferError } from "../../../src/server/index.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
+import { expectOneServed, tenTimes } from "../../support/atOnce.ts";
 import {
 	approvedPayer,
 	chargeByHash,
@@ -12,7 +13,7 @@ import {
 	rpc,
 	SOON,
 } from "../../support/chargeDrafts.ts";
-import { expectOneServed, failingOnce, tenTimes } from "../../support/chargeStage.ts";
+import { CHARGE, chargeRoutes } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import {
@@ -21,8 +22,6 @@ import {
 	type PaidServer,
 	type Payer,
 	PRICE,
-	type Routes,
-	standardRoutes,
 	transactionOf,
 	withPayload,
 } from "../../support/world.ts";
@@ -36,16 +35,9 @@ let server: PaidServer;
 let payer: Payer;
 let charged: ChargedEvent[];
 
-const routes: Routes = async (app, kit) => {
-	await standardRoutes(app, kit);
-	const all = { price: PRICE, intent: "charge" as const, credentialTypes: [...TYPES] };
-	app.get("/all", { config: { payment: all } }, kit.handler("/all"));
-	await failingOnce(all)(app, kit);
-	for (const type of TYPES) {
-		const alone = { price: PRICE, intent: "charge" as const, credentialTypes: [type] };
-		app.get(`/${type}`, { config: { payment: alone } }, kit.handler(`/${type}`));
-	}
-};
+const all = { ...CHARGE, credentialTypes: TYPES };
+const alone = TYPES.map((type) => [`/${type}`, { ...CHARGE, credentialTypes: [type] }] as const);
+const routes = chargeRoutes(all, { "/all": all, ...Object.fromEntries(alone) });
 
 beforeEach(async () => {
 	payer = await approvedPayer(world);

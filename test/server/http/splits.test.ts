@@ -8,6 +8,7 @@ import type { Challenge } from "../../../src/protocol/index.ts";
 import { OfferError } from "../../../src/server/index.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
 import { blocklistTokenBytecode } from "../../model/generated/doubles.ts";
+import { tenTimes } from "../../support/atOnce.ts";
 import {
 	approvedPayer,
 	changeLogs,
@@ -23,7 +24,7 @@ import {
 	SOON,
 	transfersFor,
 } from "../../support/chargeDrafts.ts";
-import { costsNothing, type Free, tenTimes } from "../../support/chargeStage.ts";
+import { costsNothing, type Free } from "../../support/chargeStage.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import {
