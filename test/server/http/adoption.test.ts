@@ -1,29 +1,24 @@
 import { randomBytes } from "node:crypto";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { merged, StillClock, topUpByAuthorization, topUpByHash, topUpOnChain } from "../../support/sessionDrafts.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
-	createWorld,
 	DEPOSIT,
 	type PaidServer,
 	type Payer,
 	PRICE,
 	type ServerOptions,
 	type TestChannel,
-	type World,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let payer: Payer;
 /** What two servers have in common of which the second one has lost the store. */
 let same: Partial<ServerOptions>;
 let server: PaidServer;
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	payer = await world.payer({ gas: true });
 	const account = privateKeyToAccount(generatePrivateKey());

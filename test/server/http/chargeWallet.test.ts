@@ -1,23 +1,15 @@
 import { type Address, encodeDeployData, encodeFunctionData, type Hex, type LocalAccount } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { approveCall, type Call, transferCall } from "../../../src/escrow/calls.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
 import { chargeByHash, chargeByPermit2, deployContract, mintOf } from "../../support/chargeDrafts.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { smartAccountAbi, smartAccountBytecode } from "../../support/generated/smartAccount.ts";
-import {
-	createWorld,
-	FUNDS,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type Routes,
-	standardRoutes,
-	type World,
-} from "../../support/world.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { FUNDS, type PaidServer, type Payer, PRICE, type Routes, standardRoutes } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 /** Sends what has to be sent: a relayer, or a bundler. */
 let relayer: Payer;
@@ -35,10 +27,6 @@ const routes: Routes = async (app, kit) => {
 	app.get("/split", { config: { payment: { price: PRICE, intent: "charge", splits } } }, kit.handler("/split"));
 };
 
-beforeAll(async () => {
-	world = await createWorld();
-});
-afterAll(() => world.stop());
 beforeEach(async () => {
 	relayer = await world.payer({ gas: true });
 	owner = privateKeyToAccount(generatePrivateKey());

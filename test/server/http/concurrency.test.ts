@@ -1,49 +1,26 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
+import { tenTimes } from "../../support/atOnce.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
-import {
-	approvePermit2,
-	merged,
-	openByPermit2,
-	placePermit2,
-	topUpByAuthorization,
-	topUpByHash,
-	topUpByPermit2,
-	topUpOnChain,
-} from "../../support/sessionDrafts.ts";
-import {
-	type Answer,
-	createWorld,
-	DEPOSIT,
-	type Draft,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	transactionOf,
-	type World,
-} from "../../support/world.ts";
+import { approvedPayer, topUpByHash, topUpByPermit2, topUpOnChain } from "../../support/sessionDrafts.ts";
+import { KINDS, MORE, openBy, topUpBy, voucherThatOpens, voucherThatTopsUp } from "../../support/sessionStage.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { DEPOSIT, type Draft, type PaidServer, type Payer, PRICE, transactionOf } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve();
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
-afterAll(() => world.stop());
 
 const challenge = () => server.challenge("/session");
-const MORE = 3_000n;
-const KINDS = ["authorization", "permit2"] as const;
 
 /** Every index below `count` once, in an order without order. `step` and `count` have no common factor. */
 const shuffled = (count: number, step: number) => Array.from({ length: count }, (_, n) => (n * step + 7) % count);
 
-const tenTimes = (draft: Draft, options: Parameters<PaidServer["pay"]>[2] = {}): Promise<Answer[]> =>
-	Promise.all(Array.from({ length: 10 }, () => server.pay("/session", draft, options)));
+const tenAtOnce = (draft: Draft) => tenTimes(server, "/session", draft);
 
 describe("vouchers at once", () => {
 	it("100 shuffled vouchers at once end at the highest", async () => {
@@ -88,12 +65,9 @@ describe("one credential ten times at once", () => {
 	it.each(KINDS)("that opens by %s opens one channel and spends gas once", async (kind) => {
 		const channel = payer.channel(server.payee);
 		const options = { deposit: DEPOSIT, amount: 0n };
-		const draft =
-			kind === "permit2"
-				? await openByPermit2(payer, await challenge(), channel, options)
-				: await payer.open(await challenge(), channel, options);
+		const draft = await openBy[kind](payer, await challenge(), channel, options);
 		const [transactions, before] = [await server.transactions(), await world.balance(payer.address)];
-		for (const answer of await tenTimes(draft)) expectPaid(answer);
+		for (const answer of await tenAtOnce(draft)) expectPaid(answer);
 		expect(await server.transactions()).toBe(transactions + 1);
 		expect(await world.balance(payer.address)).toBe(before - DEPOSIT);
 		expect(await server.ledger(channel)).toMatchObject({ deposit: DEPOSIT, acceptedCumulative: 0n });
@@ -103,7 +77,7 @@ describe("one credential ten times at once", () => {
 		const channel = await server.open(payer);
 		const hash = await topUpOnChain(payer, channel, MORE);
 		const transactions = await server.transactions();
-		for (const answer of await tenTimes(topUpByHash(payer, await challenge(), channel, hash, MORE))) {
+		for (const answer of await tenAtOnce(topUpByHash(payer, await challenge(), channel, hash, MORE))) {
 			expectPaid(answer);
 			expect(transactionOf(answer)).toBe(hash);
 		}
@@ -114,10 +88,9 @@ describe("one credential ten times at once", () => {
 
 	it.each(KINDS)("that tops up by %s is one transaction, credited once", async (kind) => {
 		const channel = await server.open(payer);
-		const make = kind === "permit2" ? topUpByPermit2 : topUpByAuthorization;
-		const draft = await make(payer, await challenge(), channel, MORE);
+		const draft = await topUpBy[kind](payer, await challenge(), channel, MORE);
 		const transactions = await server.transactions();
-		const answers = await tenTimes(draft);
+		const answers = await tenAtOnce(draft);
 		for (const answer of answers) expectPaid(answer);
 		expect(new Set(answers.map(transactionOf)).size).toBe(1);
 		expect(await server.transactions()).toBe(transactions + 1);
@@ -141,12 +114,9 @@ describe("one credential ten times at once", () => {
 
 	it.each(KINDS)("with a merged top-up by %s funds once and delivers once", async (kind) => {
 		const channel = await server.open(payer);
-		const one = await challenge();
-		const make = kind === "permit2" ? topUpByPermit2 : topUpByAuthorization;
-		const topUp = await make(payer, one, channel, MORE);
-		const draft = merged(await payer.voucher(one, channel, DEPOSIT + MORE), topUp);
+		const draft = await voucherThatTopsUp(kind, { server, payer }, channel, DEPOSIT + MORE);
 		const [transactions, calls] = [await server.transactions(), server.calls("/session")];
-		const answers = await tenTimes(draft);
+		const answers = await tenAtOnce(draft);
 		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
 		expect(server.calls("/session")).toBe(calls + 1);
 		expect(await server.transactions()).toBe(transactions + 1);
@@ -156,14 +126,9 @@ describe("one credential ten times at once", () => {
 
 	it.each(KINDS)("with a merged open by %s funds once and delivers once", async (kind) => {
 		const channel = payer.channel(server.payee);
-		const one = await challenge();
-		const open =
-			kind === "permit2"
-				? await openByPermit2(payer, one, channel, { deposit: DEPOSIT })
-				: await payer.open(one, channel, { deposit: DEPOSIT });
-		const draft = merged(await payer.voucher(one, channel, 5n * PRICE), open);
+		const draft = await voucherThatOpens(kind, { server, payer }, channel, 5n * PRICE);
 		const [transactions, calls] = [await server.transactions(), server.calls("/session")];
-		const answers = await tenTimes(draft);
+		const answers = await tenAtOnce(draft);
 		expect(answers.filter(({ status }) => status === 200).length).toBe(1);
 		expect(server.calls("/session")).toBe(calls + 1);
 		expect(await server.transactions()).toBe(transactions + 1);

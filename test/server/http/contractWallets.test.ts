@@ -1,6 +1,6 @@
 import type { Hex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { approveCall } from "../../../src/escrow/calls.ts";
 import { CANONICAL_PERMIT2 } from "../../../src/voucher/index.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
@@ -9,40 +9,29 @@ import {
 	createSmartPayer,
 	merged,
 	openByPermit2,
-	placePermit2,
 	rpc,
 	type SmartPayer,
 	topUpByAuthorization,
 	topUpByPermit2,
 } from "../../support/sessionDrafts.ts";
-import {
-	createWorld,
-	DEPOSIT,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type TestChannel,
-	type World,
-} from "../../support/world.ts";
+import { MORE } from "../../support/sessionStage.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { DEPOSIT, type PaidServer, type Payer, PRICE, type TestChannel } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let owner: Payer;
 let smart: SmartPayer;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve();
 	owner = await world.payer({ gas: true });
 	smart = await createSmartPayer(world, owner);
 	await smart.perform([approveCall(world.token, CANONICAL_PERMIT2, 2n ** 256n - 1n)]);
 });
-afterAll(() => world.stop());
 
 const stranger = privateKeyToAccount(generatePrivateKey());
 const challenge = () => server.challenge("/session");
-const MORE = 3_000n;
 
 async function closed(channel: TestChannel, amount: bigint): Promise<void> {
 	const before = await world.balance(server.payee);

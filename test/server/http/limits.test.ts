@@ -1,11 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { openCall } from "../../../src/escrow/calls.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
-	approvePermit2,
+	approvedPayer,
 	merged,
 	openByPermit2,
-	placePermit2,
 	rpc,
 	StillClock,
 	topUpByAuthorization,
@@ -13,28 +12,17 @@ import {
 	topUpByPermit2,
 	topUpOnChain,
 } from "../../support/sessionDrafts.ts";
-import {
-	createWorld,
-	DEPOSIT,
-	type Draft,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type World,
-} from "../../support/world.ts";
+import { MORE } from "../../support/sessionStage.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { DEPOSIT, type Draft, type PaidServer, type Payer, PRICE } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let payer: Payer;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
-afterAll(() => world.stop());
 
-const MORE = 3_000n;
 const mine = (blocks: number) => rpc(world.chain.client, "anvil_mine", [`0x${blocks.toString(16)}`]);
 
 describe("maxVouchersPerSecond", () => {

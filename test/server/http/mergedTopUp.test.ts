@@ -1,69 +1,44 @@
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { ProblemName } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal, unchanged, unmoved } from "../../support/expect.ts";
 import {
-	approvePermit2,
+	approvedPayer,
 	merged,
-	openByPermit2,
-	placePermit2,
 	topUpByAuthorization,
 	topUpByPermit2,
 	topUpOnChain,
 } from "../../support/sessionDrafts.ts";
+import { depositOf, KINDS, type Kind, MORE, voucherThatOpens, voucherThatTopsUp } from "../../support/sessionStage.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
-	createWorld,
 	DEPOSIT,
 	type Draft,
 	type PaidServer,
 	type Payer,
 	PRICE,
 	type TestChannel,
-	type World,
 	withPayload,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve({ engine: { minVoucherDelta: 50n } });
 });
-afterAll(() => world.stop());
 beforeEach(async () => {
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
 
 const challenge = () => server.challenge("/session");
 const stranger = privateKeyToAccount(generatePrivateKey());
-const MORE = 3_000n;
-const KINDS = ["authorization", "permit2"] as const;
-type Kind = (typeof KINDS)[number];
 
-/** A voucher of `amount` with the deposit that opens its channel. */
-async function opening(kind: Kind, channel: TestChannel, amount = PRICE, deposit = DEPOSIT): Promise<Draft> {
-	const one = await challenge();
-	const open =
-		kind === "permit2"
-			? await openByPermit2(payer, one, channel, { deposit })
-			: await payer.open(one, channel, { deposit });
-	return merged(await payer.voucher(one, channel, amount), open);
-}
-
-/** A voucher of `amount` with a top-up. */
-async function toppingUp(kind: Kind, channel: TestChannel, amount: bigint, more = MORE): Promise<Draft> {
-	const one = await challenge();
-	const make = kind === "permit2" ? topUpByPermit2 : topUpByAuthorization;
-	return merged(await payer.voucher(one, channel, amount), await make(payer, one, channel, more));
-}
-
-function depositOf(draft: Draft): Record<string, unknown> {
-	return draft.payload.deposit as Record<string, unknown>;
-}
+const opening = (kind: Kind, channel: TestChannel, amount?: bigint, deposit?: bigint) =>
+	voucherThatOpens(kind, { server, payer }, channel, amount, deposit);
+const toppingUp = (kind: Kind, channel: TestChannel, amount: bigint, more?: bigint) =>
+	voucherThatTopsUp(kind, { server, payer }, channel, amount, more);
 
 describe("a voucher with a merged top-up", () => {
 	const titles = {

@@ -1,6 +1,6 @@
 import { type Address, encodeDeployData, type Hex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { approveCall, openWithPermit2Call } from "../../../src/escrow/calls.ts";
 import { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "../../../src/escrow/generated/escrow.ts";
 import { isPermit2NonceUsed } from "../../../src/escrow/reads.ts";
@@ -8,31 +8,26 @@ import { decodeRequest, type ProblemName, parseSessionRequest } from "../../../s
 import { CANONICAL_PERMIT2, type ChannelPermit } from "../../../src/voucher/index.ts";
 import permit2Code from "../../fixtures/permit2.json" with { type: "json" };
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
-import { approvePermit2, openByPermit2, type PermitOptions, placePermit2 } from "../../support/sessionDrafts.ts";
+import { approvedPayer, openByPermit2, type PermitOptions } from "../../support/sessionDrafts.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
-	createWorld,
 	DEPOSIT,
 	type Draft,
 	type PaidServer,
 	type Payer,
 	PRICE,
 	type TestChannel,
-	type World,
 	withPayload,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve({ engine: { limits: { minSponsoredDeposit: 500n } } });
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
-afterAll(() => world.stop());
 
 const challenge = () => server.challenge("/session");
 const stranger = privateKeyToAccount(generatePrivateKey());

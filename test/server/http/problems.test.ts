@@ -1,29 +1,19 @@
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { PROBLEM_NAMES, type ProblemName, problemStatus, problemType } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { spareGas, topUpByAuthorization } from "../../support/sessionDrafts.ts";
-import {
-	type Answer,
-	createWorld,
-	DEPOSIT,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type World,
-	withPayload,
-} from "../../support/world.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { type Answer, DEPOSIT, type PaidServer, type Payer, PRICE, withPayload } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
 beforeAll(async () => {
-	world = await createWorld();
 	server = await world.serve({ engine: { minVoucherDelta: 50n } });
 	payer = await world.payer({ gas: true });
 });
-afterAll(() => world.stop());
 
 const stranger = privateKeyToAccount(generatePrivateKey());
 const challenge = () => server.challenge("/session");

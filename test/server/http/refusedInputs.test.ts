@@ -1,23 +1,22 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { type ProblemName, problemStatus } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { basesOn } from "../../support/refusedBases.ts";
 import { changed, rowsOf, type Spoilt, unknownChallenge, upper, wrongShape } from "../../support/refusedInputs.ts";
-import { approvePermit2, placePermit2 } from "../../support/sessionDrafts.ts";
+import { approvedPayer } from "../../support/sessionDrafts.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
 	Clock,
-	createWorld,
 	type Draft,
 	encode,
 	type PaidServer,
 	type Payer,
 	PRICE,
 	type Routes,
-	type World,
 	withChallenge,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 /** Issues challenges of the same realm and secret that have expired. */
 let past: PaidServer;
@@ -35,17 +34,13 @@ const routes: Routes = (app, { handler }) => {
 };
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 	const engine = { secrets: ["the same secret for now and for then"] };
 	server = await world.serve({ engine, routes, fastify: { http: { maxHeaderSize: 65_536 } } });
 	const clock = new Clock();
 	clock.advance(-400_000);
 	past = await world.serve({ engine, routes, clock, account: server.account });
 });
-afterAll(() => world.stop());
 
 describe.each(basesOn(() => ({ world, server, payer })))("$title", (base) => {
 	const { intent, path, method, members } = base;

@@ -1,23 +1,20 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import { TransactionRevertedError } from "../../../src/escrow/sender.ts";
 import { problemType } from "../../../src/protocol/index.ts";
 import { revertedProblem } from "../../../src/server/session/reverted.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
-import { approvePermit2, openByPermit2, placePermit2, spareGas, topUpByPermit2 } from "../../support/sessionDrafts.ts";
-import { createWorld, DEPOSIT, type PaidServer, type Payer, PRICE, type World } from "../../support/world.ts";
+import { approvedPayer, openByPermit2, spareGas, topUpByPermit2 } from "../../support/sessionDrafts.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { DEPOSIT, type PaidServer, type Payer, PRICE } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve();
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
-afterAll(() => world.stop());
 afterEach(() => server.rpc.up());
 
 const challenge = () => server.challenge("/session");

@@ -1,20 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { PaymentHooks } from "../../../src/server/index.ts";
 import { expectPaid } from "../../support/expect.ts";
 import { merged, topUpByAuthorization } from "../../support/sessionDrafts.ts";
-import {
-	createWorld,
-	DEPOSIT,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	transactionOf,
-	type World,
-} from "../../support/world.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { DEPOSIT, type PaidServer, type Payer, PRICE, transactionOf } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 let told: [hook: keyof PaymentHooks, event: object][];
@@ -22,10 +15,8 @@ let told: [hook: keyof PaymentHooks, event: object][];
 let known: unknown[];
 
 beforeAll(async () => {
-	world = await createWorld();
 	payer = await world.payer({ gas: true });
 });
-afterAll(() => world.stop());
 beforeEach(async () => {
 	told = [];
 	known = [];

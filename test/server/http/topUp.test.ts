@@ -1,20 +1,19 @@
 import { randomBytes } from "node:crypto";
 import type { Hex } from "viem";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { approveCall, topUpCall, topUpWithAuthorizationCall, topUpWithPermit2Call } from "../../../src/escrow/calls.ts";
 import { parseSessionPayload, receiptFromJson } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import {
-	approvePermit2,
+	approvedPayer,
 	createSmartPayer,
-	placePermit2,
 	topUpByAuthorization,
 	topUpByHash,
-	topUpByPermit2,
 	topUpOnChain,
 } from "../../support/sessionDrafts.ts";
+import { KINDS, type Kind, MORE, topUpBy } from "../../support/sessionStage.ts";
+import { useWorld } from "../../support/useWorld.ts";
 import {
-	createWorld,
 	DEPOSIT,
 	type Draft,
 	encode,
@@ -23,35 +22,24 @@ import {
 	PRICE,
 	type TestChannel,
 	transactionOf,
-	type World,
 } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 let channel: TestChannel;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve();
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
-afterAll(() => world.stop());
 beforeEach(async () => {
 	channel = await server.open(payer);
 });
 
 const challenge = () => server.challenge("/session");
-const MORE = 3_000n;
 
-type Kind = "authorization" | "permit2";
-const signedTopUp: Record<Kind, (amount?: bigint) => Promise<Draft>> = {
-	authorization: async (amount = MORE) => topUpByAuthorization(payer, await challenge(), channel, amount),
-	permit2: async (amount = MORE) => topUpByPermit2(payer, await challenge(), channel, amount),
-};
-const KINDS = ["authorization", "permit2"] as const;
+const signedTopUp = async (kind: Kind, amount = MORE) => topUpBy[kind](payer, await challenge(), channel, amount);
 
 async function expectToppedUp(deposit: bigint): Promise<void> {
 	expect(await world.onChain(channel)).toMatchObject({ deposit });
@@ -85,7 +73,7 @@ describe("a top-up that the server sends", () => {
 	for (const kind of KINDS) {
 		it(`${titles[kind]}`, async () => {
 			const [transactions, calls] = [await server.transactions(), server.calls()];
-			const draft = await signedTopUp[kind]();
+			const draft = await signedTopUp(kind);
 			const answer = await server.pay("/session", draft);
 			expectPaid(answer);
 			expect(receiptFromJson(answer.json)).toEqual(answer.receipt);
@@ -102,7 +90,7 @@ describe("a top-up that the server sends", () => {
 		});
 
 		it(`by ${kind}, sent again because its answer was lost, also after a restart, is 200 again without a second transaction (I4)`, async () => {
-			const draft = await signedTopUp[kind]();
+			const draft = await signedTopUp(kind);
 			const first = await server.pay("/session", draft);
 			expectPaid(first);
 			await unchanged(server, [channel], async () => {
@@ -119,7 +107,7 @@ describe("a top-up that the server sends", () => {
 		});
 
 		it(`by ${kind}, whose call a stranger copied and sent first, is credited all the same (D12)`, async () => {
-			const draft = await signedTopUp[kind]();
+			const draft = await signedTopUp(kind);
 			const hash = await payer.sendBlind(callOf(draft));
 			await server.restart();
 			const before = await server.transactions();
@@ -128,7 +116,7 @@ describe("a top-up that the server sends", () => {
 			expect(transactionOf(answer)).toBe(hash);
 			expect(await server.transactions()).toBe(before);
 			await expectToppedUp(DEPOSIT + MORE);
-			const second = await signedTopUp[kind]();
+			const second = await signedTopUp(kind);
 			expectPaid(await server.pay("/session", second));
 			await expectToppedUp(DEPOSIT + 2n * MORE);
 		});
@@ -154,14 +142,14 @@ describe("a top-up that the server sends", () => {
 		expect(await server.ledger(channel)).toMatchObject({ deposit: DEPOSIT + MORE });
 		expect((await server.ledger(channel))?.closeRequestedAt).toBeGreaterThan(0);
 		expectRefusal(await pays(), "session/channel-closing");
-		expectPaid(await server.pay("/session", await signedTopUp.authorization()));
+		expectPaid(await server.pay("/session", await signedTopUp("authorization")));
 		expect(await server.ledger(channel)).toMatchObject({ deposit: DEPOSIT + 2n * MORE, closeRequestedAt: 0 });
 		expectPaid(await pays());
 	});
 
 	it("on HEAD, too, is management", async () => {
 		const calls = server.calls();
-		expectPaid(await server.pay("/session", await signedTopUp.permit2(), { method: "HEAD" }));
+		expectPaid(await server.pay("/session", await signedTopUp("permit2"), { method: "HEAD" }));
 		expect(server.calls()).toBe(calls);
 		await expectToppedUp(DEPOSIT + MORE);
 	});
@@ -179,7 +167,7 @@ describe("a top-up that the server sends", () => {
 	});
 
 	it("that would lift the deposit to 2^128 is refused before any gas (I1)", async () => {
-		const draft = await signedTopUp.authorization(2n ** 128n - DEPOSIT);
+		const draft = await signedTopUp("authorization", 2n ** 128n - DEPOSIT);
 		expectRefusal(await unchanged(server, [channel], () => server.pay("/session", draft)), "bad-request");
 	});
 

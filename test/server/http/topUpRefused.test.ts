@@ -1,37 +1,26 @@
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { afterAll, beforeAll, beforeEach, describe, it } from "vitest";
+import { beforeAll, beforeEach, describe, it } from "vitest";
 import { expectPaid, expectRefusal, unmoved } from "../../support/expect.ts";
-import { approvePermit2, placePermit2, topUpByAuthorization, topUpByPermit2 } from "../../support/sessionDrafts.ts";
-import {
-	createWorld,
-	type Draft,
-	type PaidServer,
-	type Payer,
-	type TestChannel,
-	type World,
-	withPayload,
-} from "../../support/world.ts";
+import { approvedPayer, topUpByAuthorization, topUpByPermit2 } from "../../support/sessionDrafts.ts";
+import { MORE } from "../../support/sessionStage.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { type Draft, type PaidServer, type Payer, type TestChannel, withPayload } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 let channel: TestChannel;
 
 beforeAll(async () => {
-	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve();
-	payer = await world.payer({ gas: true });
-	await approvePermit2(world, payer);
+	payer = await approvedPayer(world);
 });
-afterAll(() => world.stop());
 beforeEach(async () => {
 	channel = await server.open(payer);
 });
 
 const challenge = () => server.challenge("/session");
 const stranger = privateKeyToAccount(generatePrivateKey());
-const MORE = 3_000n;
 
 describe("a top-up that is refused", () => {
 	const nowSeconds = () => BigInt(Math.floor(server.clock.now() / 1_000));
