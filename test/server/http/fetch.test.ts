@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
 	type FetchOptions,
 	OfferError,
@@ -9,28 +9,18 @@ import {
 } from "../../../src/server/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { answerOf } from "../../support/faces.ts";
-import {
-	createWorld,
-	type Draft,
-	encode,
-	type PaidServer,
-	type Payer,
-	PRICE,
-	type TestChannel,
-	type World,
-} from "../../support/world.ts";
+import { useWorld } from "../../support/useWorld.ts";
+import { type Draft, encode, type PaidServer, type Payer, PRICE, type TestChannel } from "../../support/world.ts";
 
-let world: World;
+const world = useWorld();
 let server: PaidServer;
 let payer: Payer;
 let channel: TestChannel;
 
 beforeAll(async () => {
-	world = await createWorld();
 	payer = await world.payer();
 	server = await world.serve({ engine: { limits: { drainDeadlineMs: 50 } } });
 });
-afterAll(() => world.stop());
 beforeEach(async () => {
 	channel = await server.open(payer);
 });
@@ -52,6 +42,17 @@ const authorized = (draft: Draft, { headers, ...init }: RequestInit = {}) =>
 async function costsNothing(): Promise<void> {
 	expect(await server.amounts(channel)).toMatchObject({ spent: 0n, reserved: 0n });
 	expectPaid(await server.pay("/session", await voucher()));
+}
+
+/** A handler that waits until it is let on by `open`, and then answers with a stream. */
+function heldStream(stream: UnderlyingDefaultSource<Uint8Array>) {
+	const [entered, open] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+	const handler = async () => {
+		entered.resolve();
+		await open.promise;
+		return new Response(new ReadableStream(stream));
+	};
+	return { handler, entered: entered.promise, open: open.resolve };
 }
 
 /** Not what a body may be made of. */
@@ -235,26 +236,20 @@ describe("a client that leaves", () => {
 	});
 
 	it("while the handler runs is given back what it was promised at once, whatever the handler answers (I7)", async () => {
-		const [entered, open] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
 		let cancelled = false;
-		const handle = handlerOf(async () => {
-			entered.resolve();
-			await open.promise;
-			return new Response(
-				new ReadableStream({
-					cancel: () => {
-						cancelled = true;
-					},
-				}),
-			);
+		const held = heldStream({
+			cancel: () => {
+				cancelled = true;
+			},
 		});
+		const handle = handlerOf(held.handler);
 		const leaving = new AbortController();
 		const answer = handle(authorized(await voucher(), { signal: leaving.signal }));
-		await entered.promise;
+		await held.entered;
 		expect(await server.amounts(channel)).toMatchObject({ reserved: PRICE });
 		leaving.abort();
 		await expect.poll(() => server.amounts(channel)).toMatchObject({ reserved: 0n });
-		open.resolve();
+		held.open();
 		expect((await answer).headers.get("payment-receipt")).toBeNull();
 		expect(cancelled).toBe(true);
 		await costsNothing();
@@ -308,24 +303,18 @@ describe("a client that leaves", () => {
 
 describe("an answer that can't be captured is not given away (I10)", () => {
 	it("is a refusal when the channel was closed meanwhile, and a stream is told", async () => {
-		const [entered, open] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
 		let cancelled = false;
-		const handle = handlerOf(async () => {
-			entered.resolve();
-			await open.promise;
-			return new Response(
-				new ReadableStream({
-					start: (controller) => controller.enqueue(new Uint8Array([120])),
-					cancel: () => {
-						cancelled = true;
-					},
-				}),
-			);
+		const held = heldStream({
+			start: (controller) => controller.enqueue(new Uint8Array([120])),
+			cancel: () => {
+				cancelled = true;
+			},
 		});
+		const handle = handlerOf(held.handler);
 		const answer = handle(authorized(await voucher()));
-		await entered.promise;
+		await held.entered;
 		expectPaid(await server.pay("/session", await payer.close(await server.challenge("/session"), channel, 0n)));
-		open.resolve();
+		held.open();
 		const refused = await answerOf(await answer);
 		expect(refused.status).toBeGreaterThanOrEqual(400);
 		expect(refused.receipt).toBeUndefined();
