@@ -35,8 +35,6 @@ beforeEach(async () => {
 const challenge = () => server.challenge("/session");
 const stranger = privateKeyToAccount(generatePrivateKey());
 
-const opening = (kind: Kind, channel: TestChannel, amount?: bigint, deposit?: bigint) =>
-	voucherThatOpens(kind, { server, payer }, channel, amount, deposit);
 const toppingUp = (kind: Kind, channel: TestChannel, amount: bigint, more?: bigint) =>
 	voucherThatTopsUp(kind, { server, payer }, channel, amount, more);
 
@@ -126,8 +124,8 @@ describe("a voucher with a merged top-up", () => {
 		};
 		const refused = [
 			unsalted(toppingUp("authorization", channel, DEPOSIT + MORE)),
-			unsalted(opening("authorization", payer.channel(server.payee))),
-			unsalted(opening("permit2", payer.channel(server.payee))),
+			unsalted(voucherThatOpens("authorization", { server, payer }, payer.channel(server.payee))),
+			unsalted(voucherThatOpens("permit2", { server, payer }, payer.channel(server.payee))),
 		];
 		for (const draft of await Promise.all(refused))
 			expectRefusal(await unchanged(server, [channel], () => server.pay("/session", draft)), "bad-request");
