@@ -3,7 +3,7 @@
 import type { Address, Hex } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { PaymentClientOptions, PaymentPolicy } from "../../src/client/index.ts";
-import { approvePermit2, placePermit2 } from "../support/sessionDrafts.ts";
+import { approvePermit2 } from "../support/sessionDrafts.ts";
 import { createWorld, type PaidServer, type Payer, type Routes, type World } from "../support/world.ts";
 import { clientFor, spyOn } from "./support.ts";
 
@@ -47,7 +47,6 @@ const routes: Routes = (app, { handler }) => {
 
 beforeAll(async () => {
 	world = await createWorld();
-	await placePermit2(world);
 	server = await world.serve({ routes });
 });
 afterAll(() => world.stop());

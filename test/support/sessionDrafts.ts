@@ -2,7 +2,6 @@
 import { randomBytes } from "node:crypto";
 import {
 	type Address,
-	concat,
 	encodeDeployData,
 	encodeFunctionData,
 	getContractAddress,
@@ -12,7 +11,6 @@ import {
 } from "viem";
 import { testUsdcAbi, testUsdcBytecode } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall, type Call, openCall, topUpCall } from "../../src/escrow/calls.ts";
-import { hasCode } from "../../src/escrow/reads.ts";
 import { type Challenge, formatSource, toWire } from "../../src/protocol/index.ts";
 import {
 	type Authorization,
@@ -23,7 +21,6 @@ import {
 	signChannelPermit,
 	topUpAuthorizationNonce,
 } from "../../src/voucher/index.ts";
-import permit2Code from "../fixtures/permit2.json" with { type: "json" };
 import { smartAccountAbi, smartAccountBytecode } from "./generated/smartAccount.ts";
 import { Clock, type PaidServer } from "./paidServer.ts";
 import { type Draft, Payer, type Signing, sendFrom, signerMember, type TestChannel, validBefore } from "./payer.ts";
@@ -41,14 +38,6 @@ export class StillClock extends Clock {
 /** A call of the development chain that viem's types do not know. */
 export function rpc(client: PublicClient, method: string, params: readonly unknown[] = []): Promise<unknown> {
 	return client.request({ method, params } as never);
-}
-
-/** Deploys the real Permit2 to its address, unless it is there. For before the first server starts. */
-export async function placePermit2({ chain: { client, chainId, account } }: World): Promise<void> {
-	if (await hasCode(client, CANONICAL_PERMIT2)) return;
-	const data = concat([permit2Code.salt as Hex, permit2Code.initCode as Hex]);
-	const call = { to: permit2Code.factory as Address, data };
-	await sendFrom({ client, chainId }, account(1), call, 10_000_000n);
 }
 
 /** Lets Permit2 move up to `value` of the payer's tokens. */
