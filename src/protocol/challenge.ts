@@ -150,18 +150,42 @@ export function createChallenge(secret: ChallengeSecret, params: ChallengeParams
 }
 
 /**
- * The `opaque` that makes a challenge unique: base64url of `{"nonce":"..."}` with 128 random bits (DESIGN D9).
+ * The `opaque` that makes a challenge unique: base64url of `{"nonce":"..."}` with 128 random bits (DESIGN D9), and what the
+ * server wants to have back besides.
  *
  * @param random 16 bytes from a cryptographic source
- * @throws {ChallengeFormatError} `nonce` when there are not 16 bytes
+ * @param data the server's own correlation data; core wants texts only
+ * @throws {ChallengeFormatError} `nonce` when there are not 16 bytes, or `data` has a member of that name
  * @example
  * ```ts
- * nonceOpaque(crypto.getRandomValues(new Uint8Array(16)));
+ * nonceOpaque(crypto.getRandomValues(new Uint8Array(16)), { order: "1234" });
  * ```
  */
-export function nonceOpaque(random: Uint8Array): string {
-	if (random.length !== 16) throw new ChallengeFormatError("nonce", "opaque");
-	return encodeBase64url(`{"nonce":"${encodeBase64url(random)}"}`);
+export function nonceOpaque(random: Uint8Array, data: OpaqueData = {}): string {
+	if (random.length !== 16 || "nonce" in data) throw new ChallengeFormatError("nonce", "opaque");
+	return encodeJson({ ...data, nonce: encodeBase64url(random) });
+}
+
+/** What a server wants to have back with the credential: names and texts (core draft, `opaque`). */
+export type OpaqueData = Readonly<Record<string, string>>;
+
+/** The length of an `opaque` that is the nonce alone: such a one needs no look. */
+const BARE_LENGTH = encodeJson({ nonce: encodeBase64url(new Uint8Array(16)) }).length;
+
+/**
+ * What a challenge that was made with {@link nonceOpaque} has besides its nonce; `undefined` for nothing. Only for a challenge
+ * whose `id` was verified: before that it is whatever somebody sent.
+ *
+ * @throws {Base64urlError} or {JsonError} when it was not made so
+ * @example
+ * ```ts
+ * opaqueData({ opaque: nonceOpaque(random, { order: "1234" }) }); // { order: "1234" }
+ * ```
+ */
+export function opaqueData({ opaque }: Pick<Challenge, "opaque">): OpaqueData | undefined {
+	if (opaque === undefined || opaque.length === BARE_LENGTH) return undefined;
+	const { nonce: _, ...data } = decodeJson(opaque);
+	return data as OpaqueData;
 }
 
 /**

@@ -29,6 +29,8 @@ export {
 	isOurChallenge,
 	MIN_SECRET_BYTES,
 	nonceOpaque,
+	type OpaqueData,
+	opaqueData,
 	type UnsignedChallenge,
 	WeakSecretError,
 } from "./challenge.ts";

@@ -1,4 +1,4 @@
-import type { Problem } from "../protocol/index.ts";
+import type { OpaqueData, Problem } from "../protocol/index.ts";
 import type { Offer } from "./method.ts";
 import type { AnyReceipt } from "./receipts.ts";
 import type { StoredResponse } from "./store/store.ts";
@@ -59,6 +59,8 @@ export type Payment = Readonly<{
 	channelId?: `0x${string}`;
 	/** Charges only: the transaction that moved the money. */
 	txHash?: `0x${string}`;
+	/** What the price had given along as `opaque` when this payment was asked for. */
+	opaque?: OpaqueData;
 }>;
 
 export type Admission = Refused | Managed | Replayed | Admitted;

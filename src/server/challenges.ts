@@ -57,7 +57,7 @@ export class ChallengeBook {
 			intent: offer.intent,
 			request: method.request(offer),
 			expires: formatTimestamp(nowMs + ttlSeconds * 1_000),
-			opaque: nonceOpaque(random()),
+			opaque: nonceOpaque(random(), offer.opaque),
 			...(offer.description !== undefined && { description: offer.description }),
 			...(digest !== undefined && { digest }),
 		});

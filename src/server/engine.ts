@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { type Challenge, parseAcceptPayment, preferred, problem } from "../protocol/index.ts";
+import { type Challenge, opaqueData, parseAcceptPayment, preferred, problem } from "../protocol/index.ts";
 import { type Admission, type PaidRequest, type Refused, refused } from "./admission.ts";
 import { ChallengeBook } from "./challenges.ts";
 import type { EngineContext, EngineLog, Limits } from "./context.ts";
@@ -136,7 +136,7 @@ export class PaymentEngine {
 			);
 		}
 		try {
-			return await screened.method.admit(request, screened);
+			return withOpaque(await screened.method.admit(request, screened), screened);
 		} catch (error) {
 			return this.refusalFor(error);
 		}
@@ -189,6 +189,13 @@ export class PaymentEngine {
 			log.warn({ reason: describeError(error) }, "housekeeping failed");
 		}
 	}
+}
+
+/** What the application had given along with the price comes back to it; the challenge's id vouches for it. */
+function withOpaque(admission: Admission, { credential }: Screened): Admission {
+	if (admission.kind !== "admitted") return admission;
+	const opaque = opaqueData(credential.challenge);
+	return opaque === undefined ? admission : { ...admission, payment: { ...admission.payment, opaque } };
 }
 
 function assertMethodNames(methods: readonly PaymentMethod[]): void {

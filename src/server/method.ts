@@ -1,4 +1,4 @@
-import type { Challenge } from "../protocol/index.ts";
+import type { Challenge, OpaqueData } from "../protocol/index.ts";
 import type { Admission, PaidRequest } from "./admission.ts";
 import type { MethodPrices } from "./index.ts";
 import type { Screened } from "./screen.ts";
@@ -27,6 +27,8 @@ export type Offer = Readonly<{
 	amount: bigint;
 	/** For people. */
 	description?: string;
+	/** What a credential for it brings back: `payment.opaque` (draft-httpauth-payment-00, Optional Parameters). */
+	opaque?: OpaqueData;
 	/** Whether challenges for requests with a body are good for that body alone (draft-httpauth-payment-00, Request Body Digest Binding). */
 	bindBody: boolean;
 }>;

@@ -58,7 +58,7 @@ export function parseOffers(
 	}
 	if (together > MAX_TOGETHER)
 		throw new OfferError(
-			`${route}: payment: the challenges would have ${together} bytes together, more than ${MAX_TOGETHER}, which clients don't read; give fewer prices, or shorten description, externalId, memo`,
+			`${route}: payment: the challenges would have ${together} bytes together, more than ${MAX_TOGETHER}, which clients don't read; give fewer prices, or shorten description, externalId, memo, opaque`,
 		);
 	return offers;
 }
@@ -72,10 +72,13 @@ function assertDistinct(method: PaymentMethod, realm: string, offer: Offer, othe
 		intent: offer.intent,
 		request: encodeJson(method.request(offer)),
 		...(offer.description !== undefined && { description: offer.description }),
+		...(offer.opaque !== undefined && { opaque: encodeJson(offer.opaque) }),
 	};
 	const length = formatChallenge(challenge).length;
 	if (length > MAX_CHALLENGE_LENGTH)
-		throw new OfferError(`description, externalId, memo: the challenge would have ${length} bytes; shorten them`);
+		throw new OfferError(
+			`description, externalId, memo, opaque: the challenge would have ${length} bytes; shorten them`,
+		);
 	const request = method.decode(challenge);
 	const same = others.some((other) => other.method === method.name && method.matches(other, challenge, request));
 	if (same) throw new OfferError("intent: two prices that a payment can't be told apart by; vouchers pay both alike");

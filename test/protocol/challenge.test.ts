@@ -9,6 +9,7 @@ import {
 	isExpired,
 	isOurChallenge,
 	nonceOpaque,
+	opaqueData,
 } from "../../src/protocol/index.ts";
 import { codeOf, SECRET, sampleChallenge, thrownBy } from "./support.ts";
 
@@ -163,4 +164,14 @@ test("opaque carries exactly the caller's 128 bits", () => {
 	const random = Uint8Array.from({ length: 16 }, (_, at) => at);
 	expect(decodeJson(nonceOpaque(random))).toEqual({ nonce: "AAECAwQFBgcICQoLDA0ODw" });
 	expect(codeOf(() => nonceOpaque(new Uint8Array(15)))).toBe("challenge_format");
+	expect(codeOf(() => nonceOpaque(random, { nonce: "mine" }))).toBe("challenge_format");
+});
+
+test("what a server puts beside the nonce comes back, and nothing where it put nothing (core: opaque)", () => {
+	const random = new Uint8Array(16).fill(7);
+	const data = { order: "1234", "customer-id": "ü" };
+	expect(opaqueData({ opaque: nonceOpaque(random, data) })).toEqual(data);
+	expect(decodeJson(nonceOpaque(random, data))).toMatchObject({ nonce: "BwcHBwcHBwcHBwcHBwcHBw" });
+	expect(opaqueData({ opaque: nonceOpaque(random) })).toBeUndefined();
+	expect(opaqueData({})).toBeUndefined();
 });

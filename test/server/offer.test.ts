@@ -210,6 +210,15 @@ describe("a price names its token and how it may be paid", () => {
 		expect(head).toBeGreaterThan(12_000);
 	});
 
+	test.each([
+		["with the nonce's own name", { nonce: "x" }],
+		["with a name that is no name", { "a b": "x" }],
+		["that is not text", { order: 5 }],
+		["too long for a challenge", Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`k${n}`, "x".repeat(500)]))],
+	])("opaque %s is refused at start-up", (_, opaque) => {
+		expect(refusalOf({ price: "1", opaque })).toMatch(/^GET \/quote: payment .*opaque/);
+	});
+
 	test("a method that nobody takes is refused", () => {
 		expect(refusalOf({ method: "invoice", price: "1" })).toMatch(/method: "invoice" is not known; there are evm/);
 	});

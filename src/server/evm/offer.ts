@@ -103,6 +103,13 @@ const priceSchema = z.strictObject({
 	credentialTypes: z.array(z.enum(CHARGE_CREDENTIAL_TYPES)).min(1).readonly().optional(),
 	description: text.optional(),
 	externalId: text.optional(),
+	/** Names and texts that come back with the payment, as `payment.opaque`; everybody can read them. */
+	opaque: z
+		.record(
+			z.string().regex(/^(?!nonce$|__proto__$)[A-Za-z0-9_-]{1,64}$/, "must be a name, and another one than nonce"),
+			text,
+		)
+		.optional(),
 	/** Whether a challenge is good for the body that it was asked with alone. Default: of charges, yes. */
 	bindBody: z.boolean().optional(),
 	unitType: text.optional(),

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type LocalChain, startChain } from "../../../src/cli/demo/chain.ts";
 import { deployContracts } from "../../../src/cli/demo/deploy.ts";
 import { readBalance, readTokenDomain } from "../../../src/escrow/reads.ts";
-import { type Challenge, decodeRequest } from "../../../src/protocol/index.ts";
+import { type Challenge, decodeJson, decodeRequest, encodeJson } from "../../../src/protocol/index.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { FACES, type Face, type PagePrice, payAt, Site } from "../../support/faces.ts";
 import { type Send, send } from "../../support/http.ts";
@@ -48,6 +48,16 @@ const site = new Site({
 			description: header("accept-language")?.startsWith("de") ? "Ein Kurs" : "A quote",
 		}),
 		serve: () => ({ body: "ok" }),
+	},
+	"/ordered": {
+		price: ({ query }) => {
+			const opaque = { order: new URLSearchParams(query).get("order") ?? "none" };
+			return [
+				{ price: PRICE, opaque },
+				{ ...charge(PRICE), opaque },
+			];
+		},
+		serve: (_, { opaque }) => ({ body: JSON.stringify(opaque ?? null) }),
 	},
 	"/varying": { price: () => varying(), serve: (_, { amount }) => ({ body: String(amount) }) },
 });
@@ -119,6 +129,22 @@ describe.each(FACES)("the %s face", (face) => {
 		const answer = await payAt(origins[face], "/by-body", draft, options);
 		expectPaid(answer);
 		expect(answer.text).toBe(`100 for ${body}`);
+	});
+
+	it("may give opaque texts along, which the handler gets back with the payment that was made for them (core: opaque)", async () => {
+		const [session, oneTime] = (await ask("/ordered?order=17")).challenges;
+		if (session === undefined || oneTime === undefined) throw new Error("two challenges");
+		expect(decodeJson(session.opaque ?? "")).toEqual({ order: "17", nonce: expect.any(String) });
+		const voucher = await payer.voucher(session, channel, PRICE);
+		// What was asked for counts, not what would be asked for now.
+		const served = await payAt(origins[face], "/ordered?order=18", voucher);
+		expectPaid(served);
+		expect(served.json).toEqual({ order: "17" });
+		const charged = await payAt(origins[face], "/ordered", await payer.charge(oneTime, server.payee, PRICE));
+		expect(charged.json).toEqual({ order: "17" });
+		const forged = { ...session, opaque: encodeJson({ order: "1", nonce: "x" }) };
+		const refused = await payAt(origins[face], "/ordered", await payer.voucher(forged, channel, 2n * PRICE));
+		expectRefusal(refused, "session/challenge-not-found");
 	});
 
 	it("of another request is not paid with a charge for this one: refused, and nothing is charged", async () => {
