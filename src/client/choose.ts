@@ -1,5 +1,5 @@
 import type { PaymentRange } from "../protocol/index.ts";
-import { formatAcceptPayment, parseAcceptPayment } from "../protocol/index.ts";
+import { formatAcceptPayment, parseAcceptPayment, preferenceWeight } from "../protocol/index.ts";
 import type { AbilityParts } from "./ability.ts";
 import { type Offer, offersOf } from "./answer.ts";
 import { keyOf } from "./channel.ts";
@@ -72,19 +72,9 @@ function inOrder({ policy, prefer }: ChoiceParts, offers: readonly Offer[]): rea
 		.map(({ offer }) => offer);
 }
 
-/** The `q` of the most specific range that matches; 0 where none does (draft-httpauth-payment-00, Client Payment Preferences). */
-function weightOf(
-	ranges: readonly PaymentRange[] | undefined,
-	{ method, intent }: Readonly<{ method: string; intent: string }>,
-): number {
-	if (ranges === undefined) return 1;
-	const exactness = (range: PaymentRange) => (range.method === "*" ? 0 : 2) + (range.intent === "*" ? 0 : 1);
-	return ranges
-		.filter((range) => ["*", method].includes(range.method) && ["*", intent].includes(range.intent))
-		.reduce<{ exact: number; q: number }>(
-			(best, range) => (exactness(range) > best.exact ? { exact: exactness(range), q: range.q } : best),
-			{ exact: -1, q: 0 },
-		).q;
+/** Anything is as good as anything else to whoever has no preference; what no range matches weighs nothing. */
+function weightOf(prefer: ChoiceParts["prefer"], offered: Offer["challenge"]): number {
+	return prefer === undefined ? 1 : preferenceWeight(offered, prefer);
 }
 
 /** @throws PolicyRefusedError */

@@ -82,12 +82,20 @@ export function preferred<Offered extends { readonly method: string; readonly in
 	ranges: readonly PaymentRange[] | undefined,
 ): readonly Offered[] {
 	if (ranges === undefined) return offers;
-	const usable = offers.map((offer) => ({ offer, q: weightOf(offer, ranges) })).filter(({ q }) => q > 0);
+	const usable = offers.map((offer) => ({ offer, q: preferenceWeight(offer, ranges) })).filter(({ q }) => q > 0);
 	if (usable.length === 0) return offers;
 	return usable.sort((one, other) => other.q - one.q).map(({ offer }) => offer);
 }
 
-function weightOf(
+/**
+ * The `q` that ranges give to one offer: of the most specific range that matches it, 0 where none does.
+ *
+ * @example
+ * ```ts
+ * preferenceWeight({ method: "evm", intent: "charge" }, [{ method: "evm", intent: "*", q: 0.5 }]); // 0.5
+ * ```
+ */
+export function preferenceWeight(
 	offer: { readonly method: string; readonly intent: string },
 	ranges: readonly PaymentRange[],
 ): number {

@@ -6,6 +6,7 @@ export {
 	type PaymentRange,
 	PaymentRangeError,
 	parseAcceptPayment,
+	preferenceWeight,
 	preferred,
 } from "./acceptPayment.ts";
 export {
