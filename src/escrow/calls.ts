@@ -146,18 +146,6 @@ export function withdrawCall(escrow: Address, channelId: Hex): Call {
 	};
 }
 
-/** `close` by the payee: captures up to `cumulativeAmount`, refunds the rest. */
-export function closeCall(escrow: Address, channelId: Hex, cumulativeAmount: bigint, signature: Hex): Call {
-	return {
-		to: escrow,
-		data: encodeFunctionData({
-			abi: paymentChannelEscrowAbi,
-			functionName: "close",
-			args: [channelId, cumulativeAmount, signature],
-		}),
-	};
-}
-
 /** ERC-20 `approve`. */
 export function approveCall(token: Address, spender: Address, value: bigint): Call {
 	return { to: token, data: encodeFunctionData({ abi: erc3009Abi, functionName: "approve", args: [spender, value] }) };

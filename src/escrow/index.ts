@@ -3,7 +3,6 @@
 export {
 	approveCall,
 	type Call,
-	closeCall,
 	openCall,
 	openWithAuthorizationCall,
 	openWithPermit2Call,
@@ -44,10 +43,22 @@ export { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "./generat
 export { permit2Abi } from "./generated/permit2.ts";
 export type { Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
 export {
+	BatchSignatureError,
+	closeCall,
+	closeManyCall,
+	closeWithAuthorizationCall,
+	type SettlementRow,
+	type SignedPayeeAuthorization,
+	settleCall,
+	settleManyCall,
+	settleWithAuthorizationCall,
+} from "./payeeCalls.ts";
+export {
 	type EscrowChannel,
 	type EscrowFacts,
 	EscrowUnusableError,
 	hasCode,
+	isPayeeNonceUsed,
 	isPermit2NonceUsed,
 	MIN_CLOSE_GRACE_SECONDS,
 	readAllowance,

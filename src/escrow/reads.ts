@@ -184,6 +184,27 @@ export async function isPermit2NonceUsed(
 	return ((word >> (nonce & 0xffn)) & 1n) === 1n;
 }
 
+/**
+ * Whether a payee's nonce can't be used (again) for a channel: an authorization of either kind used it up, or the channel
+ * is finalized, which uses up all of them (draft-evm-session-00, "Payee-initiated functions").
+ *
+ * @example
+ * if (await isPayeeNonceUsed(client, escrow, channelId, 0n)) nonce = 1n;
+ */
+export function isPayeeNonceUsed(
+	client: PublicClient,
+	escrow: Address,
+	channelId: Hex,
+	nonce: bigint,
+): Promise<boolean> {
+	return client.readContract({
+		address: escrow,
+		abi: paymentChannelEscrowAbi,
+		functionName: "isNonceUsed",
+		args: [channelId, nonce],
+	});
+}
+
 /** Whether there is code at an address: a contract, or an account that delegates to one (EIP-7702). */
 export async function hasCode(client: PublicClient, address: Address): Promise<boolean> {
 	const code = await client.getCode({ address });

@@ -1,6 +1,6 @@
 /**
- * What gets signed: channel ids, vouchers, ERC-3009 authorizations and Permit2 permits; signing and verifying them. Runs in Node and in
- * browsers, and imports nothing else of Sluice.
+ * What gets signed: channel ids, vouchers, ERC-3009 authorizations, Permit2 permits and the payee's authorizations;
+ * signing and verifying them. Runs in Node and in browsers, and imports nothing else of Sluice.
  */
 export {
 	type Authorization,
@@ -45,6 +45,16 @@ export {
 	voucherTypedDataDomain,
 } from "./domain.ts";
 export { type Keccak256, keccak256 } from "./keccak.ts";
+export {
+	type CloseAuthorizationTypedData,
+	closeAuthorizationTypedData,
+	type PayeeAuthorization,
+	type PayeeAuthorizationKind,
+	payeeAuthorizationDigest,
+	type SettleAuthorizationTypedData,
+	settleAuthorizationTypedData,
+	signPayeeAuthorization,
+} from "./payeeAuthorization.ts";
 export {
 	PAYMENT_WITNESS_FORMS,
 	type PaymentPermit,

@@ -1,6 +1,7 @@
 import { createPublicClient, custom, type Hex, type PublicClient, toHex, zeroAddress } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { approveCall, closeCall, openCall, transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
+import { approveCall, openCall, transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
+import { closeCall } from "../../src/escrow/payeeCalls.ts";
 import {
 	EscrowUnusableError,
 	hasCode,

@@ -1,7 +1,8 @@
 import { BaseError, createPublicClient, encodeErrorResult, type Hex, HttpRequestError, http } from "viem";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { closeCall, openCall } from "../../src/escrow/calls.ts";
+import { openCall } from "../../src/escrow/calls.ts";
 import { paymentChannelEscrowAbi } from "../../src/escrow/generated/escrow.ts";
+import { closeCall } from "../../src/escrow/payeeCalls.ts";
 import { readChannel } from "../../src/escrow/reads.ts";
 import { revertReason } from "../../src/escrow/reverts.ts";
 import { createStage, rpc, type Stage, transferCall } from "./support.ts";

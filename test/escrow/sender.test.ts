@@ -10,8 +10,9 @@ import {
 } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { closeCall, transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
+import { transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
 import type { OutboxEntry } from "../../src/escrow/outbox.ts";
+import { closeCall } from "../../src/escrow/payeeCalls.ts";
 import { readBalance, readTokenDomain } from "../../src/escrow/reads.ts";
 import {
 	TransactionNotSentError,

@@ -20,8 +20,7 @@ import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
 import { deployContracts } from "../../src/cli/demo/deploy.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
-import { closeCall } from "../../src/escrow/calls.ts";
-import { paymentChannelEscrowAbi } from "../../src/escrow/generated/escrow.ts";
+import { closeCall, settleCall } from "../../src/escrow/payeeCalls.ts";
 import { type EscrowChannel, readBalance, readChannel, readTokenDomain } from "../../src/escrow/reads.ts";
 import { TransactionNotSentError } from "../../src/escrow/sender.ts";
 import { PaidServer, type ServerOptions } from "./paidServer.ts";
@@ -130,9 +129,7 @@ export async function createWorld(): Promise<World> {
 		balance: (holder) => readBalance(client, token, holder),
 		onChain: ({ channelId }) => readChannel(client, escrow, channelId),
 		settle(account, { channelId }, amount, signature) {
-			const args = [channelId, amount, signature] as const;
-			const data = encodeFunctionData({ abi: paymentChannelEscrowAbi, functionName: "settle", args });
-			return sendFrom({ client, chainId }, account, { to: escrow, data });
+			return sendFrom({ client, chainId }, account, settleCall(escrow, channelId, amount, signature));
 		},
 		closeOnChain(account, { channelId }, amount, signature) {
 			return sendFrom({ client, chainId }, account, closeCall(escrow, channelId, amount, signature));

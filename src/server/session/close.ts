@@ -1,6 +1,6 @@
 import type { Hex, TransactionReceipt } from "viem";
-import { closeCall } from "../../escrow/calls.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
+import { closeCall } from "../../escrow/payeeCalls.ts";
 import type { Challenge, ClosePayload } from "../../protocol/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import { ChainUnavailableError } from "../chainState.ts";
