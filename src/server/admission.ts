@@ -65,6 +65,10 @@ export type Payment = Readonly<{
 
 export type Admission = Refused | Managed | Replayed | Admitted;
 
+/** When to ask again where nobody knows better: what is unavailable now is said to come back (I10). */
+const RETRY_AFTER_SECONDS = 5;
+
 export function refused(problem: Problem, retryAfterSeconds?: number): Refused {
-	return { kind: "refused", problem, ...(retryAfterSeconds !== undefined && { retryAfterSeconds }) };
+	const seconds = retryAfterSeconds ?? (problem.status === 503 ? RETRY_AFTER_SECONDS : undefined);
+	return { kind: "refused", problem, ...(seconds !== undefined && { retryAfterSeconds: seconds }) };
 }

@@ -19,6 +19,8 @@ export type ChainState = Readonly<{
 	/** Unix seconds of the payer's close request, 0 when there is none. */
 	closeRequestedAt: number;
 	finalized: boolean;
+	/** The block as of which the chain says so. */
+	blockNumber: number;
 }>;
 
 /**
@@ -30,9 +32,16 @@ export type Channel = ChannelIdentity &
 	Readonly<{
 		/** Unix milliseconds of the chain state above (D2). */
 		chainReadAt: number;
+		/**
+		 * What the chain shows since a reorganization took back part of the chain state above, which was relied on. The channel is
+		 * frozen until the chain has caught up: nothing is sold on it. `null`: the chain is not behind.
+		 */
+		behind: ChainState | null;
 		/** Highest voucher accepted, and its signature. */
 		acceptedCumulative: bigint;
 		voucherSignature: Hex;
+		/** Only the signer's contract says that this signature is good (ERC-1271): it may change its mind before it is settled. */
+		contractSigner: boolean;
 		/** Delivered, cumulative. */
 		spent: bigint;
 		/** Promised to requests that have not finished, by the process that runs them. A process that is gone promised nothing. */
@@ -50,6 +59,10 @@ export type Channel = ChannelIdentity &
 		/** Unix milliseconds. */
 		openedAt: number;
 		lastActivityAt: number;
+		/** Unix milliseconds since when something is owed on chain; `null` when nothing is. */
+		unsettledSince: number | null;
+		/** Unix milliseconds of the last time it was found not worth a transaction; 0: never. */
+		deferredAt: number;
 	}>;
 
 /** What is promised to running requests, by all processes together. */
@@ -64,8 +77,14 @@ export function available(channel: Channel): bigint {
 	return channel.acceptedCumulative - channel.spent - reserved(channel);
 }
 
+/** What the chain shows now, also where that is less than was relied on. */
+export function chainNow(channel: Channel): ChainState {
+	return channel.behind ?? channel;
+}
+
 /** What the payee could capture on chain now and has not. */
 export function unsettled(channel: Channel): bigint {
-	const owed = channel.acceptedCumulative - channel.settledOnChain;
-	return channel.finalized || owed < 0n ? 0n : owed;
+	const { deposit, settledOnChain, finalized } = chainNow(channel);
+	const capturable = channel.acceptedCumulative < deposit ? channel.acceptedCumulative : deposit;
+	return finalized || capturable < settledOnChain ? 0n : capturable - settledOnChain;
 }

@@ -7,9 +7,9 @@
  */
 import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
-import { available, type ChainState, type Channel, reserved } from "./channel.ts";
+import { available, type ChainState, type Channel, chainNow, reserved, unsettled } from "./channel.ts";
 import type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
-import { exceededProblem, finalizedProblem, insufficientProblem } from "./refusals.ts";
+import { exceededProblem, finalizedProblem, frozenProblem, insufficientProblem } from "./refusals.ts";
 
 export type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
 
@@ -19,17 +19,14 @@ const REMEMBERED_CHALLENGES = 16;
 /** The escrow keeps deposits as `uint128` (I1). */
 const DEPOSIT_LIMIT = 2n ** 128n;
 
-/** The chain shows less than it showed before: a reorganization or a lying RPC. Nothing is sold on such a channel (I10). */
-export class ChainRegressionError extends Error {
-	override readonly name = "ChainRegressionError";
-	readonly code = "CHAIN_REGRESSION";
+/** What a node says of a channel can't be: no escrow settles more than its deposit. Nothing is believed of it (I10). */
+export class ImpossibleChainError extends Error {
+	override readonly name = "ImpossibleChainError";
+	readonly code = "IMPOSSIBLE_CHAIN";
 	readonly channelId: Hex;
-	constructor(channel: Channel, chain: ChainState) {
-		super(
-			`channel ${channel.channelId}: the chain shows deposit ${chain.deposit} and settled ${chain.settledOnChain}, ` +
-				`less than what was relied on (deposit ${channel.deposit}, settled ${channel.settledOnChain}); wait for the chain to recover`,
-		);
-		this.channelId = channel.channelId;
+	constructor({ channelId }: Channel, { deposit, settledOnChain }: ChainState) {
+		super(`channel ${channelId}: the node shows settled ${settledOnChain} of a deposit of ${deposit}; use another node`);
+		this.channelId = channelId;
 	}
 }
 
@@ -38,12 +35,26 @@ export class ChainRegressionError extends Error {
  *
  * @param channel the channel, or `undefined` for the `opened` event
  * @param now Unix milliseconds
- * @throws ChainRegressionError when the chain went back behind what was relied on
+ * @throws ImpossibleChainError when a node says of the chain what can't be
  * @example
  * const step = applyEvent(channel, { type: "chain-observed", chain }, Date.now());
  * if (!step.ok) return refuse(step.problem);
  */
 export function applyEvent(channel: Channel | undefined, event: LedgerEvent, now: number): Transition {
+	const step = transition(channel, event, now);
+	if (!step.ok || step.channel === channel) return step;
+	const unsettledSince = owedSince(channel, step.channel, now);
+	return unsettledSince === step.channel.unsettledSince ? step : { ...step, channel: { ...step.channel, unsettledSince } };
+}
+
+/** Since when what is owed waits: for the first unit anew after each settlement. */
+function owedSince(before: Channel | undefined, after: Channel, now: number): number | null {
+	if (unsettled(after) === 0n) return null;
+	const isSettled = before !== undefined && after.settledOnChain > before.settledOnChain;
+	return isSettled ? now : (after.unsettledSince ?? now);
+}
+
+function transition(channel: Channel | undefined, event: LedgerEvent, now: number): Transition {
 	if (event.type === "opened") return opened(channel, event, now);
 	if (channel === undefined) return refuse(problem("session/channel-not-found", "No such channel is open here."));
 	switch (event.type) {
@@ -61,12 +72,16 @@ export function applyEvent(channel: Channel | undefined, event: LedgerEvent, now
 			return observeChain(channel, event, now);
 		case "close-begun":
 			return beginClose(channel, event, now);
+		case "retire-begun":
+			return beginRetiring(channel, event);
 		case "close-resumed":
 			return done({ ...channel, closingBy: event.owner });
 		case "close-decided":
 			return decideClose(channel, event, now);
 		case "publishing":
 			return done({ ...channel, publishedCumulative: published(channel.publishedCumulative, event.cumulativeAmount) });
+		case "deferred":
+			return done({ ...channel, deferredAt: now });
 		case "close-failed":
 			return done({ ...channel, closingBy: null });
 	}
@@ -95,7 +110,7 @@ export function requiredCumulative(channel: Channel, amount: bigint, minVoucherD
  */
 export function topUpProblem(channel: Channel, amount: bigint, minimum: bigint): Problem | undefined {
 	const { channelId, deposit } = channel;
-	const unusable = closedProblem({ ...channel, closeRequestedAt: 0 });
+	const unusable = closedProblem({ ...channel, closeRequestedAt: 0 }) ?? frozenProblemOf(channel);
 	if (unusable) return unusable;
 	if (amount < minimum || amount === 0n) {
 		const detail = "The deposit is below the least that a channel is topped up with here.";
@@ -147,8 +162,10 @@ function opened(
 		...identity,
 		...chain,
 		chainReadAt: now,
+		behind: null,
 		acceptedCumulative,
 		voucherSignature: voucher.signature,
+		contractSigner: voucher.byContract === true,
 		spent: max(chain.settledOnChain, delivered),
 		reservations: {},
 		generation: 0,
@@ -160,6 +177,8 @@ function opened(
 		closingBy: null,
 		openedAt: now,
 		lastActivityAt: now,
+		unsettledSince: null,
+		deferredAt: 0,
 	});
 }
 
@@ -168,9 +187,9 @@ function acceptVoucher(
 	{ voucher, minVoucherDelta }: Extract<LedgerEvent, { type: "voucher" }>,
 	now: number,
 ): Transition {
-	const unusable = closedProblem(channel);
+	const unusable = closedProblem(channel) ?? frozenProblemOf(channel);
 	if (unusable) return refuse(unusable);
-	const { cumulativeAmount, signature, challengeId } = voucher;
+	const { cumulativeAmount, signature, challengeId, byContract = false } = voucher;
 	if (cumulativeAmount <= channel.acceptedCumulative) return done(channel);
 
 	const excess = depositProblem(channel.channelId, cumulativeAmount, channel.deposit);
@@ -191,6 +210,7 @@ function acceptVoucher(
 		...channel,
 		acceptedCumulative: cumulativeAmount,
 		voucherSignature: signature,
+		contractSigner: byContract,
 		challengeIds: remember(channel.challengeIds, challengeId),
 		lastActivityAt: now,
 	});
@@ -202,7 +222,7 @@ function reserve(
 	now: number,
 ): Transition {
 	if (amount < 0n) throw new RangeError("a reservation is not negative");
-	const unusable = closedProblem(channel);
+	const unusable = closedProblem(channel) ?? frozenProblemOf(channel);
 	if (unusable) return refuse(unusable);
 	const required = requiredCumulative(channel, amount, minVoucherDelta);
 	if (isStrangers(channel, voucher)) {
@@ -249,15 +269,15 @@ function recovered(channel: Channel, gone: readonly string[]): Transition {
 
 function observeChain(
 	channel: Channel,
-	{ chain, closeTxHash }: Extract<LedgerEvent, { type: "chain-observed" }>,
+	{ chain, closeTxHash, reorganized = false }: Extract<LedgerEvent, { type: "chain-observed" }>,
 	now: number,
 ): Transition {
-	const wentBack =
-		chain.settledOnChain > chain.deposit ||
-		chain.deposit < channel.acceptedCumulative ||
-		chain.settledOnChain < channel.settledOnChain ||
-		(channel.finalized && !chain.finalized);
-	if (wentBack) throw new ChainRegressionError(channel, chain);
+	if (chain.settledOnChain > chain.deposit) throw new ImpossibleChainError(channel, chain);
+	if (chain.blockNumber < chainNow(channel).blockNumber && !reorganized) return done(channel);
+	if (wentBack(channel, chain)) {
+		const frozen: Channel = { ...channel, behind: chain, chainReadAt: now };
+		return done(frozen, channel.behind === null ? ["frozen"] : []);
+	}
 	// D10: a store behind the chain catches up. What was captured there had been accepted and delivered.
 	const behind = chain.settledOnChain > channel.acceptedCumulative;
 	const abandoned = { reservations: {}, generation: channel.generation + 1 };
@@ -265,15 +285,32 @@ function observeChain(
 		...channel,
 		...chain,
 		chainReadAt: now,
+		behind: null,
 		publishedCumulative: settledIsPublic(channel.publishedCumulative, chain),
 		...(behind && { acceptedCumulative: chain.settledOnChain, spent: chain.settledOnChain, ...abandoned }),
 		...(chain.finalized && { closingBy: null, ...abandoned }),
 		...(closeTxHash !== undefined && { closeTxHash }),
 	};
 	const effects: Effect[] = reserved(channel) > 0n ? [...drained(next)] : [];
+	if (channel.behind !== null) effects.push("thawed");
 	if (chain.closeRequestedAt !== 0 && channel.closeRequestedAt === 0) effects.push("close-requested");
 	if (chain.finalized && !channel.finalized) effects.push("closed");
 	return done(next, effects);
+}
+
+/** Whether the chain shows less than was relied on: a reorganization, or a node that lies (I2). */
+function wentBack(channel: Channel, chain: ChainState): boolean {
+	return (
+		chain.deposit < channel.acceptedCumulative ||
+		chain.settledOnChain < channel.settledOnChain ||
+		(channel.finalized && !chain.finalized)
+	);
+}
+
+function beginRetiring(channel: Channel, { owner }: Extract<LedgerEvent, { type: "retire-begun" }>): Transition {
+	if (chainNow(channel).finalized) return refuse(finalizedProblem(channel.channelId));
+	const next: Channel = { ...channel, closingBy: owner };
+	return done(next, drained(next));
 }
 
 function beginClose(
@@ -296,7 +333,7 @@ function decideClose(
 	{ cumulativeAmount, signature }: Extract<LedgerEvent, { type: "close-decided" }>,
 	now: number,
 ): Transition {
-	if (channel.finalized) return refuse(finalizedProblem(channel.channelId));
+	if (chainNow(channel).finalized) return refuse(finalizedProblem(channel.channelId));
 	if (channel.closingBy === null) throw new Error(`channel ${channel.channelId}: close-begun comes first`);
 	const excess = depositProblem(channel.channelId, cumulativeAmount, channel.deposit);
 	if (excess) return refuse(excess);
@@ -335,6 +372,11 @@ function closedProblem(
 		channelId: channel.channelId,
 		closeRequestedAt: channel.closeRequestedAt,
 	});
+}
+
+/** Why a channel whose funds a reorganization has taken back sells nothing, if so. */
+function frozenProblemOf({ channelId, behind }: Channel): Problem | undefined {
+	return behind === null ? undefined : frozenProblem(channelId);
 }
 
 function depositProblem(channelId: Hex, cumulativeAmount: bigint, deposit: bigint): Problem | undefined {

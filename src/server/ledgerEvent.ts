@@ -4,7 +4,13 @@ import type { Problem } from "../protocol/index.ts";
 import type { ChainState, Channel, ChannelIdentity } from "./channel.ts";
 
 /** A voucher whose signature was verified. */
-export type VerifiedVoucher = Readonly<{ cumulativeAmount: bigint; signature: Hex; challengeId: string }>;
+export type VerifiedVoucher = Readonly<{
+	cumulativeAmount: bigint;
+	signature: Hex;
+	challengeId: string;
+	/** Only the signer's contract says that it is good (ERC-1271). */
+	byContract?: boolean;
+}>;
 
 /** A promise to one running request: the right to capture up to `amount` once. */
 export type Reservation = Readonly<{ owner: string; generation: number; amount: bigint }>;
@@ -39,16 +45,23 @@ export type LedgerEvent =
 	| Readonly<{ type: "release"; reservation: Reservation }>
 	/** These processes are gone, and with them what they had promised: nothing of it was captured. */
 	| Readonly<{ type: "recovered"; gone: readonly string[] }>
-	/** The chain was read, or an event of the escrow arrived. */
-	| Readonly<{ type: "chain-observed"; chain: ChainState; closeTxHash?: Hex }>
+	/**
+	 * The chain was read. What it showed at an earlier block than the one known is old news, unless the blocks from there on
+	 * were `reorganized`.
+	 */
+	| Readonly<{ type: "chain-observed"; chain: ChainState; closeTxHash?: Hex; reorganized?: boolean }>
 	/** The client asked to close: no new vouchers and reservations from here on (D6). */
 	| Readonly<{ type: "close-begun"; owner: string; voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId"> }>
+	/** The server closes the channel by its own decision: no new vouchers and reservations from here on. */
+	| Readonly<{ type: "retire-begun"; owner: string }>
 	/** A restart found a close of ours on its way to the chain. */
 	| Readonly<{ type: "close-resumed"; owner: string }>
 	/** The drain is over: what is still open is abandoned, and this voucher is the last. */
 	| Readonly<{ type: "close-decided"; cumulativeAmount: bigint; signature: Hex }>
 	/** A transaction with this voucher is about to be broadcast: from now on anyone may know its signature (D7). */
 	| Readonly<{ type: "publishing"; cumulativeAmount: bigint }>
+	/** It is not worth a transaction now: it is looked at again when it has been due once more. */
+	| Readonly<{ type: "deferred" }>
 	/** The close did not happen; the channel takes vouchers again. */
 	| Readonly<{ type: "close-failed" }>;
 
@@ -58,6 +71,10 @@ export type Effect =
 	| "drained"
 	/** The payer asked the chain to close: what is owed has to be settled within the grace period (I9). */
 	| "close-requested"
+	/** A reorganization took back what was relied on: nothing is sold until the chain has caught up (I10). */
+	| "frozen"
+	/** The chain shows again what was relied on. */
+	| "thawed"
 	/** The channel is finalized on chain. */
 	| "closed";
 

@@ -26,6 +26,11 @@ export function exceededProblem(channelId: Hex, cumulativeAmount: bigint, deposi
 	});
 }
 
+export function frozenProblem(channelId: Hex): Problem {
+	const detail = "The chain has taken back what this channel was funded or settled with; wait until it shows it again.";
+	return problem("service-unavailable", detail, { channelId });
+}
+
 /** It may go through later. A charge's rejections are 402, whatever their cause (draft-evm-charge-00, Error Responses). */
 export function overdrawnProblem(intent: "session" | "charge"): Problem {
 	const detail =

@@ -2,12 +2,18 @@
  * Which channels are due, found without looking at all of them. A channel's entry only says in which bucket it is, so
  * that most turns do not change it: unsettled value by its number of bits, activity by the minute.
  */
-import { type Channel, unsettled } from "../channel.ts";
+import { type Channel, chainNow, unsettled } from "../channel.ts";
 import { all, channelKey, type Range, sortable } from "./keys.ts";
 import type { DueOrder } from "./store.ts";
 
-const PREFIX: Readonly<Record<DueOrder, string>> = { unsettled: "du:", idle: "di:" };
-const ORDERS: readonly DueOrder[] = ["unsettled", "idle"];
+const PREFIX: Readonly<Record<DueOrder, string>> = {
+	unsettled: "du:",
+	idle: "di:",
+	age: "da:",
+	contract: "dt:",
+	closing: "dc:",
+};
+const ORDERS = Object.keys(PREFIX) as readonly DueOrder[];
 /** More than the bits of any amount, so that a larger amount gets a smaller number. */
 const MOST_BITS = 1_000;
 const MINUTE_MS = 60_000;
@@ -27,17 +33,38 @@ export function dueChanges(before: Channel | undefined, after: Channel): [key: s
 
 /** The bucket of a channel, lower ones first; `undefined` when there is nothing to do for it in this order. */
 export function dueBucket(order: DueOrder, channel: Channel): number | undefined {
-	if (channel.finalized) return undefined;
-	if (order === "idle") return Math.floor(channel.lastActivityAt / MINUTE_MS);
-	const owed = unsettled(channel);
-	return owed === 0n ? undefined : MOST_BITS - bitLength(owed);
+	if (order === "unsettled") {
+		const owed = unsettled(channel);
+		return owed === 0n ? undefined : MOST_BITS - bitLength(owed);
+	}
+	const dueFrom = dueSince(order, channel);
+	return dueFrom === undefined ? undefined : Math.floor(dueFrom / MINUTE_MS);
+}
+
+/**
+ * Unix milliseconds since when a channel waits for what `order` is about; `undefined` when it does not.
+ *
+ * @example
+ * for await (const channel of store.due("idle")) if ((dueSince("idle", channel) ?? now) > now - idleMs) break;
+ */
+export function dueSince(order: Exclude<DueOrder, "unsettled">, channel: Channel): number | undefined {
+	const { lastActivityAt, unsettledSince, deferredAt, contractSigner } = channel;
+	const { finalized, closeRequestedAt } = chainNow(channel);
+	if (finalized) return undefined;
+	if (order === "idle") return Math.max(lastActivityAt, deferredAt);
+	if (unsettledSince === null) return undefined;
+	if (order === "closing") return closeRequestedAt === 0 ? undefined : closeRequestedAt * 1_000;
+	if (order === "contract" && !contractSigner) return undefined;
+	return Math.max(unsettledSince, deferredAt);
 }
 
 /** Exact order within a bucket; by id where that decides nothing. */
 export function compareDue(order: DueOrder): (a: Channel, b: Channel) => number {
 	return (a, b) => {
-		const byValue = Number(unsettled(b) - unsettled(a));
-		const first = order === "unsettled" ? byValue : a.lastActivityAt - b.lastActivityAt;
+		const first =
+			order === "unsettled"
+				? Number(unsettled(b) - unsettled(a))
+				: (dueSince(order, a) ?? 0) - (dueSince(order, b) ?? 0);
 		return first !== 0 ? first : a.channelId < b.channelId ? -1 : 1;
 	};
 }

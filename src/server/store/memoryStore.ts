@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers";
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
-import { type Channel, unsettled } from "../channel.ts";
+import type { Channel } from "../channel.ts";
+import { compareDue, dueBucket } from "./dueIndex.ts";
 import {
 	type AuditEntry,
 	type ChannelStore,
@@ -67,12 +68,8 @@ export class MemoryStore implements ChannelStore {
 
 	async *due(order: DueOrder, { limit }: { limit?: number } = {}): AsyncGenerator<Channel> {
 		await this.#open();
-		const open = [...this.#channels.values()].filter(({ finalized }) => !finalized);
-		if (order === "idle") yield* open.sort((a, b) => a.lastActivityAt - b.lastActivityAt).slice(0, limit);
-		else {
-			const owing = open.filter((channel) => unsettled(channel) > 0n);
-			yield* owing.sort((a, b) => (unsettled(a) > unsettled(b) ? -1 : 1)).slice(0, limit);
-		}
+		const due = [...this.#channels.values()].filter((channel) => dueBucket(order, channel) !== undefined);
+		yield* due.sort(compareDue(order)).slice(0, limit);
 	}
 
 	async *channels({ after }: { after?: Hex } = {}): AsyncGenerator<Channel> {
