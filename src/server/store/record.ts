@@ -5,7 +5,7 @@
 import type { Address, Hex } from "viem";
 import { z } from "zod";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
-import type { Channel } from "../channel.ts";
+import type { ChainState, Channel } from "../channel.ts";
 import { seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import {
@@ -31,7 +31,16 @@ const hex = z.custom<Hex>((value) => typeof value === "string" && value.startsWi
 const address: z.ZodType<Address> = hex;
 const strings = z.record(z.string(), z.string());
 
+// What records of earlier releases lack has the value that it had in them.
+const chainShape = z.strictObject({
+	deposit: amount,
+	settledOnChain: amount,
+	closeRequestedAt: z.int(),
+	finalized: z.boolean(),
+	blockNumber: z.int().default(0),
+});
 const channelShape: z.ZodType<Channel> = z.strictObject({
+	...chainShape.shape,
 	channelId: hex,
 	chainId: z.int(),
 	escrow: address,
@@ -39,13 +48,11 @@ const channelShape: z.ZodType<Channel> = z.strictObject({
 	payee: address,
 	token: address,
 	authorizedSigner: address,
-	deposit: amount,
-	settledOnChain: amount,
-	closeRequestedAt: z.int(),
-	finalized: z.boolean(),
 	chainReadAt: z.int(),
+	behind: chainShape.nullable().default(null),
 	acceptedCumulative: amount,
 	voucherSignature: hex,
+	contractSigner: z.boolean().default(false),
 	spent: amount,
 	reservations: z.record(z.string(), amount),
 	generation: z.int(),
@@ -55,12 +62,14 @@ const channelShape: z.ZodType<Channel> = z.strictObject({
 	closingBy: z.string().nullable(),
 	openedAt: z.int(),
 	lastActivityAt: z.int(),
+	unsettledSince: z.int().nullable().default(null),
+	deferredAt: z.int().default(0),
 });
 
 export function encodeChannel(key: string, channel: Channel): string {
 	const reservations: Record<string, string> = {};
 	for (const owner in channel.reservations) reservations[owner] = decimal(channel.reservations[owner]);
-	const written: Written<Channel> = {
+	const written: Written<Omit<Channel, "behind">> & { behind: Written<ChainState> | null } = {
 		channelId: channel.channelId,
 		chainId: whole(channel.chainId),
 		escrow: channel.escrow,
@@ -68,13 +77,12 @@ export function encodeChannel(key: string, channel: Channel): string {
 		payee: channel.payee,
 		token: channel.token,
 		authorizedSigner: channel.authorizedSigner,
-		deposit: decimal(channel.deposit),
-		settledOnChain: decimal(channel.settledOnChain),
-		closeRequestedAt: whole(channel.closeRequestedAt),
-		finalized: channel.finalized,
+		...writtenChain(channel),
 		chainReadAt: whole(channel.chainReadAt),
+		behind: channel.behind && writtenChain(channel.behind),
 		acceptedCumulative: decimal(channel.acceptedCumulative),
 		voucherSignature: channel.voucherSignature,
+		contractSigner: channel.contractSigner,
 		spent: decimal(channel.spent),
 		reservations,
 		generation: whole(channel.generation),
@@ -84,8 +92,20 @@ export function encodeChannel(key: string, channel: Channel): string {
 		closingBy: channel.closingBy,
 		openedAt: whole(channel.openedAt),
 		lastActivityAt: whole(channel.lastActivityAt),
+		unsettledSince: channel.unsettledSince === null ? null : whole(channel.unsettledSince),
+		deferredAt: whole(channel.deferredAt),
 	};
 	return seal(key, written);
+}
+
+function writtenChain({ deposit, settledOnChain, closeRequestedAt, finalized, blockNumber }: ChainState) {
+	return {
+		deposit: decimal(deposit),
+		settledOnChain: decimal(settledOnChain),
+		closeRequestedAt: whole(closeRequestedAt),
+		finalized,
+		blockNumber: whole(blockNumber),
+	};
 }
 
 export function decodeChannel(key: string, text: string): Channel {

@@ -95,8 +95,14 @@ export type Committed<T> = Readonly<{ value: T; durable: Promise<void> }>;
 export type DueOrder =
 	/** Highest unsettled value first (to within a factor of two). */
 	| "unsettled"
-	/** Longest idle first (to within a minute). */
-	| "idle";
+	/** Longest idle first (to within a minute), counted anew from when it was deferred. */
+	| "idle"
+	/** What has been owed longest first (to within a minute), counted anew from when it was deferred. */
+	| "age"
+	/** The same, of those whose highest voucher only a contract vouches for. */
+	| "contract"
+	/** Owed, and the payer has asked the chain to close: the earliest request first (to within a minute). */
+	| "closing";
 
 /**
  * Where the server keeps what it has promised. Small on purpose, and free of anything only one process can do: a turn
