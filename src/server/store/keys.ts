@@ -3,9 +3,12 @@
  * keys by their bytes, so numbers are padded. Index entries have no value.
  */
 import type { OutboxEntry } from "../../escrow/outbox.ts";
+import type { OutboxState } from "./store.ts";
 
 /** Every key of one kind, in order: from the first that follows `gt` to the last before `lt`. */
 export type Range = Readonly<{ gt: string; lt: string }>;
+
+const OUTBOX_INDEX: Readonly<Record<OutboxState, string>> = { pending: "op:", unfinal: "of:", any: "oa:" };
 
 /** Wide enough for any whole number of JavaScript. */
 const DIGITS = 16;
@@ -41,13 +44,13 @@ export function auditKey(at: number, opens: number, sequence: number): string {
 	return `a:${sortable(at)}:${sortable(opens)}:${sortable(sequence)}`;
 }
 
-/** The place of a transaction among all, or among those that are pending: by creation, then by nonce. */
-export function outboxIndexKey(state: "pending" | "any", entry: OutboxEntry): string {
+/** The place of a transaction among all, or among those of one state: by creation, then by nonce. */
+export function outboxIndexKey(state: OutboxState, entry: OutboxEntry): string {
 	return `${outboxIndex(state)}${sortable(entry.createdAt)}:${sortable(entry.nonce)}:${entry.hash}`;
 }
 
-export function outboxIndex(state: "pending" | "any"): string {
-	return state === "pending" ? "op:" : "oa:";
+export function outboxIndex(state: OutboxState): string {
+	return OUTBOX_INDEX[state];
 }
 
 /** The place of a record that expires, found by its own key. */

@@ -17,6 +17,7 @@ import {
 	type CursorRecord,
 	type DueOrder,
 	type IdempotencyRecord,
+	type OutboxState,
 	type ProofRecord,
 	type QuarantinedRecord,
 	StoreUnavailableError,
@@ -178,7 +179,7 @@ export class LevelStore implements ChannelStore {
 		return this.#whileUsable(() => scan.channels(this.#disk, after, this.#report));
 	}
 
-	outbox({ state }: { state: "pending" | "any" }): AsyncIterable<OutboxEntry> {
+	outbox({ state }: { state: OutboxState }): AsyncIterable<OutboxEntry> {
 		return this.#whileUsable(() => scan.outbox(this.#disk, state, this.#report));
 	}
 

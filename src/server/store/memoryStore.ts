@@ -4,6 +4,7 @@ import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import { compareDue, dueBucket } from "./dueIndex.ts";
+import { isInState } from "./scan.ts";
 import {
 	type AuditEntry,
 	type ChannelStore,
@@ -11,6 +12,7 @@ import {
 	type CursorRecord,
 	type DueOrder,
 	type IdempotencyRecord,
+	type OutboxState,
 	type ProofRecord,
 	type QuarantinedRecord,
 	StoreUnavailableError,
@@ -78,10 +80,10 @@ export class MemoryStore implements ChannelStore {
 		yield* all.filter(({ channelId }) => after === undefined || channelId > after);
 	}
 
-	async *outbox({ state }: { state: "pending" | "any" }): AsyncGenerator<OutboxEntry> {
+	async *outbox({ state }: { state: OutboxState }): AsyncGenerator<OutboxEntry> {
 		await this.#open();
 		const all = [...this.#outbox.values()].sort((a, b) => a.createdAt - b.createdAt || a.nonce - b.nonce);
-		yield* all.filter((entry) => state === "any" || entry.state === "pending");
+		yield* all.filter((entry) => isInState(entry, state));
 	}
 
 	async cursor(name: string): Promise<CursorRecord | undefined> {

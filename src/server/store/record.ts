@@ -158,6 +158,7 @@ export function decodeIdempotency(key: string, text: string): IdempotencyRecord 
 	return at(key, keys.idempotencyKey(record.key), record);
 }
 
+const fees = { maxFeePerGas: z.string().regex(/^\d+$/), maxPriorityFeePerGas: z.string().regex(/^\d+$/) };
 const outboxShape: z.ZodType<OutboxEntry> = z.strictObject({
 	hash: hex,
 	raw: hex,
@@ -167,10 +168,17 @@ const outboxShape: z.ZodType<OutboxEntry> = z.strictObject({
 	purpose: strings.refine((purpose): purpose is TransactionPurpose => purpose.kind !== undefined, "has no kind"),
 	state: z.enum(["pending", "confirmed", "reverted", "dropped"]),
 	createdAt: z.int(),
+	fees: z.strictObject(fees).exactOptional(),
+	feeLimit: z.string().regex(/^\d+$/).exactOptional(),
+	bids: z.array(z.strictObject({ hash: hex, raw: hex, ...fees, signedAt: z.int() })).exactOptional(),
+	minedIn: z
+		.strictObject({ blockNumber: z.int(), blockHash: hex, transactionHash: hex, final: z.boolean() })
+		.exactOptional(),
 });
 
 export function encodeOutbox(key: string, entry: OutboxEntry): string {
 	whole(entry.chainId);
+	if (entry.minedIn !== undefined) whole(entry.minedIn.blockNumber);
 	return seal(key, entry);
 }
 

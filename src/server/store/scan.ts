@@ -1,11 +1,11 @@
 /** Walks over records in order. A scan shows what was on disk when it began; it leaves out what is damaged, and reports it. */
-import type { OutboxEntry } from "../../escrow/outbox.ts";
+import { isUnfinal, type OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import { type Disk, type Found, pages, readMany } from "./disk.ts";
 import { compareDue, dueBucket, dueEntry, dueRange } from "./dueIndex.ts";
 import * as keys from "./keys.ts";
 import { decodeAudit, decodeChannel, decodeOutbox } from "./record.ts";
-import { type AuditEntry, CorruptRecordError, type DueOrder } from "./store.ts";
+import { type AuditEntry, CorruptRecordError, type DueOrder, type OutboxState } from "./store.ts";
 
 type Report = (error: CorruptRecordError) => void;
 type Decode<T> = (key: string, text: string) => T;
@@ -35,7 +35,7 @@ export async function* audit(disk: Disk, afterMs: number | undefined, report: Re
 	}
 }
 
-export async function* outbox(disk: Disk, state: "pending" | "any", report: Report): AsyncGenerator<OutboxEntry> {
+export async function* outbox(disk: Disk, state: OutboxState, report: Report): AsyncGenerator<OutboxEntry> {
 	for await (const { entries, snapshot } of pages(disk, keys.all(keys.outboxIndex(state)))) {
 		const places = entries.map(([place]) => place);
 		const recordKeys = places.map((place) => keys.indexedKey(place, 2)).map(keys.outboxKey);
@@ -44,9 +44,15 @@ export async function* outbox(disk: Disk, state: "pending" | "any", report: Repo
 			const entry = readable(key, found[i], decodeOutbox, report);
 			// An entry written again with another time has two places: only the last one counts.
 			if (entry === undefined || keys.outboxIndexKey(state, entry) !== places[i]) continue;
-			if (state === "any" || entry.state === "pending") yield entry;
+			if (isInState(entry, state)) yield entry;
 		}
 	}
+}
+
+/** Whether a scan for `state` shows the entry. */
+export function isInState(entry: OutboxEntry, state: OutboxState): boolean {
+	if (state === "unfinal") return isUnfinal(entry);
+	return state === "any" || entry.state === "pending";
 }
 
 export async function* due(disk: Disk, order: DueOrder, limit: number, report: Report): AsyncGenerator<Channel> {

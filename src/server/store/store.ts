@@ -104,6 +104,14 @@ export type DueOrder =
 	/** Owed, and the payer has asked the chain to close: the earliest request first (to within a minute). */
 	| "closing";
 
+/** Which transactions of ours. */
+export type OutboxState =
+	/** Their outcome is unknown. */
+	| "pending"
+	/** Their outcome is known, and a reorganization may still change it. */
+	| "unfinal"
+	| "any";
+
 /**
  * Where the server keeps what it has promised. Small on purpose, and free of anything only one process can do: a turn
  * is a transaction over the records it names. One conformance suite (`test/server/store/conformance.ts`) runs over
@@ -134,8 +142,8 @@ export interface ChannelStore {
 	/** All channels, in the order of their ids, for operators and recovery. */
 	channels(options?: { after?: Hex }): AsyncIterable<Channel>;
 
-	/** Transactions of ours: those whose outcome is unknown, or all. Ordered by creation. */
-	outbox(options: { state: "pending" | "any" }): AsyncIterable<OutboxEntry>;
+	/** Transactions of ours, ordered by creation. */
+	outbox(options: { state: OutboxState }): AsyncIterable<OutboxEntry>;
 
 	cursor(name: string): Promise<CursorRecord | undefined>;
 	putCursor(cursor: CursorRecord): Promise<void>;

@@ -1,4 +1,5 @@
 /** What a turn's writes mean for the disk: every record with its index entries, to be written together. */
+import { isUnfinal } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import { dueChanges } from "./dueIndex.ts";
 import * as keys from "./keys.ts";
@@ -68,6 +69,7 @@ export function changes(
 		const key = keys.outboxKey(entry.hash);
 		all.push([key, record.encodeOutbox(key, entry)], [keys.outboxIndexKey("any", entry), ""]);
 		all.push([keys.outboxIndexKey("pending", entry), entry.state === "pending" ? "" : null]);
+		all.push([keys.outboxIndexKey("unfinal", entry), isUnfinal(entry) ? "" : null]);
 	}
 	for (const entry of writes.audit ?? []) {
 		const key = auditKey(entry.at);
