@@ -4,16 +4,14 @@ import {
 	decodeErrorResult,
 	decodeFunctionData,
 	type Hex,
-	type LocalAccount,
 	type PublicClient,
 	parseEventLogs,
 	recoverAddress,
 	type TransactionReceipt,
-	zeroAddress,
 } from "viem";
-import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { approveCall, type Call, openCall } from "../../src/escrow/calls.ts";
+import type { Call } from "../../src/escrow/calls.ts";
 import { paymentChannelEscrowAbi } from "../../src/escrow/generated/escrow.ts";
 import {
 	BatchSignatureError,
@@ -25,11 +23,8 @@ import {
 	settleManyCall,
 	settleWithAuthorizationCall,
 } from "../../src/escrow/payeeCalls.ts";
-import { isPayeeNonceUsed, readBalance, readChannel } from "../../src/escrow/reads.ts";
-import { revertReason } from "../../src/escrow/reverts.ts";
+import { isPayeeNonceUsed } from "../../src/escrow/reads.ts";
 import {
-	computeChannelId,
-	createVoucherDomain,
 	type PayeeAuthorization,
 	type PayeeAuthorizationKind,
 	payeeAuthorizationDigest,
@@ -39,53 +34,29 @@ import {
 	voucherDigest,
 } from "../../src/voucher/index.ts";
 import { assemble, bytes32, ORDER, privateKey, uint } from "../voucher/support.ts";
-import { createStage, rpc, type Stage, sendAs, setBalance } from "./support.ts";
+import { type Account, createPayeeStage, DEPOSIT, type PayeeStage } from "./payeeStage.ts";
+import { rpc } from "./support.ts";
 
-const DEPOSIT = 500n;
 const FOREVER = 2n ** 40n;
 const KINDS = ["settle", "close"] as const;
 
-type Account = Parameters<typeof sendAs>[1];
-
-let stage: Stage;
+let stage: PayeeStage;
 let client: PublicClient;
 let domain: VoucherDomain;
 /** New for each test; has gas. */
 let payee: Account;
-/** Neither payer nor payee of anything; has gas. */
 let relayer: Account;
-let salts = 0;
 
 beforeAll(async () => {
-	stage = await createStage();
+	stage = await createPayeeStage();
 	client = stage.chain.client;
-	domain = createVoucherDomain(stage.chain.chainId, stage.escrow);
-	relayer = stage.chain.account(7);
-	await sendAs(stage.chain, stage.payer, approveCall(stage.token, stage.escrow, 2n ** 128n));
+	({ domain, relayer } = stage);
 });
 afterAll(() => stage?.chain.stop());
 
 beforeEach(async () => {
-	payee = privateKeyToAccount(generatePrivateKey());
-	await setBalance(client, payee.address, 10n ** 18n);
+	payee = await stage.payee({ gas: true });
 });
-
-/** A new channel with `DEPOSIT` for the payee. */
-async function open(): Promise<Hex> {
-	const { chain, escrow, token, payer } = stage;
-	const salt: Hex = `0x${(++salts).toString(16).padStart(64, "0")}`;
-	const channel = { payee: payee.address, token, salt, authorizedSigner: zeroAddress };
-	await sendAs(chain, payer, openCall(escrow, { ...channel, deposit: DEPOSIT }));
-	return computeChannelId({ ...channel, payer: payer.address, escrow, chainId: chain.chainId });
-}
-
-async function row(channelId: Hex, cumulativeAmount: bigint): Promise<SettlementRow> {
-	return {
-		channelId,
-		cumulativeAmount,
-		signature: await signVoucher(stage.payer, domain, { channelId, cumulativeAmount }),
-	};
-}
 
 /** Both signatures for one settlement or close. */
 async function authorized(kind: PayeeAuthorizationKind, authorization: PayeeAuthorization, signer = payee) {
@@ -98,21 +69,6 @@ async function authorized(kind: PayeeAuthorizationKind, authorization: PayeeAuth
 
 const authorizedCall = { settle: settleWithAuthorizationCall, close: closeWithAuthorizationCall } as const;
 
-const send = (call: Call, from: Account) => sendAs(stage.chain, from, call);
-
-/** Why the chain refuses a call by `from`. */
-async function refusal({ to, data }: Call, from: LocalAccount): Promise<string | undefined> {
-	try {
-		await client.estimateGas({ account: from, to, data });
-	} catch (error) {
-		return revertReason(error);
-	}
-	throw new Error("the call went through");
-}
-
-const balance = (of: Account) => readBalance(client, stage.token, of.address);
-const channelOf = (channelId: Hex) => readChannel(client, stage.escrow, channelId);
-
 /** Which rows a batch skipped, and why. */
 function skipped({ logs }: TransactionReceipt): readonly (readonly [Hex, string])[] {
 	return parseEventLogs({ abi: paymentChannelEscrowAbi, eventName: "SettlementSkipped", logs: [...logs] }).map(
@@ -122,124 +78,141 @@ function skipped({ logs }: TransactionReceipt): readonly (readonly [Hex, string]
 
 describe("the payee's own calls", () => {
 	it("settle what a voucher has beyond the settled amount, and leave the channel open", async () => {
-		const channelId = await open();
+		const channelId = await stage.open(payee);
 		for (const [amount, received] of [
 			[120n, 120n],
 			[200n, 200n],
 		] as const) {
-			const { signature } = await row(channelId, amount);
-			await send(settleCall(stage.escrow, channelId, amount, signature), payee);
-			expect(await balance(payee)).toBe(received);
-			expect(await channelOf(channelId)).toMatchObject({ settled: amount, deposit: DEPOSIT, finalized: false });
+			const { signature } = await stage.voucher(channelId, amount);
+			await stage.send(settleCall(stage.escrow, channelId, amount, signature), payee);
+			expect(await stage.balance(payee)).toBe(received);
+			expect(await stage.channel(channelId)).toMatchObject({ settled: amount, deposit: DEPOSIT, finalized: false });
 		}
-		const { signature } = await row(channelId, 200n);
-		expect(await refusal(settleCall(stage.escrow, channelId, 200n, signature), payee)).toBe("AmountNotIncreasing");
-		expect(await refusal(settleCall(stage.escrow, channelId, 201n, signature), payee)).toBe("InvalidSignature");
-		expect(await refusal(settleCall(stage.escrow, channelId, 201n, signature), relayer)).toBe("NotPayee");
+		const { signature } = await stage.voucher(channelId, 200n);
+		expect(await stage.refusal(settleCall(stage.escrow, channelId, 200n, signature), payee)).toBe(
+			"AmountNotIncreasing",
+		);
+		expect(await stage.refusal(settleCall(stage.escrow, channelId, 201n, signature), payee)).toBe("InvalidSignature");
+		expect(await stage.refusal(settleCall(stage.escrow, channelId, 201n, signature), relayer)).toBe("NotPayee");
 	});
 
 	it("close a channel: the voucher to the payee, the rest to the payer", async () => {
-		const channelId = await open();
-		const before = await balance(stage.payer);
-		const { signature } = await row(channelId, 150n);
-		await send(closeCall(stage.escrow, channelId, 150n, signature), payee);
-		expect(await balance(payee)).toBe(150n);
-		expect(await balance(stage.payer)).toBe(before + DEPOSIT - 150n);
-		expect(await channelOf(channelId)).toMatchObject({ settled: 150n, finalized: true });
+		const channelId = await stage.open(payee);
+		const before = await stage.balance(stage.payer);
+		const { signature } = await stage.voucher(channelId, 150n);
+		await stage.send(closeCall(stage.escrow, channelId, 150n, signature), payee);
+		expect(await stage.balance(payee)).toBe(150n);
+		expect(await stage.balance(stage.payer)).toBe(before + DEPOSIT - 150n);
+		expect(await stage.channel(channelId)).toMatchObject({ settled: 150n, finalized: true });
 	});
 
 	it("settle many channels at once, and skip what is bad without disturbing the others", async () => {
-		const ids = [await open(), await open(), await open(), await open()] as const;
-		const rows = await Promise.all([row(ids[0], 10n), row(ids[1], 20n), row(ids[2], DEPOSIT + 1n), row(ids[3], 40n)]);
+		const ids = [
+			await stage.open(payee),
+			await stage.open(payee),
+			await stage.open(payee),
+			await stage.open(payee),
+		] as const;
+		const rows = await Promise.all([
+			stage.voucher(ids[0], 10n),
+			stage.voucher(ids[1], 20n),
+			stage.voucher(ids[2], DEPOSIT + 1n),
+			stage.voucher(ids[3], 40n),
+		]);
 		const forged = { ...rows[1], cumulativeAmount: 21n };
-		const receipt = await send(settleManyCall(stage.escrow, [rows[0], forged, rows[2], rows[3]]), payee);
+		const receipt = await stage.send(settleManyCall(stage.escrow, [rows[0], forged, rows[2], rows[3]]), payee);
 		expect(skipped(receipt)).toEqual([
 			[ids[1], "InvalidSignature"],
 			[ids[2], "AmountExceedsDeposit"],
 		]);
-		expect(await balance(payee)).toBe(50n);
-		const settled = (await Promise.all(ids.map(channelOf))).map((channel) => channel?.settled);
+		expect(await stage.balance(payee)).toBe(50n);
+		const settled = (await Promise.all(ids.map(stage.channel))).map((channel) => channel?.settled);
 		expect(settled).toEqual([10n, 0n, 0n, 40n]);
 	});
 
 	it("close many channels at once, without a signature where nothing more is asked for", async () => {
-		const ids = [await open(), await open(), await open(), await open()] as const;
-		const early = await row(ids[1], 30n);
-		await send(settleCall(stage.escrow, early.channelId, early.cumulativeAmount, early.signature), payee);
-		const before = await balance(stage.payer);
+		const ids = [
+			await stage.open(payee),
+			await stage.open(payee),
+			await stage.open(payee),
+			await stage.open(payee),
+		] as const;
+		const early = await stage.voucher(ids[1], 30n);
+		await stage.send(settleCall(stage.escrow, early.channelId, early.cumulativeAmount, early.signature), payee);
+		const before = await stage.balance(stage.payer);
 		const rows: readonly SettlementRow[] = [
-			await row(ids[0], 100n),
+			await stage.voucher(ids[0], 100n),
 			{ channelId: ids[1], cumulativeAmount: 30n, signature: "0x" },
 			{ channelId: ids[2], cumulativeAmount: 0n, signature: "0x" },
 			{ channelId: ids[3], cumulativeAmount: 1n, signature: "0x" },
 		];
-		const receipt = await send(closeManyCall(stage.escrow, rows), payee);
+		const receipt = await stage.send(closeManyCall(stage.escrow, rows), payee);
 		expect(skipped(receipt)).toEqual([[ids[3], "InvalidSignature"]]);
-		expect(await balance(payee)).toBe(130n);
-		expect(await balance(stage.payer)).toBe(before + (DEPOSIT - 100n) + (DEPOSIT - 30n) + DEPOSIT);
-		const channels = await Promise.all(ids.map(channelOf));
+		expect(await stage.balance(payee)).toBe(130n);
+		expect(await stage.balance(stage.payer)).toBe(before + (DEPOSIT - 100n) + (DEPOSIT - 30n) + DEPOSIT);
+		const channels = await Promise.all(ids.map(stage.channel));
 		expect(channels.map((channel) => channel?.finalized)).toEqual([true, true, true, false]);
 	});
 });
 
 describe("calls by authorization, sent by one who is neither payer nor payee", () => {
 	it("settle: the payee is paid without a transaction of its own", async () => {
-		const channelId = await open();
+		const channelId = await stage.open(payee);
 		const gas = await client.getBalance({ address: payee.address });
 		const signed = await authorized("settle", { channelId, cumulativeAmount: 70n, nonce: 0n, deadline: FOREVER });
 		expect(await isPayeeNonceUsed(client, stage.escrow, channelId, 0n)).toBe(false);
-		await send(settleWithAuthorizationCall(stage.escrow, signed), relayer);
+		await stage.send(settleWithAuthorizationCall(stage.escrow, signed), relayer);
 		expect(await isPayeeNonceUsed(client, stage.escrow, channelId, 0n)).toBe(true);
 		expect(await isPayeeNonceUsed(client, stage.escrow, channelId, 1n)).toBe(false);
-		expect(await balance(payee)).toBe(70n);
-		expect(await balance(relayer)).toBe(0n);
+		expect(await stage.balance(payee)).toBe(70n);
+		expect(await stage.balance(relayer)).toBe(0n);
 		expect(await client.getBalance({ address: payee.address })).toBe(gas);
-		expect(await channelOf(channelId)).toMatchObject({ settled: 70n, finalized: false });
+		expect(await stage.channel(channelId)).toMatchObject({ settled: 70n, finalized: false });
 	});
 
 	it("close: the voucher to the payee, the rest to the payer, and every nonce is used up", async () => {
-		const channelId = await open();
-		const before = await balance(stage.payer);
+		const channelId = await stage.open(payee);
+		const before = await stage.balance(stage.payer);
 		const signed = await authorized("close", { channelId, cumulativeAmount: 80n, nonce: 5n, deadline: FOREVER });
-		await send(closeWithAuthorizationCall(stage.escrow, signed), relayer);
-		expect(await balance(payee)).toBe(80n);
-		expect(await balance(stage.payer)).toBe(before + DEPOSIT - 80n);
-		expect(await channelOf(channelId)).toMatchObject({ settled: 80n, finalized: true });
+		await stage.send(closeWithAuthorizationCall(stage.escrow, signed), relayer);
+		expect(await stage.balance(payee)).toBe(80n);
+		expect(await stage.balance(stage.payer)).toBe(before + DEPOSIT - 80n);
+		expect(await stage.channel(channelId)).toMatchObject({ settled: 80n, finalized: true });
 		expect(await isPayeeNonceUsed(client, stage.escrow, channelId, 6n)).toBe(true);
 	});
 
 	it("close up to what was settled without a voucher's signature", async () => {
-		const channelId = await open();
+		const channelId = await stage.open(payee);
 		const signed = await authorized("close", { channelId, cumulativeAmount: 0n, nonce: 0n, deadline: FOREVER });
-		await send(closeWithAuthorizationCall(stage.escrow, { ...signed, voucherSignature: "0x" }), relayer);
-		expect(await channelOf(channelId)).toMatchObject({ settled: 0n, finalized: true });
-		expect(await balance(payee)).toBe(0n);
+		await stage.send(closeWithAuthorizationCall(stage.escrow, { ...signed, voucherSignature: "0x" }), relayer);
+		expect(await stage.channel(channelId)).toMatchObject({ settled: 0n, finalized: true });
+		expect(await stage.balance(payee)).toBe(0n);
 	});
 
 	it.each(KINDS)("are refused with a nonce that a settlement has used (I4): %s", async (kind) => {
-		const channelId = await open();
+		const channelId = await stage.open(payee);
 		const first = await authorized("settle", { channelId, cumulativeAmount: 70n, nonce: 3n, deadline: FOREVER });
-		await send(settleWithAuthorizationCall(stage.escrow, first), relayer);
+		await stage.send(settleWithAuthorizationCall(stage.escrow, first), relayer);
 		const again = await authorized(kind, { channelId, cumulativeAmount: 90n, nonce: 3n, deadline: FOREVER });
-		expect(await refusal(authorizedCall[kind](stage.escrow, again), relayer)).toBe("NonceAlreadyUsed");
+		expect(await stage.refusal(authorizedCall[kind](stage.escrow, again), relayer)).toBe("NonceAlreadyUsed");
 		const next = await authorized(kind, { channelId, cumulativeAmount: 90n, nonce: 4n, deadline: FOREVER });
-		await send(authorizedCall[kind](stage.escrow, next), relayer);
-		expect(await balance(payee)).toBe(90n);
+		await stage.send(authorizedCall[kind](stage.escrow, next), relayer);
+		expect(await stage.balance(payee)).toBe(90n);
 	});
 
 	it.each(KINDS)("are refused one second after their deadline: %s", async (kind) => {
-		const channelId = await open();
+		const channelId = await stage.open(payee);
 		const { timestamp } = await client.getBlock();
 		const deadline = timestamp + 100n;
 		const signed = await authorized(kind, { channelId, cumulativeAmount: 60n, nonce: 0n, deadline });
 		await rpc(client, "evm_setNextBlockTimestamp", [Number(deadline) + 1]);
 		await rpc(client, "evm_mine");
-		expect(await refusal(authorizedCall[kind](stage.escrow, signed), relayer)).toBe("AuthorizationExpired");
-		expect(await balance(payee)).toBe(0n);
+		expect(await stage.refusal(authorizedCall[kind](stage.escrow, signed), relayer)).toBe("AuthorizationExpired");
+		expect(await stage.balance(payee)).toBe(0n);
 	});
 
 	it.each(KINDS)("are refused without the payee's own signature for this very call: %s", async (kind) => {
-		const channelId = await open();
+		const channelId = await stage.open(payee);
 		const terms = { channelId, cumulativeAmount: 60n, nonce: 0n, deadline: FOREVER };
 		const other = kind === "settle" ? "close" : "settle";
 		for (const signed of [
@@ -249,7 +222,7 @@ describe("calls by authorization, sent by one who is neither payer nor payee", (
 			{ ...(await authorized(kind, terms)), deadline: FOREVER + 1n },
 			{ ...(await authorized(kind, terms)), voucherSignature: (await authorized(kind, terms)).payeeSignature },
 		]) {
-			expect(await refusal(authorizedCall[kind](stage.escrow, signed), relayer)).toBe("InvalidSignature");
+			expect(await stage.refusal(authorizedCall[kind](stage.escrow, signed), relayer)).toBe("InvalidSignature");
 		}
 	});
 });
@@ -286,7 +259,7 @@ describe("a batch's rows", () => {
 
 	it("are refused for every signature that is not 65 bytes, v 27 or 28, with a low s, and the row is named", async () => {
 		const channelId: Hex = `0x${"ab".repeat(32)}`;
-		const good = await row(channelId, 5n);
+		const good = await stage.voucher(channelId, 5n);
 		const { signature } = good;
 		const v = Number.parseInt(signature.slice(130), 16);
 		const s = BigInt(`0x${signature.slice(66, 130)}`);
