@@ -1,8 +1,10 @@
 /** LevelDB as the store uses it: opening, reading, writing through to the disk, walking over a snapshot. */
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile, realpath } from "node:fs/promises";
+import { join } from "node:path";
 import { Level } from "level";
 import type { Operations } from "./groupCommit.ts";
-import type { Range } from "./keys.ts";
+import { announce, claim, describeHolder, type Holder, readHolder, withdraw } from "./holder.ts";
+import { OPENS_KEY, type Range } from "./keys.ts";
 import { CorruptRecordError, StoreUnavailableError } from "./store.ts";
 
 export type Disk = Level<string, string>;
@@ -15,25 +17,104 @@ const MEBIBYTE = 1024 * 1024;
 /** What a scan holds at a time. */
 const PAGE = 256;
 
+export type DiskOptions = Readonly<{
+	/** What the process is, for others that find the folder in use. */
+	name?: string;
+	/** Refuses a folder in which no store is, instead of making one. */
+	mustExist?: boolean;
+}>;
+
 /**
  * Opens the database in `folder`, which only this user may read, and makes it if there is none.
  *
- * @throws StoreUnavailableError when another process has it open, or it can't be opened at all
+ * @throws StoreUnavailableError when this or another process has it open, it isn't there and must be, or it can't be
+ * opened at all
  */
-export async function openDisk(folder: string): Promise<Disk> {
-	// A larger write buffer than LevelDB's 4 MiB: a busy channel's versions replace each other there, before any of them is sorted.
-	const disk: Disk = new Level(folder, { writeBufferSize: 16 * MEBIBYTE, cacheSize: 32 * MEBIBYTE });
+export async function openDisk(
+	folder: string,
+	{ name = "sluice", mustExist = false }: DiskOptions = {},
+): Promise<Disk> {
+	let release: (() => void) | undefined;
 	try {
-		await mkdir(folder, { recursive: true, mode: 0o700 });
-		await disk.open();
+		if (!mustExist) await mkdir(folder, { recursive: true, mode: 0o700 });
+		else if (!(await isStoreFolder(folder))) throw noStore(folder);
+		const place = await realpath(folder);
+		release = claim(place);
+		if (release === undefined)
+			throw held(folder, "this process has it open already: use that store, or close it first");
+		return await openClaimed(folder, place, release, { name, mustExist });
 	} catch (error) {
-		const reason = deepest(error);
-		const hint = isCode(reason, "LEVEL_LOCKED")
-			? "another process has it open: stop that one, or give this one a folder of its own"
-			: `${reason.message}: check that the folder is there, writable and not full`;
-		throw new StoreUnavailableError(`the store in ${folder} can't be opened; ${hint}`, { cause: error });
+		release?.();
+		throw await openError(folder, error);
+	}
+}
+
+async function openClaimed(
+	folder: string,
+	place: string,
+	release: () => void,
+	{ name, mustExist }: Required<DiskOptions>,
+): Promise<Disk> {
+	// A larger write buffer than LevelDB's 4 MiB: a busy channel's versions replace each other there, before any of them is sorted.
+	const sizes = { writeBufferSize: 16 * MEBIBYTE, cacheSize: 32 * MEBIBYTE };
+	const disk: Disk = new Level(folder, { ...sizes, createIfMissing: !mustExist });
+	await disk.open();
+	disk.once("closing", () => withdraw(place));
+	disk.once("closed", release);
+	try {
+		await announce(place, name);
+		if (mustExist && readNow(disk, OPENS_KEY) === undefined) throw noStore(folder);
+	} catch (error) {
+		await disk.close();
+		throw error;
 	}
 	return disk;
+}
+
+/**
+ * Whether a store is in `folder`, as far as its files say. What is in them only opening them shows.
+ *
+ * @throws StoreUnavailableError when that can't be found out, for example because the folder may not be read
+ */
+export async function isStoreFolder(folder: string): Promise<boolean> {
+	return (await currentManifest(folder)) !== undefined;
+}
+
+/** The file that says of which files the database consists: its name is new at every opening. */
+export async function currentManifest(folder: string): Promise<string | undefined> {
+	try {
+		return /^(MANIFEST-\d+)\n$/.exec(await readFile(join(folder, "CURRENT"), "utf8"))?.[1];
+	} catch (error) {
+		if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
+		throw unavailable(error);
+	}
+}
+
+/** There is no store in `folder`, and none is wanted there. */
+export function noStore(folder: string): StoreUnavailableError {
+	const hint = "name the folder that the server keeps its channels in";
+	return new StoreUnavailableError(`there is no store in ${folder}; ${hint}`, { reason: "missing" });
+}
+
+function held(folder: string, who: string, holder?: Holder): StoreUnavailableError {
+	return new StoreUnavailableError(`the store in ${folder} can't be opened; ${who}`, {
+		reason: "held",
+		...(holder && { holder }),
+	});
+}
+
+async function openError(folder: string, error: unknown): Promise<StoreUnavailableError> {
+	if (error instanceof StoreUnavailableError) return error;
+	const reason = deepest(error);
+	if (isCode(reason, "LEVEL_LOCKED")) {
+		const holder = await readHolder(folder);
+		const hint = "stop that one, or give this one a folder of its own";
+		return held(folder, `${describeHolder(holder)} has it open: ${hint}`, holder);
+	}
+	const hint = "check that the folder is there, writable and not full";
+	return new StoreUnavailableError(`the store in ${folder} can't be opened; ${reason.message}: ${hint}`, {
+		cause: error,
+	});
 }
 
 /** Writes all of it, through to the disk, or nothing. */
@@ -102,11 +183,11 @@ function readError(error: unknown, key: string): Error {
 	return unavailable(error);
 }
 
-function isCode(error: unknown, code: string): boolean {
+export function isCode(error: unknown, code: string): boolean {
 	return error instanceof Error && "code" in error && error.code === code;
 }
 
-function deepest(error: unknown): Error {
+export function deepest(error: unknown): Error {
 	if (!(error instanceof Error)) return new Error(String(error));
 	return error.cause === undefined ? error : deepest(error.cause);
 }

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
-import { type Disk, openDisk, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
+import { type Disk, type DiskOptions, openDisk, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
 import { GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { prune } from "./prune.ts";
@@ -61,23 +61,34 @@ export class LevelStore implements ChannelStore {
 		this.#quarantined.set(error.key, { key: error.key, reason: error.message });
 	};
 	#auditLines = 0;
+	readonly #afterClose: (() => Promise<void>) | undefined;
 	#closing: Promise<void> | undefined;
 
 	/**
-	 * Opens the store in `folder`, and makes it if there is none.
+	 * Opens the store in `folder`, and makes it if there is none. `name` is what another process is told that finds it in
+	 * use ("sluice" unless given); with `mustExist` no store is made.
 	 *
-	 * @throws StoreUnavailableError when another process has it open, or its disk can't be used
+	 * @throws StoreUnavailableError when another process has it open, it is missing, or its disk can't be used
 	 * @example
 	 * const store = await LevelStore.open({ folder: "./sluice-data" });
 	 * const { durable } = await store.transact({ channel: id }, ({ channel }) => ({ value: channel?.spent }));
 	 * await durable;
 	 */
-	static async open({ folder, ...options }: LevelStoreOptions & Readonly<{ folder: string }>): Promise<LevelStore> {
-		return LevelStore.over(await openDisk(folder), options);
+	static async open({
+		folder,
+		name,
+		mustExist,
+		...options
+	}: LevelStoreOptions & DiskOptions & Readonly<{ folder: string }>): Promise<LevelStore> {
+		const disk = await openDisk(folder, { ...(name !== undefined && { name }), ...(mustExist && { mustExist }) });
+		return LevelStore.over(disk, options);
 	}
 
-	/** Runs over a database that is already open: the store closes it. */
-	static async over(disk: Disk, options: LevelStoreOptions = {}): Promise<LevelStore> {
+	/** Runs over a database that is already open: the store closes it, then calls `afterClose`. */
+	static async over(
+		disk: Disk,
+		options: LevelStoreOptions & Readonly<{ afterClose?: () => Promise<void> }> = {},
+	): Promise<LevelStore> {
 		try {
 			const before = readNow(disk, keys.OPENS_KEY);
 			const opens = 1 + (before === undefined ? 0 : record.decodeOpens(before));
@@ -89,8 +100,13 @@ export class LevelStore implements ChannelStore {
 		}
 	}
 
-	private constructor(disk: Disk, opens: number, { idleChannels = IDLE_CHANNELS }: LevelStoreOptions) {
+	private constructor(
+		disk: Disk,
+		opens: number,
+		{ idleChannels = IDLE_CHANNELS, afterClose }: LevelStoreOptions & { afterClose?: () => Promise<void> },
+	) {
 		this.#disk = disk;
+		this.#afterClose = afterClose;
 		this.#opens = opens;
 		const shared = { disk, onCorrupt: this.#report };
 		this.#channels = new RecordTable({ ...shared, decode: record.decodeChannel, idle: idleChannels });
@@ -235,7 +251,10 @@ export class LevelStore implements ChannelStore {
 	}
 
 	close(): Promise<void> {
-		this.#closing ??= this.#commit.idle().then(() => this.#disk.close());
+		this.#closing ??= this.#commit
+			.idle()
+			.then(() => this.#disk.close())
+			.finally(this.#afterClose);
 		return this.#closing;
 	}
 

@@ -1,6 +1,7 @@
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
+import type { Holder } from "./holder.ts";
 
 /**
  * Something that may be used once: a credential, a challenge, a funding transaction, an authorization's nonce (I4).
@@ -171,8 +172,24 @@ export class CorruptRecordError extends Error {
 	}
 }
 
-/** The store can't be used: closed, in use by another process, or its disk failed. */
+/** The store can't be used: closed, in use by another process, not there, or its disk failed. */
 export class StoreUnavailableError extends Error {
 	override readonly name = "StoreUnavailableError";
 	readonly code = "STORE_UNAVAILABLE";
+	/** `held`: this or another process has it open; `missing`: there is none; `failed`: everything else. */
+	readonly reason: "held" | "missing" | "failed";
+	/** The other process that has it open, if it said so. */
+	readonly holder?: Holder;
+	constructor(
+		message: string,
+		{
+			reason = "failed",
+			holder,
+			...options
+		}: ErrorOptions & { reason?: "held" | "missing" | "failed"; holder?: Holder } = {},
+	) {
+		super(message, options);
+		this.reason = reason;
+		if (holder !== undefined) this.holder = holder;
+	}
 }

@@ -47,7 +47,7 @@ describe("LevelStore owns its folder", () => {
 		const store = await open();
 		const second = LevelStore.open({ folder: folders.get(store) ?? "" });
 		await expect(second).rejects.toBeInstanceOf(StoreUnavailableError);
-		await expect(second).rejects.toThrow(/another process has it open: stop that one/);
+		await expect(second).rejects.toThrow(/this process has it open already: use that store/);
 		await increment(store, 1);
 		await store.close();
 	});
@@ -149,7 +149,7 @@ describe("what the indexes hold", () => {
 		await putChannels(store, [channel(2, { acceptedCumulative: 5n, finalized: true })]);
 		await write(store, {}, { outbox: [transaction(1), transaction(2)] });
 		await write(store, {}, { outbox: [transaction(1, { state: "confirmed" })] });
-		expect(await entries(store)).toEqual({ du: 1, di: 1, xp: 2, op: 1, oa: 2 });
+		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, xp: 2, op: 1, oa: 2 });
 	});
 
 	it("is gone when its record was pruned", async () => {

@@ -1,7 +1,7 @@
 /** Records for the store's tests: small, valid, and told apart by a number. */
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../../src/escrow/outbox.ts";
-import type { Channel } from "../../../src/server/channel.ts";
+import { type Channel, unsettled } from "../../../src/server/channel.ts";
 import type { AuditEntry, IdempotencyRecord, ProofRecord } from "../../../src/server/store/store.ts";
 
 export const MINUTE_MS = 60_000;
@@ -10,8 +10,9 @@ export function id(n: number): Hex {
 	return `0x${n.toString(16).padStart(64, "0")}`;
 }
 
+/** Owed since it was opened, where something is owed and `change` does not say since when. */
 export function channel(n: number, change: Partial<Channel> = {}): Channel {
-	return {
+	const whole: Channel = {
 		channelId: id(n),
 		chainId: 31_337,
 		escrow: `0x${"e5".repeat(20)}`,
@@ -23,9 +24,12 @@ export function channel(n: number, change: Partial<Channel> = {}): Channel {
 		settledOnChain: 0n,
 		closeRequestedAt: 0,
 		finalized: false,
+		blockNumber: 0,
 		chainReadAt: 1_700_000_000_000,
+		behind: null,
 		acceptedCumulative: 0n,
 		voucherSignature: `0x${"5a".repeat(65)}`,
+		contractSigner: false,
 		spent: 0n,
 		reservations: {},
 		generation: 0,
@@ -35,8 +39,11 @@ export function channel(n: number, change: Partial<Channel> = {}): Channel {
 		closingBy: null,
 		openedAt: 1_700_000_000_000,
 		lastActivityAt: 1_700_000_000_000,
+		unsettledSince: null,
+		deferredAt: 0,
 		...change,
 	};
+	return "unsettledSince" in change || unsettled(whole) === 0n ? whole : { ...whole, unsettledSince: whole.openedAt };
 }
 
 export function proof(key: string, change: Partial<ProofRecord> = {}): ProofRecord {
