@@ -29,6 +29,13 @@ export {
 	parseDeployments,
 } from "./deployments.ts";
 export {
+	decodeEscrowLogs,
+	type EscrowEvent,
+	EscrowLogsError,
+	findEscrowEvents,
+	readEscrowEvents,
+} from "./escrowEvents.ts";
+export {
 	type ChannelOpenedEvent,
 	findChannelOpened,
 	findToppedUp,
@@ -65,6 +72,7 @@ export {
 	readAuthorizationState,
 	readBalance,
 	readChannel,
+	readChannels,
 	readEscrow,
 } from "./reads.ts";
 export { revertReason } from "./reverts.ts";
@@ -77,3 +85,11 @@ export {
 	TransactionSender,
 } from "./sender.ts";
 export { findTokenDomain, readTokenDomain, type TokenDomainNames, TokenUnusableError } from "./tokenDomain.ts";
+export {
+	EscrowWatcher,
+	type WatchCursor,
+	type WatchedBlock,
+	type WatcherOptions,
+	WatchFaultError,
+	type WatchStep,
+} from "./watcher.ts";

@@ -12,6 +12,11 @@ const KNOWN_ERRORS: Abi = [...paymentChannelEscrowAbi, ...erc3009Abi, ...permit2
 export function revertReason(error: unknown): string | undefined {
 	const data = revertData(error);
 	if (data === undefined) return isRevert(error) ? "unknown" : undefined;
+	return errorNameOf(data);
+}
+
+/** What revert data says: the name of the contract's custom error, a revert string, or `unknown`. Internal. */
+export function errorNameOf(data: Hex): string {
 	try {
 		const { errorName, args } = decodeErrorResult({ abi: KNOWN_ERRORS, data });
 		return errorName === "Error" ? String(args?.[0]) : errorName;
