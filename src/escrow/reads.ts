@@ -32,6 +32,8 @@ export type EscrowFacts = Readonly<{
 	domainSeparator: Hex;
 	/** Which deposits somebody else than the payer can send, by what the payer signs (draft-evm-session-00, Relayed Profile). */
 	relayed: Readonly<{ authorization: boolean; permit2: boolean }>;
+	/** Whether somebody else than the payee can send settlements and closes that the payee has signed. */
+	relayedPayee: boolean;
 }>;
 
 /** The address that was given as the escrow is not one that can be used (D17). */
@@ -167,6 +169,7 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 			authorization: hasFunctions(selectors, ["openWithAuthorization", "topUpWithAuthorization"]),
 			permit2: hasFunctions(selectors, ["openWithPermit2", "topUpWithPermit2"]),
 		},
+		relayedPayee: hasFunctions(selectors, ["settleWithAuthorization", "closeWithAuthorization"]),
 	};
 }
 

@@ -1,5 +1,5 @@
 import type { Address, Hex, PublicClient } from "viem";
-import { readChannel } from "../escrow/reads.ts";
+import { type EscrowChannel, readChannels } from "../escrow/reads.ts";
 import type { ChainState, Channel } from "./channel.ts";
 import type { OnEffects } from "./context.ts";
 import { applyEvent } from "./ledger.ts";
@@ -17,41 +17,94 @@ export type ChainStateOptions = Readonly<{
 	store: ChannelStore;
 	/** D2: older than this and the channel is read again before a voucher is accepted. */
 	maxAgeMs: number;
+	/** A node whose latest block is older than this is not believed; 0: any age. */
+	maxHeadAgeMs: number;
 	/** How deep a deposit must be in the chain before it counts; its own block is one (draft-evm-session-00, Chain Reorganization). */
 	confirmations: number;
 	now: () => number;
 	onEffects: OnEffects;
 }>;
 
-/** Keeps what the chain says of a channel fresh enough to sell on (D2). For now by reads; a watcher will spare most of them. */
+/** A block of the chain, as far as reading a state as of it needs. */
+export type Head = Readonly<{ number: bigint; timestampSeconds: number }>;
+
+/** Who follows the escrow's events, and up to where. */
+export type Follower = Readonly<{
+	/** The last block whose events have reached the ledger, and Unix ms of when it was the latest. */
+	seen(): Readonly<{ block: Head; at: number }> | undefined;
+	/** The block that is being worked on, or was last. */
+	processingTo(): bigint | undefined;
+}>;
+
+/** How often a read as of a block is tried: behind one URL there may be a node that does not have the block yet. */
+const READ_ATTEMPTS = 3;
+const READ_PAUSE_MS = 150;
+
+/** How many channels are put into the ledger at a time. */
+const PAGE = 500;
+
+const NO_FUNDS = { deposit: 0n, settledOnChain: 0n, closeRequestedAt: 0, finalized: false } as const;
+
+/**
+ * Keeps what the chain says of channels fresh enough to sell on (D2). Whoever follows the escrow's events makes all
+ * channels fresh at once; without such a follower, or when it is late, a channel is read when it is needed.
+ */
 export class ChainStateReader {
 	readonly #options: ChainStateOptions;
 	/** One read per channel at a time, shared by all who wait for it. */
 	readonly #reading = new Map<Hex, Promise<void>>();
+	#follower: Follower | undefined;
 
 	constructor(options: ChainStateOptions) {
 		this.#options = options;
+	}
+
+	/** From now on channels are fresh as long as `follower` keeps up. */
+	followedBy(follower: Follower): void {
+		this.#follower = follower;
 	}
 
 	/**
 	 * Resolves when the channel's stored chain state is young enough; at once when it is already.
 	 *
 	 * @throws ChainUnavailableError when the chain does not answer
-	 * @throws ChainRegressionError when it shows less than was relied on
 	 */
 	async ensureFresh(channel: Channel): Promise<void> {
-		const { now, maxAgeMs } = this.#options;
-		if (channel.finalized || now() - channel.chainReadAt <= maxAgeMs) return;
+		if (channel.finalized || this.#isFresh(channel)) return;
 		await this.refresh(channel.channelId);
+		const refreshed = await this.#options.store.channel(channel.channelId);
+		// Another node behind the same URL may be blocks behind the one that was asked before.
+		if (refreshed !== undefined && !refreshed.finalized && !this.#isFresh(refreshed))
+			throw new ChainUnavailableError("the node that answered is behind another one");
+	}
+
+	#isFresh({ chainReadAt }: Channel): boolean {
+		const { now, maxAgeMs } = this.#options;
+		const at = now();
+		if (at - chainReadAt <= maxAgeMs) return true;
+		const seen = this.#follower?.seen();
+		return seen !== undefined && at - seen.at <= maxAgeMs && !this.isStale(seen.block);
+	}
+
+	/** Whether a node whose latest block this is has stopped following the chain. */
+	isStale({ timestampSeconds }: Head): boolean {
+		const { now, maxHeadAgeMs } = this.#options;
+		return maxHeadAgeMs > 0 && now() - timestampSeconds * 1_000 > maxHeadAgeMs;
 	}
 
 	/** Reads the channel now and puts what was read into the ledger. */
 	refresh(channelId: Hex): Promise<void> {
 		const running = this.#reading.get(channelId);
 		if (running !== undefined) return running;
-		const reading = this.#refresh(channelId).finally(() => this.#reading.delete(channelId));
+		const reading = this.observe([channelId]).finally(() => this.#reading.delete(channelId));
 		this.#reading.set(channelId, reading);
 		return reading;
+	}
+
+	/** A channel that is new here: what happened to it while it was taken in has passed its follower by. */
+	async caughtUp({ channelId, blockNumber }: Channel): Promise<void> {
+		const processingTo = this.#follower?.processingTo();
+		if (processingTo !== undefined && processingTo > BigInt(blockNumber)) await this.refresh(channelId);
 	}
 
 	/**
@@ -59,53 +112,102 @@ export class ChainStateReader {
 	 * it has none, or none so deep.
 	 */
 	async read(channelId: Hex): Promise<ChainState | undefined> {
-		const { client, escrow } = this.#options;
-		try {
-			const deep = await this.#deepBlock();
-			const [onChain, before] = await Promise.all([
-				readChannel(client, escrow, channelId),
-				deep === undefined ? undefined : readChannel(client, escrow, channelId, deep),
-			]);
-			if (onChain === undefined || (deep !== undefined && before === undefined)) return undefined;
-			const { settled: settledOnChain, closeRequestedAt, finalized } = onChain;
-			const deposit = before === undefined ? onChain.deposit : smaller(before.deposit, onChain.deposit);
-			// What was settled is from the deposit, however lately that was raised.
-			return {
-				deposit: deposit < settledOnChain ? settledOnChain : deposit,
-				settledOnChain,
-				closeRequestedAt,
-				finalized,
-			};
-		} catch (cause) {
-			throw new ChainUnavailableError("the chain did not answer", { cause });
+		const head = await this.#head();
+		return (await this.#readAt([channelId], head)).get(channelId);
+	}
+
+	/**
+	 * Reads channels, all as of one block, and puts what they are into the ledger. What the escrow has no record of is taken
+	 * away: its funds are gone. Channels that this store does not know are left out.
+	 *
+	 * @param head As of this block; the latest unless it is given.
+	 * @param reorganized Whether blocks that were read before have been replaced: then an earlier block than the one known counts.
+	 * @throws ChainUnavailableError when the chain does not answer, or only a node that is behind `notBefore`
+	 */
+	async observe(
+		channelIds: readonly Hex[],
+		{ head, notBefore, reorganized = false }: Readonly<{ head?: Head; notBefore?: bigint; reorganized?: boolean }> = {},
+	): Promise<void> {
+		const askedAt = this.#options.now();
+		const block = head ?? (await this.#head());
+		if (notBefore !== undefined && block.number < notBefore) {
+			throw new ChainUnavailableError(`the node is at block ${block.number}, before block ${notBefore}`);
+		}
+		for (let from = 0; from < channelIds.length; from += PAGE) {
+			const page = channelIds.slice(from, from + PAGE);
+			const states = await this.#readAt(page, block);
+			await Promise.all(
+				page.map((channelId) => {
+					const chain = states.get(channelId) ?? { ...NO_FUNDS, blockNumber: Number(block.number) };
+					return this.#put(channelId, chain, askedAt, reorganized);
+				}),
+			);
 		}
 	}
 
-	/** The latest block in which a deposit counts; `undefined` when any does. */
-	async #deepBlock(): Promise<bigint | undefined> {
-		const { client, confirmations } = this.#options;
-		if (confirmations === 1) return undefined;
-		const deep = (await client.getBlockNumber({ cacheTime: 0 })) - BigInt(confirmations - 1);
-		return deep < 0n ? 0n : deep;
-	}
-
-	async #refresh(channelId: Hex): Promise<void> {
-		const { store, now, onEffects } = this.#options;
-		const askedAt = now();
-		const chain = await this.read(channelId);
-		if (chain === undefined) throw new ChainUnavailableError(`the chain no longer knows channel ${channelId}`);
+	async #put(channelId: Hex, chain: ChainState, askedAt: number, reorganized: boolean): Promise<void> {
+		const { store, onEffects } = this.#options;
 		const { value, durable } = await store.transact({ channel: channelId }, ({ channel }) => {
-			// A read that was asked before the newest one answered is old news.
-			if (channel === undefined || channel.chainReadAt > askedAt) return { value: undefined };
-			const step = applyEvent(channel, { type: "chain-observed", chain }, askedAt);
-			return step.ok ? { value: step, writes: { channel: step.channel } } : { value: undefined };
+			if (channel === undefined) return { value: undefined };
+			const step = applyEvent(channel, { type: "chain-observed", chain, reorganized }, askedAt);
+			if (!step.ok) return { value: undefined };
+			return { value: step, writes: step.channel === channel ? {} : { channel: step.channel } };
 		});
 		if (value === undefined || value.effects.length === 0) return;
 		await durable;
 		onEffects(value.channel, value.effects);
 	}
+
+	async #head(): Promise<Head> {
+		const { client } = this.#options;
+		const { number, timestamp } = await client.getBlock().catch((cause: unknown) => {
+			throw new ChainUnavailableError("the chain did not answer", { cause });
+		});
+		const head = { number, timestampSeconds: Number(timestamp) };
+		if (!this.isStale(head)) return head;
+		throw new ChainUnavailableError(
+			`the node's latest block, ${number}, is too old: it has stopped following the chain`,
+		);
+	}
+
+	async #readAt(channelIds: readonly Hex[], head: Head): Promise<Map<Hex, ChainState>> {
+		for (let attempt = 1; ; attempt++) {
+			try {
+				return await this.#readOnce(channelIds, head.number);
+			} catch (cause) {
+				if (attempt === READ_ATTEMPTS) throw new ChainUnavailableError("the chain did not answer", { cause });
+				await new Promise((resolve) => setTimeout(resolve, READ_PAUSE_MS * attempt));
+			}
+		}
+	}
+
+	async #readOnce(channelIds: readonly Hex[], blockNumber: bigint): Promise<Map<Hex, ChainState>> {
+		const { client, escrow, confirmations } = this.#options;
+		const deep = confirmations === 1 ? undefined : blockNumber - BigInt(confirmations - 1);
+		const [latest, before] = await Promise.all([
+			readChannels(client, escrow, channelIds, blockNumber),
+			deep === undefined ? undefined : readChannels(client, escrow, channelIds, deep < 0n ? 0n : deep),
+		]);
+		const states = new Map<Hex, ChainState>();
+		for (const [channelId, channel] of latest) {
+			const settledDeep = before?.get(channelId);
+			if (before !== undefined && settledDeep === undefined) continue;
+			states.set(channelId, stateOf(channel, settledDeep, Number(blockNumber)));
+		}
+		return states;
+	}
 }
 
-function smaller(a: bigint, b: bigint): bigint {
-	return a < b ? a : b;
+/** A channel's state, with as much of its deposit as it had deep in the chain. */
+function stateOf(channel: EscrowChannel, deep: EscrowChannel | undefined, blockNumber: number): ChainState {
+	const { settled: settledOnChain, closeRequestedAt, finalized } = channel;
+	const deposit = deep === undefined || channel.deposit < deep.deposit ? channel.deposit : deep.deposit;
+	// What was settled is from the deposit, however lately that was raised.
+	return {
+		deposit: deposit < settledOnChain ? settledOnChain : deposit,
+		settledOnChain,
+		closeRequestedAt,
+		finalized,
+		blockNumber,
+	};
 }

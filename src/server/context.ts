@@ -1,5 +1,5 @@
 import type { Address, Hex, PublicClient, TransactionReceipt } from "viem";
-import type { Permit2Domain, TokenDomain, VoucherDomain } from "../voucher/index.ts";
+import type { Permit2Domain, TokenDomain, TypedDataSigner, VoucherDomain } from "../voucher/index.ts";
 import type { Refused } from "./admission.ts";
 import type { ChainStateReader } from "./chainState.ts";
 import type { Channel } from "./channel.ts";
@@ -9,6 +9,7 @@ import type { Effect } from "./ledger.ts";
 import type { RateLimit } from "./rateLimit.ts";
 import type { Drains } from "./session/drain.ts";
 import type { Strangers } from "./session/strangers.ts";
+import type { SettlementSettings } from "./settlement/policy.ts";
 import type { Signatures } from "./signatures.ts";
 import type { ChannelStore } from "./store/store.ts";
 import type { Transactions } from "./transactions.ts";
@@ -52,6 +53,19 @@ export type Limits = Readonly<{
 	maxVouchersPerSecond: number;
 	/** How often in a second the chain is asked for channels that this store does not know (D10). */
 	maxLookupsPerSecond: number;
+	/**
+	 * A node whose latest block is older than this has stopped following the chain and is not believed; 0: any age. Default 60,
+	 * and 0 on development chains.
+	 */
+	maxHeadAgeSeconds?: number;
+	/** How often is looked for channels to settle or to close. */
+	settleEveryMs: number;
+	/** After how long a transaction that is not mined bids more. */
+	stuckAfterMs: number;
+	/** The most that is ever bid for gas, in wei; absent: what the chain asks. */
+	maxFeePerGas?: bigint;
+	/** How many blocks deep a transaction of ours is followed after its outcome is known: a reorganization may take it out again. */
+	finalityBlocks: number;
 }>;
 
 /** Carries out what the ledger wants done of a channel, after that is stored. */
@@ -65,6 +79,12 @@ export type EngineContext = Readonly<{
 	client: PublicClient;
 	/** Sends transactions and pays their gas; the spender of a charge's permit. */
 	sender: Address;
+	/** Signs what the payee authorizes others to send. */
+	payee: TypedDataSigner;
+	/** Another account than the payee pays the gas: then settlements and closes go by the payee's authorization. */
+	relayed: boolean;
+	/** When channels in this token are settled without being asked; absent: never. */
+	settlement?: SettlementSettings;
 	signatures: Signatures;
 	voucherDomain: VoucherDomain;
 	/** Where the token's own signatures are good; absent where it has no ERC-3009. */

@@ -17,6 +17,9 @@ const HOUSEKEEPING_MS = 15_000;
 
 const UNAVAILABLE_RETRY_SECONDS = 5;
 
+/** How long a stop waits for settlements under way. */
+const STOP_DEADLINE_MS = 30_000;
+
 const SILENT: EngineLog = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 /** What a 402 is made for: what the client can pay with, and the body that its challenges are to be bound to. */
@@ -62,6 +65,7 @@ export class PaymentEngine {
 	readonly terms: readonly Terms[];
 	readonly #parts: EngineParts;
 	readonly #housekeeping: NodeJS.Timeout;
+	#keepingHouse: Promise<void> | undefined;
 
 	private constructor(parts: EngineParts, terms: readonly Terms[]) {
 		this.terms = terms;
@@ -92,7 +96,12 @@ export class PaymentEngine {
 		const evm = await startEvm({ options, settings, listeners, log, now });
 		methods.unshift(evm);
 		assertMethodNames(methods);
-		for (const method of methods) await method.resume();
+		try {
+			for (const method of methods) await method.resume();
+		} catch (error) {
+			for (const method of methods) await method.stop?.(0);
+			throw error;
+		}
 		// Its housekeeping begins here: a start that fails leaves nothing running.
 		return new PaymentEngine({ settings, methods, challenges, listeners, store, now, log }, evm.terms);
 	}
@@ -175,12 +184,41 @@ export class PaymentEngine {
 		);
 	}
 
-	/** Stops the housekeeping. The store is the caller's to close, after the last request. */
-	stop(): void {
-		clearInterval(this.#housekeeping);
+	/**
+	 * Looks at the chain and brings in now what is due by the settlement policies; a timer does so as well.
+	 *
+	 * @example
+	 * await engine.settle(); // before a planned stop, say
+	 */
+	async settle(): Promise<void> {
+		for (const method of this.#parts.methods) await method.settle?.();
 	}
 
-	async #keepHouse(): Promise<void> {
+	/**
+	 * Takes up no new work and resolves when settlements under way are done, at the latest after `deadlineMs`: what is not
+	 * done by then is on disk and is taken up by the next start. The store is the caller's to close, after this and after
+	 * the last request.
+	 *
+	 * @example
+	 * await app.close(); // requests end first
+	 * await engine.stop();
+	 * await store.close();
+	 */
+	async stop({ deadlineMs = STOP_DEADLINE_MS }: Readonly<{ deadlineMs?: number }> = {}): Promise<void> {
+		clearInterval(this.#housekeeping);
+		await Promise.all(this.#parts.methods.map((method) => method.stop?.(deadlineMs)));
+		await this.#keepingHouse;
+	}
+
+	/** One at a time: a slow chain must not pile them up. */
+	#keepHouse(): Promise<void> {
+		this.#keepingHouse ??= this.#keepHouseOnce().finally(() => {
+			this.#keepingHouse = undefined;
+		});
+		return this.#keepingHouse;
+	}
+
+	async #keepHouseOnce(): Promise<void> {
 		const { methods, store, now, log } = this.#parts;
 		try {
 			for (const method of methods) await method.keepHouse();

@@ -24,6 +24,43 @@ export type ChannelOpenedEvent = Readonly<{ channelId: Hex; payer: Address; depo
 /** A channel is finalized on chain. */
 export type ChannelClosedEvent = Readonly<{ channelId: Hex; payer: Address; settledOnChain: bigint; txHash?: Hex }>;
 
+/** Money of a channel has reached the payee on chain. Base units; `delta` is what this transaction brought. */
+export type SettledEvent = Readonly<{ channelId: Hex; payer: Address; settled: bigint; delta: bigint; txHash: Hex }>;
+
+/** The payer has asked the chain to close a channel; `unsettled` of it, in base units, is still owed there. */
+export type CloseRequestedEvent = Readonly<{
+	channelId: Hex;
+	payer: Address;
+	/** Unix seconds. */
+	closeRequestedAt: number;
+	unsettled: bigint;
+}>;
+
+/** Money that may be lost if nothing changes. */
+export type AtRiskEvent = Readonly<{
+	channelId: Hex;
+	payer: Address;
+	/** Base units. */
+	unsettled: bigint;
+	/**
+	 * `uneconomic`: bringing it in costs more than it is worth. `late`: a close was requested a good while ago and the money is
+	 * not on chain yet. `frozen`: a reorganization took back what was relied on. `lost`: a transaction of ours that had been
+	 * mined is out of the chain for good.
+	 */
+	reason: "uneconomic" | "late" | "frozen" | "lost";
+}>;
+
+/** A settlement or close that did not bring in what a channel owes; it is tried again. */
+export type SettlementFailedEvent = Readonly<{
+	channelId: Hex;
+	payer: Address;
+	/** Base units. */
+	unsettled: bigint;
+	/** The contract's error by its name, or what else went wrong. For logs. */
+	reason: string;
+	txHash?: Hex;
+}>;
+
 /**
  * What an application may want to know of its payments. Each is called after what it tells is on disk, and nothing waits for
  * it. A hook that throws or rejects is logged and changes nothing.
@@ -42,6 +79,10 @@ export type PaymentHooks = Readonly<{
 	onCharged?(event: ChargedEvent): void | Promise<void>;
 	onChannelOpened?(event: ChannelOpenedEvent): void | Promise<void>;
 	onChannelClosed?(event: ChannelClosedEvent): void | Promise<void>;
+	onSettled?(event: SettledEvent): void | Promise<void>;
+	onCloseRequested?(event: CloseRequestedEvent): void | Promise<void>;
+	onAtRisk?(event: AtRiskEvent): void | Promise<void>;
+	onSettlementFailed?(event: SettlementFailedEvent): void | Promise<void>;
 }>;
 
 /** Tells those who listen. What a listener throws is logged and changes nothing: the money has moved already. */

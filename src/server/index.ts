@@ -11,8 +11,18 @@ export type { ChargeOffer, EvmPrice, SessionOffer, Split } from "./evm/offer.ts"
 export type { Terms } from "./evm/terms.ts";
 export { HijackError, type SluiceOptions, sluice } from "./fastify.ts";
 export { type FetchOptions, type PaidHandler, paid } from "./fetch.ts";
-export type { ChannelClosedEvent, ChannelOpenedEvent, ChargedEvent, PaymentHooks, VoucherEvent } from "./hooks.ts";
-export { applyEvent, ChainRegressionError, type LedgerEvent, type Transition } from "./ledger.ts";
+export type {
+	AtRiskEvent,
+	ChannelClosedEvent,
+	ChannelOpenedEvent,
+	ChargedEvent,
+	CloseRequestedEvent,
+	PaymentHooks,
+	SettledEvent,
+	SettlementFailedEvent,
+	VoucherEvent,
+} from "./hooks.ts";
+export { applyEvent, ImpossibleChainError, type LedgerEvent, type Transition } from "./ledger.ts";
 export type { Offer, PaymentMethod, PriceConfig } from "./method.ts";
 export { OfferError } from "./offer.ts";
 export { type EngineOptions, EngineOptionsError, type TokenOptions } from "./options.ts";
@@ -20,6 +30,8 @@ export type { Price } from "./price.ts";
 export type { AnyReceipt, MethodReceipt } from "./receipts.ts";
 export { UnsendableResponseError } from "./responseBody.ts";
 export type { Screened } from "./screen.ts";
+export type { SettlementPolicy } from "./settlement/policy.ts";
+export { type StopOptions, stopOnSignals } from "./signals.ts";
 export { LevelStore, MemoryStore } from "./store/index.ts";
 export { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
 

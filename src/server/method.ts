@@ -89,4 +89,10 @@ export interface PaymentMethod<O extends Offer = Offer, Request = unknown> {
 
 	/** Called every few seconds. */
 	keepHouse(): Promise<void>;
+
+	/** Brings in now what is due, if there is such a thing as bringing it in later. */
+	settle?(): Promise<void>;
+
+	/** No new work; resolves when what is under way has ended, or has been left to the next run after `deadlineMs`. */
+	stop?(deadlineMs: number): Promise<void>;
 }

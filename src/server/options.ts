@@ -5,6 +5,7 @@ import type { ChallengeSecret } from "../protocol/index.ts";
 import type { EngineLog, Limits } from "./context.ts";
 import type { PaymentHooks } from "./hooks.ts";
 import type { PaymentMethod } from "./method.ts";
+import { type SettlementPolicy, type SettlementSettings, settlementSchema } from "./settlement/policy.ts";
 import type { ChannelStore } from "./store/store.ts";
 
 /** One token on one chain that a server takes. Amounts in base units of the token. */
@@ -25,6 +26,8 @@ export type TokenOptions = Readonly<{
 	 * `DOMAIN_SEPARATOR()`.
 	 */
 	token?: Readonly<{ name: string; version: string }>;
+	/** When channels in this token are settled and closed without being asked; `false`: only when somebody asks. */
+	settlement?: SettlementPolicy | false;
 }>;
 
 /** What a server that wants to be paid has to say, and what it may. */
@@ -36,8 +39,15 @@ export type EngineOptions = TokenOptions &
 		also?: readonly TokenOptions[];
 		/** Where escrows are, as `sluice deploy` wrote it. Default: what this release records. */
 		deployments?: DeploymentsInput;
-		/** The payee: receives the money, signs and pays for deposits, `close` and charges. */
+		/** The payee: receives the money, signs and pays for deposits, settlements, `close` and charges. */
 		account: LocalAccount;
+		/**
+		 * Pays the gas of all transactions instead of the payee, who then needs none and only signs (draft-evm-session-00,
+		 * Relayed Profile). One transaction for each settled channel: batches are the payee's own.
+		 */
+		relayer?: LocalAccount;
+		/** How the escrow's events are followed; `false`: not at all, channels are read when they are needed. */
+		watch?: Readonly<{ pollMs?: number }> | false;
 		/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
 		secrets: readonly ChallengeSecret[];
 		/** Where channels are kept; see `LevelStore.open`. */
@@ -80,7 +90,13 @@ const DEFAULT_LIMITS: Limits = {
 	confirmations: 1,
 	maxVouchersPerSecond: 0,
 	maxLookupsPerSecond: 20,
+	settleEveryMs: 15_000,
+	stuckAfterMs: 30_000,
+	finalityBlocks: 64,
 };
+
+/** How often the escrow is asked for news, in ms. */
+const WATCH_POLL_MS = 4_000;
 
 const positive = z.number().int().positive();
 const limitsSchema = z.strictObject({
@@ -96,6 +112,11 @@ const limitsSchema = z.strictObject({
 	confirmations: positive.max(1_000),
 	maxVouchersPerSecond: z.number().nonnegative(),
 	maxLookupsPerSecond: z.number().positive(),
+	maxHeadAgeSeconds: z.number().int().nonnegative().optional(),
+	settleEveryMs: positive.max(3_600_000),
+	stuckAfterMs: positive.max(3_600_000),
+	maxFeePerGas: z.bigint().positive().optional(),
+	finalityBlocks: positive.max(100_000),
 });
 
 const addressSchema = z
@@ -114,6 +135,7 @@ const tokenShape = {
 		.lt(2n ** 128n, "must be below 2^128")
 		.default(0n),
 	token: z.strictObject({ name: z.string(), version: z.string() }).optional(),
+	settlement: z.union([z.literal(false), settlementSchema]).optional(),
 };
 
 const optionsSchema = z.object({
@@ -123,6 +145,9 @@ const optionsSchema = z.object({
 	deployments: deploymentsSchema.optional(),
 	also: z.array(z.object(tokenShape)).max(64, "must be at most 64 tokens").default([]),
 	allowPlainHttp: z.boolean().default(false),
+	watch: z
+		.union([z.literal(false), z.strictObject({ pollMs: positive.max(60_000).default(WATCH_POLL_MS) })])
+		.optional(),
 });
 
 /** One token, checked, with every default filled in. */
@@ -134,6 +159,8 @@ export type TokenSettings = Readonly<{
 	feePayer: boolean;
 	minVoucherDelta: bigint;
 	token?: Readonly<{ name: string; version: string }>;
+	/** Absent: nothing is settled by itself. */
+	settlement?: SettlementSettings;
 }>;
 
 /** The checked options. */
@@ -141,18 +168,21 @@ export type Settings = Readonly<{
 	realm: string;
 	allowPlainHttp: boolean;
 	limits: Limits;
+	/** Absent: the escrow's events are not followed. */
+	watch?: Readonly<{ pollMs: number }>;
 	/** The first one is what a price means that names none. */
 	tokens: readonly TokenSettings[];
 }>;
 
 /** @throws EngineOptionsError naming the option */
 export function checkOptions(options: EngineOptions): Settings {
-	const limits = check(limitsSchema, { ...DEFAULT_LIMITS, ...options.limits }, "limits.");
-	const { realm, allowPlainHttp, deployments, also, ...first } = check(optionsSchema, options, "");
+	const limits = exact(check(limitsSchema, { ...DEFAULT_LIMITS, ...options.limits }, "limits."));
+	const { realm, allowPlainHttp, watch, deployments, also, ...first } = check(optionsSchema, options, "");
 	const clients = [options.client, ...(options.also ?? []).map(({ client }) => client)];
-	const tokens = [first, ...also].map(({ escrow, token, ...rest }, at) => ({
+	const tokens = [first, ...also].map(({ escrow, token, settlement = settlementSchema.parse({}), ...rest }, at) => ({
 		...rest,
 		...(token && { token }),
+		...(settlement !== false && { settlement }),
 		client: clients[at] ?? options.client,
 		escrow: escrow ?? recordedEscrow(rest.chainId, deployments),
 	}));
@@ -163,7 +193,13 @@ export function checkOptions(options: EngineOptions): Settings {
 			throw new EngineOptionsError(`option also: token ${currency} on chain ${chainId} is there twice`);
 		seen.add(key);
 	}
-	return { realm, allowPlainHttp, limits, tokens };
+	const watched = watch !== false && { watch: watch ?? { pollMs: WATCH_POLL_MS } };
+	return { realm, allowPlainHttp, limits, tokens, ...watched };
+}
+
+/** Without the members that are there and undefined. */
+function exact(limits: z.output<typeof limitsSchema>): Limits {
+	return Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined)) as Limits;
 }
 
 function recordedEscrow(chainId: number, deployments: Deployments | undefined): Address {

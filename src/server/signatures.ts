@@ -77,6 +77,11 @@ export class Signatures {
 		return undefined;
 	}
 
+	/** Whether this signer's vouchers are good because its contract says so, as far as is known: it may change its mind. */
+	isContract(signer: Address): boolean {
+		return this.#contracts.get(signer) === true;
+	}
+
 	/** Whoever signs with a key needs no chain to be told from a forger for a while. */
 	#signsItself(signer: Address): "valid" {
 		if (!this.#contracts.has(signer)) this.#contracts.set(signer, false);
@@ -92,14 +97,14 @@ export class Signatures {
 		if (this.#asked >= MAX_ASKED) throw new SignersBusyError();
 		this.#asked++;
 		try {
-			if (!(await this.#isContract(signer))) return otherwise;
+			if (!(await this.#hasCode(signer))) return otherwise;
 			return (await isContractSignatureValid(this.#options.client, signer, digest, signature)) ? "valid" : otherwise;
 		} finally {
 			this.#asked--;
 		}
 	}
 
-	async #isContract(signer: Address): Promise<boolean> {
+	async #hasCode(signer: Address): Promise<boolean> {
 		const known = this.#contracts.get(signer);
 		if (known !== undefined) return known;
 		if (this.#looks.take("") > 0) throw new SignersBusyError();

@@ -65,6 +65,9 @@ export type ServerOptions = Readonly<{
 			| "hooks"
 			| "methods"
 			| "allowPlainHttp"
+			| "settlement"
+			| "watch"
+			| "relayer"
 		>
 	>;
 	fastify?: FastifyHttpOptions<Server>;
@@ -249,15 +252,16 @@ export class PaidServer {
 	/** Stops it as an operator does: requests finish, the store is closed. */
 	async stop(): Promise<void> {
 		await this.#app?.close();
-		this.#engine?.stop();
+		await this.#engine?.stop();
 		await this.#onDisk?.close();
 		this.#app = this.#engine = this.#onDisk = undefined;
 	}
 
 	/** Stops it as a crash does, but for what LevelDB is writing: handlers are cut off and captured nowhere. */
 	async crash(): Promise<void> {
-		this.#engine?.stop();
+		const stopped = this.#engine?.stop({ deadlineMs: 0 });
 		await this.#onDisk?.close();
+		await stopped?.catch(() => undefined);
 		this.#app?.server.closeAllConnections();
 		for (const name of [...this.#gates.keys()]) this.#gates.delete(name);
 		const app = this.#app;
@@ -296,6 +300,9 @@ export class PaidServer {
 				secrets: [],
 				store: options.store?.(onDisk) ?? onDisk,
 				receiptPollMs: 10,
+				// Nothing happens by itself unless a test is about it.
+				settlement: false,
+				watch: false,
 				now: this.clock.now,
 				log: {
 					info: (values, message) => this.logs.push({ level: "info", values, message }),

@@ -19,6 +19,9 @@ import type { PaymentMethod } from "../method.ts";
 import type { Screened } from "../screen.ts";
 import { resumeClose } from "../session/close.ts";
 import { admitSession } from "../session/session.ts";
+import { resumeRetire } from "../settlement/conclusions.ts";
+import type { Settler } from "../settlement/settler.ts";
+import type { ChannelWatch } from "../watch.ts";
 import {
 	type ChargeOffer,
 	EVM,
@@ -37,6 +40,12 @@ export type ScreenedSession = Screened<SessionOffer, SessionRequest>;
 /** A credential for a charge, recognised; its payload is not parsed yet. */
 export type ScreenedCharge = Screened<ChargeOffer, ChargeRequest>;
 
+/** What a restart does about a channel that was on its way to be closed, before anything else. */
+const CLOSING: Readonly<Record<string, (context: EngineContext, entry: OutboxEntry) => Promise<void>>> = {
+	close: resumeClose,
+	retire: resumeRetire,
+};
+
 /** How long a start waits for the transactions of an earlier run before it takes requests. */
 const START_WAIT_MS = 5_000;
 
@@ -46,8 +55,12 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	/** The tokens that are taken, the default one first. */
 	readonly terms: readonly Terms[];
 	readonly #contexts: ReadonlyMap<Terms, EngineContext>;
+	readonly #settlers: readonly Settler[];
+	readonly #watches: readonly ChannelWatch[];
 
-	constructor(contexts: readonly EngineContext[]) {
+	constructor(contexts: readonly EngineContext[], settlers: readonly Settler[], watches: readonly ChannelWatch[]) {
+		this.#settlers = settlers;
+		this.#watches = watches;
 		this.terms = contexts.map(({ terms }) => terms);
 		this.#contexts = new Map(contexts.map((context) => [context.terms, context]));
 	}
@@ -114,21 +127,44 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 			}
 			const entries = pending.get(context.transactions) ?? [];
 			pending.set(context.transactions, [...entries, entry]);
-			if (entry.purpose.kind !== "close") continue;
+			const resumeClosing = CLOSING[entry.purpose.kind];
 			// A damaged channel is out of use as it is; the others go on.
-			await resumeClose(context, entry).catch((error: unknown) => {
-				const { channelId } = entry.purpose;
-				log.error({ channelId, reason: describeError(error) }, "a close can't be taken up again");
+			await resumeClosing?.(context, entry).catch((error: unknown) => {
+				log.error({ txHash: entry.hash, reason: describeError(error) }, "a close can't be taken up again");
 			});
 		}
 		// A stuck transaction is followed in the background; only what it is about waits for it.
 		const resumed = Promise.all([...pending].map(([transactions, entries]) => transactions.resume(entries)));
 		await Promise.race([resumed, setTimeout(START_WAIT_MS, undefined, { ref: false })]);
+		// A close that was requested meanwhile has to be known before the first voucher is taken (I9).
+		await Promise.all(this.#watches.map((watch) => watch.catchUp()));
+		for (const watch of this.#watches) watch.start();
+		for (const settler of this.#settlers) settler.start();
 	}
 
 	async keepHouse(): Promise<void> {
-		const all = new Set([...this.#contexts.values()].map(({ transactions }) => transactions));
-		for (const transactions of all) await transactions.resume([]);
+		for (const [transactions, { store }] of this.#transactions()) {
+			await transactions.resume([]);
+			await transactions.followUp(store);
+		}
+	}
+
+	async settle(): Promise<void> {
+		await Promise.all(this.#watches.map((watch) => watch.poke()));
+		await Promise.all(this.#settlers.map((settler) => settler.run()));
+	}
+
+	async stop(deadlineMs: number): Promise<void> {
+		await Promise.all([
+			...this.#watches.map((watch) => watch.stop()),
+			...this.#settlers.map((settler) => settler.stop(deadlineMs)),
+		]);
+		await Promise.all([...this.#transactions().keys()].map((transactions) => transactions.stop()));
+	}
+
+	/** One sequence of transactions for each chain, with one of the contexts that share it. */
+	#transactions(): ReadonlyMap<EngineContext["transactions"], EngineContext> {
+		return new Map([...this.#contexts.values()].map((context) => [context.transactions, context]));
 	}
 
 	#contextOf(terms: Terms): EngineContext {

@@ -1,4 +1,4 @@
-import { type Address, ContractFunctionExecutionError, type Hex, type PublicClient, toHex } from "viem";
+import { type Address, ContractFunctionExecutionError, type Hex, isAddressEqual, type PublicClient, toHex } from "viem";
 import { isNodeFault } from "../../escrow/nodeFault.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import {
@@ -20,6 +20,7 @@ import {
 	type VoucherVerifier,
 } from "../../voucher/index.ts";
 import { ChainStateReader } from "../chainState.ts";
+import type { Channel } from "../channel.ts";
 import { chargeConclusions } from "../charge/conclusions.ts";
 import { chargeKey } from "../charge/order.ts";
 import type { EngineContext, EngineLog, Limits } from "../context.ts";
@@ -38,8 +39,12 @@ import { openConclusions, openKey } from "../session/credit.ts";
 import { Drains } from "../session/drain.ts";
 import { Strangers } from "../session/strangers.ts";
 import { topUpConclusions, topUpKey } from "../session/topUpCredit.ts";
+import { retireConclusions, retireKey, settleConclusions, settleKey } from "../settlement/conclusions.ts";
+import { Settler } from "../settlement/settler.ts";
 import { Signatures } from "../signatures.ts";
 import { type Conclusions, recordEntry, Transactions } from "../transactions.ts";
+import { ChannelWatch } from "../watch.ts";
+import { effectsOf } from "./effects.ts";
 import { contextFor, EvmMethod } from "./method.ts";
 import { chargeTypes, sessionTypes, type Terms } from "./terms.ts";
 
@@ -62,7 +67,8 @@ export type EvmParts = Readonly<{
 export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 	const { curve, secp256k1, keccak256 } = await loadCrypto();
 	const verifier = createVoucherVerifier({ secp256k1, keccak256 });
-	const shared = sharedParts(parts, verifier);
+	const settlers: Settlers = new Map();
+	const shared = sharedParts(parts, verifier, settlers);
 	const contexts: EngineContext[] = [];
 	for (const token of parts.settings.tokens) contexts.push(await createContext(parts, shared, token, contexts));
 	for (const { terms } of contexts) {
@@ -73,30 +79,56 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 		const hint = "anyone can make this server pay gas for deposits of one base unit; set limits.minSponsoredDeposit";
 		parts.log.warn({ minSponsoredDeposit: "0" }, hint);
 	}
-	return new EvmMethod(contexts);
+	for (const context of contexts) {
+		if (context.settlement !== undefined)
+			settlers.set(tokenKey(context.terms), new Settler(context, context.settlement));
+	}
+	return new EvmMethod(contexts, [...settlers.values()], watchesOf(parts, contexts));
+}
+
+/** Who settles channels without being asked, by chain and token. */
+type Settlers = Map<string, Settler>;
+
+function tokenKey({ chainId, currency }: Pick<Terms, "chainId" | "currency">): string {
+	return `${chainId}:${currency}`;
+}
+
+/** One for each escrow, whatever the tokens. */
+function watchesOf(
+	{ settings: { watch, limits }, log, now }: EvmParts,
+	contexts: readonly EngineContext[],
+): readonly ChannelWatch[] {
+	if (watch === undefined) return [];
+	const { confirmations } = limits;
+	const byEscrow = new Map(contexts.map((context) => [context.chainState, context]));
+	return [...byEscrow.values()].map(({ client, terms, store, chainState }) => {
+		const { chainId, escrow } = terms;
+		return new ChannelWatch({ client, chainId, escrow, store, chainState, confirmations, ...watch, now, log });
+	});
 }
 
 type Shared = ReturnType<typeof sharedParts>;
 
 /** What all tokens have in common. */
-function sharedParts({ options, settings: { limits }, listeners, log, now }: EvmParts, verifier: VoucherVerifier) {
+function sharedParts(
+	{ options, settings: { limits }, listeners, log, now }: EvmParts,
+	verifier: VoucherVerifier,
+	settlers: Settlers,
+) {
 	const drains = new Drains();
-	const onEffects: EngineContext["onEffects"] = ({ channelId, payer, settledOnChain, closeTxHash }, effects) => {
-		if (effects.includes("drained")) drains.drained(channelId);
-		if (effects.includes("close-requested")) log.warn({ channelId }, "the payer asked the chain to close this channel");
-		if (!effects.includes("closed")) return;
-		const event = { channelId, payer, settledOnChain, ...(closeTxHash !== null && { txHash: closeTxHash }) };
-		listeners.tell("onChannelClosed", event);
-	};
+	const urgent = (channel: Channel) =>
+		settlers.get(tokenKey({ chainId: channel.chainId, currency: channel.token }))?.urgent(channel);
 	const { maxVouchersPerSecond, maxLookupsPerSecond } = limits;
 	return {
 		verifier,
 		limits,
 		store: options.store,
-		sender: options.account.address.toLowerCase() as Address,
+		sender: (options.relayer ?? options.account).address.toLowerCase() as Address,
+		payee: options.account,
+		relayed: options.relayer !== undefined && !isAddressEqual(options.relayer.address, options.account.address),
 		drains,
 		closes: new Map(),
-		onEffects,
+		onEffects: effectsOf({ drains, listeners, urgent, log }),
 		listeners,
 		now,
 		log,
@@ -114,9 +146,15 @@ async function createContext(
 	before: EngineContext[],
 ): Promise<EngineContext> {
 	const { client, chainId, escrow, currency, minVoucherDelta } = token;
-	const { limits, store, now, onEffects, sender: recipient } = shared;
+	const { limits, store, now, onEffects, relayed: isRelayed } = shared;
+	const recipient = options.account.address.toLowerCase() as Address;
 	const facts = await readEscrow(client, escrow, chainId);
 	checkAgainstGrace(limits, facts.closeGraceSeconds);
+	if (isRelayed && !facts.relayedPayee) {
+		throw new EngineOptionsError(
+			`option relayer: the escrow at ${escrow} takes no settlements by the payee's signature; leave it out, and let the payee pay the gas`,
+		);
+	}
 	const voucherDomain = createVoucherDomain(chainId, escrow);
 	if (toHex(voucherDomain.separator) !== facts.domainSeparator) {
 		throw new EscrowUnusableError(
@@ -140,7 +178,7 @@ async function createContext(
 		...(hasPermit2 && { permit2: facts.permit2 }),
 		...(decimals !== undefined && { decimals }),
 		sessionTypes: sessions,
-		chargeTypes: chargeTypes(capabilities),
+		chargeTypes: chargeTypes({ ...capabilities, hasPermit2: hasPermit2 && !isRelayed }),
 	};
 	const sameChain = before.find((one) => one.terms.chainId === chainId);
 	const sameEscrow = before.find((one) => one.terms.chainId === chainId && one.terms.escrow === escrow);
@@ -150,6 +188,7 @@ async function createContext(
 		client,
 		signatures: sameChain?.signatures ?? new Signatures({ verifier, client, now }),
 		voucherDomain,
+		...(token.settlement && { settlement: token.settlement }),
 		...(tokenDomain && { tokenDomain }),
 		...(hasPermit2 && { permit2Domain: createPermit2Domain(chainId, facts.permit2) }),
 		strangers: sameEscrow?.strangers ?? new Strangers({ client, escrow, lookupRate: shared.lookupRate }),
@@ -162,6 +201,7 @@ async function createContext(
 				escrow,
 				store,
 				maxAgeMs: limits.maxChainStateAgeMs,
+				maxHeadAgeMs: 1_000 * (limits.maxHeadAgeSeconds ?? defaultHeadAgeSeconds(chainId)),
 				confirmations: limits.confirmations,
 				now,
 				onEffects,
@@ -170,20 +210,23 @@ async function createContext(
 }
 
 function transactionsOn(
-	{ account, store, now, receiptPollMs }: EngineOptions,
-	{ transactionTimeoutMs, confirmations, maxTransactionGas }: Limits,
+	{ account, relayer, store, now, receiptPollMs }: EngineOptions,
+	{ transactionTimeoutMs, confirmations, maxTransactionGas, finalityBlocks, stuckAfterMs, maxFeePerGas }: Limits,
 	{ client, chainId }: TokenSettings,
 	contexts: () => readonly EngineContext[],
 	log: EngineLog,
 ): Transactions {
 	const sender = new TransactionSender({
 		client,
-		account,
+		account: relayer ?? account,
 		chainId,
 		outbox: { put: (entry) => recordEntry(store, entry) },
 		timeoutMs: transactionTimeoutMs,
 		confirmations,
 		maxGas: maxTransactionGas,
+		finality: finalityBlocks,
+		stuckAfterMs,
+		...(maxFeePerGas !== undefined && { maxFeePerGas }),
 		...(now && { now }),
 		...(receiptPollMs !== undefined && { pollMs: receiptPollMs }),
 	});
@@ -206,6 +249,10 @@ function conclusionsOf(context: EngineContext, { kind }: OutboxEntry["purpose"])
 			return closeConclusions(context);
 		case "charge":
 			return chargeConclusions(context);
+		case "settle":
+			return settleConclusions(context);
+		case "retire":
+			return retireConclusions(context);
 		default:
 			throw new Error(`the outbox holds a transaction of unknown kind ${kind}`);
 	}
@@ -219,9 +266,20 @@ function keyOf(purpose: OutboxEntry["purpose"]): string {
 			return topUpKey(purpose);
 		case "close":
 			return closeKey(purpose);
+		case "settle":
+			return settleKey(purpose);
+		case "retire":
+			return retireKey(purpose);
 		default:
 			return chargeKey(purpose.proof);
 	}
+}
+
+/** Development chains make a block when there is a transaction, or none for hours. */
+const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
+
+function defaultHeadAgeSeconds(chainId: number): number {
+	return DEVELOPMENT_CHAINS.includes(chainId) ? 0 : 60;
 }
 
 /** Where the token's own signatures are good; `undefined` for a plain ERC-20 token, which moves by Permit2 or by the payer. */

@@ -59,6 +59,7 @@ export async function adopt(
 	await durable;
 	if ("refusal" in value) return refused(value.refusal);
 	const { channel } = value;
+	await context.chainState.caughtUp(channel);
 	if (value.isNew) {
 		log.warn(
 			{ channelId, accepted: String(channel.acceptedCumulative) },
@@ -95,7 +96,8 @@ export async function find(
 	const chain = await chainState.read(channelId);
 	// It is there, so this is not the place for a 410: it was opened just now, or another node lags.
 	if (chain === undefined) throw new ChainUnavailableError(`channel ${channelId} is not deep enough in the chain yet`);
-	return { identity, chain, voucher: { cumulativeAmount, signature, challengeId: challenge.id } };
+	const byContract = signatures.isContract(signer);
+	return { identity, chain, voucher: { cumulativeAmount, signature, challengeId: challenge.id, byContract } };
 }
 
 /** A channel that only the chain knows: it pays us, in this token; or why nothing can be said of it. */

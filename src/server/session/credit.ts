@@ -94,6 +94,7 @@ export async function credit(
 	const { refusal, opened } = value;
 	if (opened === undefined) return refusal;
 	log.info({ channelId, deposit: String(chain.deposit), txHash: receipt.transactionHash }, "channel opened");
+	await chainState.caughtUp(opened);
 	tellOpened(context, opened, receipt);
 	return undefined;
 }

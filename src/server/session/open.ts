@@ -121,7 +121,7 @@ async function openingProblem(
 ): Promise<Problem | undefined> {
 	const { limits, now } = context;
 	// The ledger is asked what it would say of the channel if it were open already.
-	const chain = { deposit: funding.amount, settledOnChain: 0n, closeRequestedAt: 0, finalized: false };
+	const chain = { deposit: funding.amount, settledOnChain: 0n, closeRequestedAt: 0, finalized: false, blockNumber: 0 };
 	const least = minimum > limits.minSponsoredDeposit ? minimum : limits.minSponsoredDeposit;
 	const foreseen = applyEvent(undefined, { type: "opened", identity, chain, voucher, minimum: least }, now());
 	if (!foreseen.ok) return foreseen.problem;

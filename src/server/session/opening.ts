@@ -51,7 +51,7 @@ export async function describeOpening(
 	return {
 		identity,
 		salt,
-		voucher: { cumulativeAmount, signature, challengeId: challenge.id },
+		voucher: { cumulativeAmount, signature, challengeId: challenge.id, byContract: signatures.isContract(signer) },
 		challengeExpiresAt: expiryOf(challenge, now()),
 		challengeIssuedAt: issuedAt(challenge, limits, now()),
 		minimum: offer.amount,
@@ -78,6 +78,7 @@ export function openingPurpose(
 		challengeExpiresAt: String(challengeExpiresAt),
 		minimum: String(minimum),
 		...(depositKey !== undefined && { depositKey }),
+		...(voucher.byContract && { byContract: "true" }),
 	};
 }
 
@@ -88,7 +89,7 @@ export function openingFromPurpose({ terms }: Pick<EngineContext, "terms">, purp
 		return value;
 	};
 	const { chainId, escrow, recipient: payee, currency: token } = terms;
-	const { depositKey } = purpose;
+	const { depositKey, byContract } = purpose;
 	return {
 		identity: {
 			channelId: field("channelId") as Hex,
@@ -104,6 +105,7 @@ export function openingFromPurpose({ terms }: Pick<EngineContext, "terms">, purp
 			cumulativeAmount: BigInt(field("cumulativeAmount")),
 			signature: field("voucherSignature") as Hex,
 			challengeId: field("challengeId"),
+			byContract: byContract === "true",
 		},
 		challengeExpiresAt: Number(field("challengeExpiresAt")),
 		// The transaction is ours, so the channel is new.

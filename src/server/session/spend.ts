@@ -1,5 +1,6 @@
 import type { Hex } from "viem";
 import { type Challenge, type Problem, problem, type SessionReceipt } from "../../protocol/index.ts";
+import { voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Admitted, type Captured, type PaidRequest, type Refused, refused } from "../admission.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
@@ -88,7 +89,7 @@ function spendTurn(
 }
 
 function decideSpend(
-	{ store, limits, terms, now }: EngineContext,
+	{ store, limits, terms, signatures, now }: EngineContext,
 	{ offer, challenge, voucher, credentialKey, management, ticket }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
@@ -102,8 +103,9 @@ function decideSpend(
 
 	const at = now();
 	const { minVoucherDelta } = terms;
-	const verified = { ...voucher, challengeId: challenge.id };
 	const current = withoutTheGone(view.channel, store, at);
+	const byContract = current !== undefined && signatures.isContract(voucherSigner(current));
+	const verified = { ...voucher, challengeId: challenge.id, byContract };
 	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;

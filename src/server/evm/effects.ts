@@ -1,0 +1,41 @@
+import { type Channel, unsettled } from "../channel.ts";
+import type { EngineContext, EngineLog, OnEffects } from "../context.ts";
+import type { Listeners } from "../hooks.ts";
+import type { Effect } from "../ledger.ts";
+
+export type EffectsParts = Readonly<{
+	drains: EngineContext["drains"];
+	listeners: Listeners;
+	/** Settles and closes a channel at once: its payer has asked the chain to close it (I9). */
+	urgent: (channel: Channel) => void;
+	log: EngineLog;
+}>;
+
+/** Carries out what the ledger wants done of a channel, and tells who wants to know. */
+export function effectsOf({ drains, listeners, urgent, log }: EffectsParts): OnEffects {
+	const carryOut: Readonly<Record<Effect, (channel: Channel) => void>> = {
+		drained: ({ channelId }) => drains.drained(channelId),
+		"close-requested"(channel) {
+			const { channelId, payer, closeRequestedAt } = channel;
+			const owed = unsettled(channel);
+			log.warn({ channelId, unsettled: String(owed) }, "the payer asked the chain to close this channel");
+			listeners.tell("onCloseRequested", { channelId, payer, closeRequestedAt, unsettled: owed });
+			urgent(channel);
+		},
+		frozen(channel) {
+			const { channelId, payer, acceptedCumulative, settledOnChain, behind } = channel;
+			const values = { channelId, deposit: String(behind?.deposit), settled: String(behind?.settledOnChain) };
+			log.error(values, "the chain has taken back what a channel was funded or settled with; nothing is sold on it");
+			const owed = acceptedCumulative - (behind?.settledOnChain ?? settledOnChain);
+			listeners.tell("onAtRisk", { channelId, payer, unsettled: owed, reason: "frozen" });
+		},
+		thawed: ({ channelId }) => log.info({ channelId }, "the chain shows again what the channel was relied on for"),
+		closed({ channelId, payer, settledOnChain, closeTxHash }) {
+			const event = { channelId, payer, settledOnChain, ...(closeTxHash !== null && { txHash: closeTxHash }) };
+			listeners.tell("onChannelClosed", event);
+		},
+	};
+	return (channel, effects) => {
+		for (const effect of effects) carryOut[effect](channel);
+	};
+}
