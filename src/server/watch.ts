@@ -15,6 +15,8 @@ export type ChannelWatchOptions = Readonly<{
 	/** How deep a deposit must be in the chain before it counts. */
 	confirmations: number;
 	pollMs: number;
+	/** Blocks were replaced, and what they showed is in the ledger as it is now: transactions may have to be sent again. */
+	onReorganized: () => void;
 	now: () => number;
 	log: EngineLog;
 }>;
@@ -85,7 +87,7 @@ export class ChannelWatch {
 	}
 
 	async #step(step: WatchStep): Promise<void> {
-		const { chainState } = this.#options;
+		const { chainState, onReorganized } = this.#options;
 		const { head, events, everything, reorganizedFrom } = step;
 		if (chainState.isStale(head)) {
 			throw new ChainUnavailableError(
@@ -100,6 +102,7 @@ export class ChannelWatch {
 			if (deepAt <= head.number) this.#maturing.delete(channelId);
 		}
 		if (ids.size > 0) await chainState.observe([...ids], { head, reorganized });
+		if (reorganizedFrom !== undefined) onReorganized();
 		const { confirmations } = this.#options;
 		for (const { name, channelId, blockNumber } of events) {
 			const deepAt = blockNumber + BigInt(confirmations - 1);

@@ -19,7 +19,7 @@ import type { PaymentMethod } from "../method.ts";
 import type { Screened } from "../screen.ts";
 import { resumeClose } from "../session/close.ts";
 import { admitSession } from "../session/session.ts";
-import { resumeRetire } from "../settlement/conclusions.ts";
+import { resumeRetire } from "../settlement/retire.ts";
 import type { Settler } from "../settlement/settler.ts";
 import type { ChannelWatch } from "../watch.ts";
 import {

@@ -25,6 +25,7 @@ import { chargeConclusions } from "../charge/conclusions.ts";
 import { chargeKey } from "../charge/order.ts";
 import type { EngineContext, EngineLog, Limits } from "../context.ts";
 import { loadCrypto } from "../crypto.ts";
+import { describeError } from "../describeError.ts";
 import type { Listeners } from "../hooks.ts";
 import {
 	checkAgainstGrace,
@@ -101,9 +102,14 @@ function watchesOf(
 	if (watch === undefined) return [];
 	const { confirmations } = limits;
 	const byEscrow = new Map(contexts.map((context) => [context.chainState, context]));
-	return [...byEscrow.values()].map(({ client, terms, store, chainState }) => {
+	return [...byEscrow.values()].map(({ client, terms, store, chainState, transactions }) => {
 		const { chainId, escrow } = terms;
-		return new ChannelWatch({ client, chainId, escrow, store, chainState, confirmations, ...watch, now, log });
+		const onReorganized = () =>
+			void transactions.followUp(store).catch((error: unknown) => {
+				log.warn({ chainId, reason: describeError(error) }, "transactions can't be followed right now");
+			});
+		const parts = { client, chainId, escrow, store, chainState, confirmations, onReorganized, now, log };
+		return new ChannelWatch({ ...parts, ...watch });
 	});
 }
 
