@@ -49,6 +49,8 @@ export class Wallet {
 			outbox: { put: async () => undefined },
 			pollMs: options.client.pollingInterval,
 			timeoutMs: MINING_MS,
+			// A version with higher fees has another hash, and this one is what the payer finds its transaction by again.
+			stuckAfterMs: Number.POSITIVE_INFINITY,
 		});
 	}
 

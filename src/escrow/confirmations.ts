@@ -1,4 +1,10 @@
-import { type Hex, type PublicClient, type TransactionReceipt, TransactionReceiptNotFoundError } from "viem";
+import {
+	BlockNotFoundError,
+	type Hex,
+	type PublicClient,
+	type TransactionReceipt,
+	TransactionReceiptNotFoundError,
+} from "viem";
 
 /** How deep a transaction has to lie, and how long it is waited for. */
 export type AwaitReceiptOptions = Readonly<{
@@ -28,7 +34,7 @@ export async function awaitReceipt(
 	assertConfirmations(confirmations);
 	const deadline = Date.now() + timeoutMs;
 	for (;;) {
-		const { receipt, deepEnough } = await lookForReceipt(client, hash, confirmations);
+		const { receipt, deepEnough } = await lookForReceipt(client, [hash], confirmations);
 		if (deepEnough) return receipt;
 		const left = deadline - Date.now();
 		if (left <= 0) return undefined;
@@ -37,30 +43,33 @@ export async function awaitReceipt(
 }
 
 /**
- * One look: the receipt if there is one, and whether its block is deep enough and in the chain of that moment. Internal.
+ * One look at the versions of a transaction, of which one at most is mined: its receipt if there is one, and whether its
+ * block is deep enough and in the chain of that moment. Internal.
  */
 export async function lookForReceipt(
 	client: PublicClient,
-	hash: Hex,
+	versions: readonly Hex[],
 	confirmations: number,
 ): Promise<
 	Readonly<{ receipt: TransactionReceipt; deepEnough: boolean }> | Readonly<{ receipt: undefined; deepEnough: false }>
 > {
-	if (confirmations === 1) {
-		const receipt = await readReceipt(client, hash);
-		return receipt === undefined ? { receipt, deepEnough: false } : { receipt, deepEnough: true };
-	}
 	// The height first: a receipt read after it lies at least as deep as the two together say.
-	const latest = await client.getBlockNumber({ cacheTime: 0 });
-	const receipt = await readReceipt(client, hash);
-	if (receipt === undefined) return { receipt, deepEnough: false };
-	if (latest - receipt.blockNumber + 1n < BigInt(confirmations)) return { receipt, deepEnough: false };
-	// A node, or another one behind the same URL, may still know a receipt of a block that was left behind.
-	const { hash: canonical } = await client.getBlock({ blockNumber: receipt.blockNumber });
-	return { receipt, deepEnough: canonical === receipt.blockHash };
+	const latest = confirmations === 1 ? 0n : await client.getBlockNumber({ cacheTime: 0 });
+	const found = await Promise.all(versions.map((hash) => readReceipt(client, hash)));
+	const receipts = found.filter((receipt) => receipt !== undefined);
+	const [first] = receipts;
+	if (first === undefined) return { receipt: undefined, deepEnough: false };
+	if (confirmations === 1) return { receipt: first, deepEnough: true };
+	for (const receipt of receipts) {
+		if (latest - receipt.blockNumber + 1n < BigInt(confirmations)) continue;
+		// A node, or another one behind the same URL, may still know a receipt of a block that was left behind.
+		if ((await readBlockHash(client, receipt.blockNumber)) === receipt.blockHash) return { receipt, deepEnough: true };
+	}
+	return { receipt: first, deepEnough: false };
 }
 
-async function readReceipt(client: PublicClient, hash: Hex): Promise<TransactionReceipt | undefined> {
+/** `undefined` when it is in no block. Internal. */
+export async function readReceipt(client: PublicClient, hash: Hex): Promise<TransactionReceipt | undefined> {
 	try {
 		return await client.getTransactionReceipt({ hash });
 	} catch (error) {
@@ -69,8 +78,18 @@ async function readReceipt(client: PublicClient, hash: Hex): Promise<Transaction
 	}
 }
 
+/** `undefined` when the chain is not that high. Internal. */
+export async function readBlockHash(client: PublicClient, blockNumber: bigint): Promise<Hex | undefined> {
+	try {
+		return (await client.getBlock({ blockNumber })).hash ?? undefined;
+	} catch (error) {
+		if (error instanceof BlockNotFoundError) return undefined;
+		throw error;
+	}
+}
+
 /** @throws {RangeError} unless a positive integer. Internal. */
-export function assertConfirmations(confirmations: number): void {
+export function assertConfirmations(confirmations: number, name = "confirmations"): void {
 	if (Number.isSafeInteger(confirmations) && confirmations >= 1) return;
-	throw new RangeError(`confirmations must be a positive integer, not ${confirmations}`);
+	throw new RangeError(`${name} must be a positive integer, not ${confirmations}`);
 }

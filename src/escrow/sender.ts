@@ -1,17 +1,22 @@
-import {
-	type Address,
-	BaseError,
-	type Hex,
-	keccak256,
-	type LocalAccount,
-	type PublicClient,
-	TransactionNotFoundError,
-	type TransactionReceipt,
-} from "viem";
+import { type Address, type Hex, keccak256, type LocalAccount, type PublicClient, type TransactionReceipt } from "viem";
 import type { Call } from "./calls.ts";
 import { assertConfirmations, lookForReceipt } from "./confirmations.ts";
-import type { Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
+import { Delivery } from "./delivery.ts";
+import { firstFees, lowerLimit, writtenFees } from "./fees.ts";
+import { type ChainView, lookWhereItIs, minedInOf, type Standing, viewChain } from "./follow.ts";
+import { type MinedIn, type Outbox, type OutboxEntry, type TransactionPurpose, versionsOf } from "./outbox.ts";
+import { finalRefusal } from "./refusals.ts";
+import { minedRevertReason } from "./replacement.ts";
 import { revertReason } from "./reverts.ts";
+import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "./transactionErrors.ts";
+
+export type { ChainView, Standing } from "./follow.ts";
+export {
+	FeesTooHighError,
+	TransactionNotSentError,
+	TransactionPendingError,
+	TransactionRevertedError,
+} from "./transactionErrors.ts";
 
 export type SenderOptions = Readonly<{
 	client: PublicClient;
@@ -27,6 +32,15 @@ export type SenderOptions = Readonly<{
 	timeoutMs?: number;
 	/** How many blocks deep a transaction has to lie before `wait` says how it ended; its own block counts. Default 1. */
 	confirmations?: number;
+	/** How deep it has to lie until no reorganization is reckoned with any more, in blocks, counted likewise. Default 64. */
+	finality?: number;
+	/**
+	 * How long a transaction may be passed over by blocks before more is bid for it, in ms; `Infinity`: never more than at
+	 * first. Default 30,000.
+	 */
+	stuckAfterMs?: number;
+	/** The most that is ever bid, in wei per gas. Default: any. */
+	maxFeePerGas?: bigint;
 	/**
 	 * The most gas that a call may need; one that needs more is not sent. Default: any. Code of others runs in our transactions
 	 * (a contract wallet's `isValidSignature`), and the gas is ours.
@@ -37,6 +51,11 @@ export type SenderOptions = Readonly<{
 export type SendRequest = Call &
 	Readonly<{
 		purpose: TransactionPurpose;
+		/**
+		 * The most that is bid for it, in wei per gas: when gas costs more it waits. It is exceeded only for the sake of a later
+		 * transaction of the account that may cost more and can't be mined before this one. Default: any.
+		 */
+		feeLimit?: bigint;
 		/** Writes the entry durably, together with what else has to be on disk with it. Default: the outbox alone. */
 		record?: (entry: OutboxEntry) => Promise<void>;
 	}>;
@@ -45,51 +64,20 @@ export type SendRequest = Call &
 export type SignedRequest = Pick<SendRequest, "purpose" | "record"> &
 	Readonly<{ signed: Readonly<{ raw: Hex; from: Address; nonce: number }> }>;
 
-/** The call would revert, or was mined and reverted: nothing changed on chain (draft-evm-session-00, Transaction Outcome Checks). */
-export class TransactionRevertedError extends Error {
-	override readonly name = "TransactionRevertedError";
-	readonly code = "TRANSACTION_REVERTED";
-	/** Name of the contract's error, `unknown` when it gave none. For logs, never for the wire. */
-	readonly reason: string;
-	/** Absent when the simulation reverted and nothing was sent. */
-	readonly hash: Hex | undefined;
-	constructor(reason: string, hash?: Hex, cause?: unknown) {
-		super(hash ? `transaction ${hash} reverted` : `the call would revert: ${reason}`, { cause });
-		this.reason = reason;
-		this.hash = hash;
-	}
-}
-
-/** The transaction's outcome is unknown yet: it is in the outbox and is followed there. Ask again later. */
-export class TransactionPendingError extends Error {
-	override readonly name = "TransactionPendingError";
-	readonly code = "TRANSACTION_PENDING";
-	readonly hash: Hex;
-	constructor(hash: Hex) {
-		super(`transaction ${hash} is not mined, or not deep enough, yet`);
-		this.hash = hash;
-	}
-}
-
-/** The transaction can't be had: refused by the node, or its nonce was taken by another one. */
-export class TransactionNotSentError extends Error {
-	override readonly name = "TransactionNotSentError";
-	readonly code = "TRANSACTION_NOT_SENT";
-	/** Its record, which nobody has marked as dropped yet. */
-	readonly entry: OutboxEntry;
-	constructor(message: string, entry: OutboxEntry) {
-		super(message);
-		this.entry = entry;
-	}
-}
+export type WaitOptions = Readonly<{
+	/** Told of the record with each new bid in it: after that is on disk and before it is broadcast. */
+	onBid?: (entry: OutboxEntry) => void;
+	/** Ends the wait soon, with a {@link TransactionPendingError}. */
+	signal?: AbortSignal;
+}>;
 
 /** Head-room over the estimate: the state may move a little between estimate and execution. */
 const GAS_MARGIN_PERCENT = 20n;
 
 const NONCE_ATTEMPTS = 3;
 
-/** How often in a row a transaction must be seen as passed over before it counts as dropped. */
-const LOOKS_BEFORE_DROPPED = 10;
+/** How often in a row a node may fail to say how a transaction stands. */
+const FAILED_LOOKS = 3;
 
 /**
  * Sends transactions of one account, one nonce sequence, each on disk before it is broadcast.
@@ -109,16 +97,23 @@ export class TransactionSender {
 	readonly #pollMs: number;
 	readonly #timeoutMs: number;
 	readonly #confirmations: number;
+	readonly #finality: number;
+	readonly #maxFeePerGas: bigint | undefined;
+	readonly #delivery: Delivery;
 	readonly #maxGas: bigint | undefined;
 	/** One transaction at a time gets a nonce and is broadcast. */
 	#turn: Promise<unknown> = Promise.resolve();
 	#nextNonce = 0;
 
-	/** @throws {RangeError} unless `confirmations` is a positive integer. */
+	/** @throws {RangeError} unless `confirmations` and `finality` are positive integers. */
 	constructor(options: SenderOptions) {
 		const { client, account, chainId, outbox, now = Date.now } = options;
 		const { pollMs = 1_000, timeoutMs = 60_000, confirmations = 1, maxGas } = options;
+		const { finality = 64, stuckAfterMs = 30_000, maxFeePerGas } = options;
 		assertConfirmations(confirmations);
+		assertConfirmations(finality, "finality");
+		this.#finality = finality;
+		this.#maxFeePerGas = maxFeePerGas;
 		this.#confirmations = confirmations;
 		this.#maxGas = maxGas === undefined ? undefined : BigInt(maxGas);
 		this.#client = client;
@@ -128,22 +123,28 @@ export class TransactionSender {
 		this.#now = now;
 		this.#pollMs = pollMs;
 		this.#timeoutMs = timeoutMs;
+		this.#delivery = new Delivery({ client, account, outbox, now, stuckAfterMs, maxFeePerGas });
 	}
 
 	/** Leaves its nonce to a transaction of an earlier run, found in the outbox, if it is this account's. */
-	reserveNonce({ from, chainId, nonce }: OutboxEntry): void {
-		if (from !== this.address.toLowerCase() || chainId !== this.#chainId) return;
-		this.#nextNonce = Math.max(this.#nextNonce, nonce + 1);
+	reserveNonce(entry: OutboxEntry): void {
+		if (!this.#isOwn(entry)) return;
+		this.#nextNonce = Math.max(this.#nextNonce, entry.nonce + 1);
 	}
 
 	get address(): Address {
 		return this.#account.address;
 	}
 
+	get chainId(): number {
+		return this.#chainId;
+	}
+
 	/**
 	 * Simulates, signs, records and broadcasts; `wait` then tells the outcome.
 	 *
 	 * @throws TransactionRevertedError when the call would revert, or need more gas than `maxGas`: nothing was sent
+	 * @throws FeesTooHighError when gas costs more than may be bid: nothing was sent
 	 * @throws TransactionNotSentError when the node refused it for good
 	 */
 	async broadcast(request: SendRequest): Promise<OutboxEntry> {
@@ -170,35 +171,96 @@ export class TransactionSender {
 			createdAt: this.#now(),
 		};
 		await (record ?? ((one: OutboxEntry) => this.#outbox.put(one)))(entry);
-		const refusal = await this.#broadcast(raw);
-		if (refusal === undefined || (await this.#mayBeKnown(entry.hash))) return entry;
+		const refusal = finalRefusal(await this.#delivery.send(raw));
+		if (refusal === undefined || (await this.#delivery.mayBeKnown(entry.hash))) return entry;
 		throw new TransactionNotSentError(`the node refused transaction ${entry.hash}: ${refusal}`, entry);
 	}
 
 	/**
 	 * Waits for the outcome of a recorded transaction until it is `confirmations` blocks deep. Broadcasts it again while no
-	 * node knows it, also when a reorganization took it out of its block.
+	 * node knows it, also when a reorganization took it out of its block; bids more while blocks pass it over. At most one of
+	 * its versions is ever mined, the receipt says which.
 	 *
 	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
 	 */
-	async wait(entry: OutboxEntry): Promise<TransactionReceipt> {
+	async wait(entry: OutboxEntry, { onBid = () => undefined, signal }: WaitOptions = {}): Promise<TransactionReceipt> {
 		const deadline = this.#now() + this.#timeoutMs;
-		let looksPassed = 0;
-		for (;;) {
-			const { receipt, deepEnough } = await lookForReceipt(this.#client, entry.hash, this.#confirmations);
-			if (deepEnough) {
-				if (receipt.status === "success") return receipt;
-				throw new TransactionRevertedError("unknown", entry.hash);
+		let current = entry;
+		const noteBid = (bid: OutboxEntry) => {
+			current = bid;
+			onBid(bid);
+		};
+		for (let failures = 0; ; ) {
+			try {
+				const receipt = await this.#look(current, noteBid, () => signal?.aborted || this.#now() >= deadline);
+				if (receipt !== undefined) return receipt;
+				failures = 0;
+			} catch (error) {
+				if (isOutcome(error) || ++failures >= FAILED_LOOKS || signal?.aborted) throw error;
 			}
-			// One node that lags behind another looks just the same: only many looks in a row are believed.
-			looksPassed = receipt === undefined && (await this.#isPassed(entry)) ? looksPassed + 1 : 0;
-			if (looksPassed >= LOOKS_BEFORE_DROPPED) {
-				throw new TransactionNotSentError(`another transaction took nonce ${entry.nonce} of ${entry.from}`, entry);
-			}
-			if (this.#now() >= deadline) throw new TransactionPendingError(entry.hash);
-			if (receipt === undefined) await this.#broadcastIfUnknown(entry);
-			await delay(this.#pollMs);
+			await delay(this.#pollMs, signal);
 		}
+	}
+
+	/** What is to be recorded of where a transaction was mined. */
+	minedIn(receipt: TransactionReceipt): MinedIn {
+		return minedInOf(receipt, this.#finality <= this.#confirmations);
+	}
+
+	/** The chain as of now, for looking at many transactions at once. */
+	viewChain(): Promise<ChainView> {
+		return viewChain(this.#client);
+	}
+
+	/**
+	 * Looks again at a transaction that was concluded and is not final yet (`minedIn`). One that is in no block any more is
+	 * sent again, with higher bids where it needs them. Writes nothing but new bids: the record as it has to be from now on
+	 * is the caller's to keep.
+	 *
+	 * @example
+	 * const { kind, entry } = await sender.recheck(concluded);
+	 * if (kind !== "there") await outbox.put(entry);
+	 */
+	async recheck(entry: OutboxEntry, view?: ChainView): Promise<Standing> {
+		const found = await lookWhereItIs(this.#client, view ?? (await this.viewChain()), entry, this.#finality);
+		if (found !== undefined) {
+			this.#delivery.inFlight.remove(entry);
+			return found;
+		}
+		const place = await this.#delivery.placeOf(entry);
+		if (place === "taken") {
+			this.#delivery.inFlight.remove(entry);
+			const { minedIn: _, ...rest } = entry;
+			return { kind: "lost", entry: { ...rest, state: "dropped" } };
+		}
+		let current = entry;
+		await this.#delivery.push(entry, place, (bid) => {
+			current = bid;
+		});
+		return { kind: "missing", entry: current };
+	}
+
+	/** One look at a recorded transaction, and what is to be done for it if it is in no block; its receipt once it is done. */
+	async #look(
+		entry: OutboxEntry,
+		onBid: (entry: OutboxEntry) => void,
+		isOver: () => boolean,
+	): Promise<TransactionReceipt | undefined> {
+		const hashes = versionsOf(entry).map(({ hash }) => hash);
+		const { receipt, deepEnough } = await lookForReceipt(this.#client, hashes, this.#confirmations);
+		if (deepEnough) {
+			this.#delivery.inFlight.remove(entry);
+			if (receipt.status === "success") return receipt;
+			throw new TransactionRevertedError(await minedRevertReason(this.#client, entry, receipt), receipt);
+		}
+		const place = receipt === undefined ? await this.#delivery.placeOf(entry) : "used";
+		if (place === "taken") {
+			this.#delivery.inFlight.remove(entry);
+			throw new TransactionNotSentError(`another transaction took nonce ${entry.nonce} of ${entry.from}`, entry);
+		}
+		if (isOver()) throw new TransactionPendingError(entry.hash);
+		if (receipt === undefined) await this.#delivery.push(entry, place, onBid);
+		return undefined;
 	}
 
 	async #estimate({ to, data }: SendRequest): Promise<bigint> {
@@ -221,23 +283,27 @@ export class TransactionSender {
 			// Only now: until its successor stands in its place, somebody has to follow the first one.
 			if (passed !== undefined) await this.#outbox.put({ ...passed, state: "dropped" });
 			this.#nextNonce = entry.nonce + 1;
-			const refusal = await this.#broadcast(entry.raw);
-			if (refusal === undefined) return entry;
-			if (refusal === "nonce-taken" && (await this.#mayBeKnown(entry.hash))) return entry;
+			const refusal = await this.#delivery.send(entry.raw);
+			const reason = finalRefusal(refusal);
+			// Another node behind the same URL may have taken it, and its answer was lost.
+			if (reason === undefined || (await this.#delivery.mayBeKnown(entry.hash))) {
+				this.#delivery.inFlight.of(entry);
+				return entry;
+			}
 			// Refused for good: it never was in a pool, so its nonce is free again.
 			this.#nextNonce = entry.nonce;
 			if (refusal !== "nonce-taken" || attempt === NONCE_ATTEMPTS) {
-				throw new TransactionNotSentError(`the node refused transaction ${entry.hash}: ${refusal}`, entry);
+				throw new TransactionNotSentError(`the node refused transaction ${entry.hash}: ${reason}`, entry);
 			}
 			passed = entry;
 			this.#nextNonce = 0;
 		}
 	}
 
-	async #sign({ to, data, purpose }: SendRequest, gas: bigint): Promise<OutboxEntry> {
+	async #sign({ to, data, purpose, feeLimit }: SendRequest, gas: bigint): Promise<OutboxEntry> {
 		const [pendingNonce, fees] = await Promise.all([
 			this.#client.getTransactionCount({ address: this.address, blockTag: "pending" }),
-			this.#client.estimateFeesPerGas(),
+			firstFees(this.#client, lowerLimit(feeLimit, this.#maxFeePerGas)),
 		]);
 		const nonce = Math.max(pendingNonce, this.#nextNonce);
 		const raw = await this.#account.signTransaction({
@@ -247,8 +313,7 @@ export class TransactionSender {
 			to,
 			data,
 			gas,
-			maxFeePerGas: fees.maxFeePerGas,
-			maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+			...fees,
 		});
 		return {
 			hash: keccak256(raw),
@@ -259,43 +324,13 @@ export class TransactionSender {
 			purpose,
 			state: "pending",
 			createdAt: this.#now(),
+			fees: writtenFees(fees),
+			...(feeLimit !== undefined && { feeLimit: String(feeLimit) }),
 		};
 	}
 
-	/** `undefined` when the transaction is, or may be, on its way; otherwise why it can never be. */
-	async #broadcast(raw: Hex): Promise<string | undefined> {
-		try {
-			await this.#client.sendRawTransaction({ serializedTransaction: raw });
-			return undefined;
-		} catch (error) {
-			return definitiveRefusal(error);
-		}
-	}
-
-	async #broadcastIfUnknown({ hash, raw }: OutboxEntry): Promise<void> {
-		if (!(await this.#isKnown(hash))) await this.#broadcast(raw);
-	}
-
-	/** In a block or in a pool. The nonce may be taken by this very transaction, when an earlier answer was lost. */
-	async #isKnown(hash: Hex): Promise<boolean> {
-		try {
-			await this.#client.getTransaction({ hash });
-			return true;
-		} catch (error) {
-			if (error instanceof TransactionNotFoundError) return false;
-			throw error;
-		}
-	}
-
-	/** As `#isKnown`; a node that does not answer knows it, perhaps. */
-	#mayBeKnown(hash: Hex): Promise<boolean> {
-		return this.#isKnown(hash).catch(() => true);
-	}
-
-	/** Its nonce is behind the account's confirmed count, yet no node knows it: another transaction took the nonce. */
-	async #isPassed({ from, nonce, hash }: OutboxEntry): Promise<boolean> {
-		const confirmed = await this.#client.getTransactionCount({ address: from, blockTag: "latest" });
-		return confirmed > nonce && !(await this.#isKnown(hash));
+	#isOwn({ from, chainId }: OutboxEntry): boolean {
+		return from === this.address.toLowerCase() && chainId === this.#chainId;
 	}
 
 	#exclusive<T>(task: () => Promise<T>): Promise<T> {
@@ -305,15 +340,24 @@ export class TransactionSender {
 	}
 }
 
-/** Why a node will never take this transaction; `undefined` when it has it already or when that is not certain. */
-function definitiveRefusal(error: unknown): string | undefined {
-	const text = error instanceof BaseError ? `${error.shortMessage} ${error.details}` : String(error);
-	if (/nonce too low|nonce is too low|lower than the current nonce/i.test(text)) return "nonce-taken";
-	if (/insufficient funds/i.test(text)) return "insufficient funds for gas; fund the account that sends transactions";
-	if (/intrinsic gas|max fee per gas less than|exceeds block gas limit/i.test(text)) return "gas settings";
-	return undefined;
+/** That it is mined, can't be, or is given up on for now; all else is the node's fault, or the disk's. */
+function isOutcome(error: unknown): boolean {
+	return (
+		error instanceof TransactionRevertedError ||
+		error instanceof TransactionPendingError ||
+		error instanceof TransactionNotSentError
+	);
 }
 
-function delay(ms: number): Promise<void> {
-	return new Promise((resolve) => setTimeout(resolve, ms));
+function delay(ms: number, signal: AbortSignal | undefined): Promise<void> {
+	if (signal?.aborted) return Promise.resolve();
+	return new Promise((resolve) => {
+		const done = () => {
+			clearTimeout(timer);
+			signal?.removeEventListener("abort", done);
+			resolve();
+		};
+		const timer = setTimeout(done, ms);
+		signal?.addEventListener("abort", done);
+	});
 }

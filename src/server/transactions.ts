@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { TransactionReceipt } from "viem";
 import type { Call } from "../escrow/calls.ts";
 import type { OutboxEntry, TransactionPurpose } from "../escrow/outbox.ts";
@@ -9,7 +10,10 @@ import {
 } from "../escrow/sender.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
+import { FollowUp } from "./followUp.ts";
 import type { ChannelStore } from "./store/store.ts";
+
+export { recordEntry } from "./outboxWrites.ts";
 
 /**
  * What a kind of transaction means for the ledger. Everything is decided from the recorded purpose alone, so that a
@@ -37,6 +41,8 @@ export type TransactionRequest = (Call | Pick<SignedRequest, "signed">) &
 		purpose: TransactionPurpose;
 		/** Durably writes the entry and what must be on disk with it, before the broadcast. */
 		record(entry: OutboxEntry): Promise<void>;
+		/** The most that is bid for it for its own sake, in wei per gas (`SendRequest.feeLimit`); for calls of ours only. */
+		feeLimit?: bigint;
 		/** Whose tokens it moves; absent where it moves nobody's, or we don't pay for it. */
 		draw?: Draw;
 	}>;
@@ -68,13 +74,7 @@ export class OverdrawnError extends Error {
 	}
 }
 
-/** Writes an entry alone, durably. */
-export async function recordEntry(store: ChannelStore, entry: OutboxEntry): Promise<void> {
-	const { durable } = await store.transact({}, () => ({ value: undefined, writes: { outbox: [entry] } }));
-	await durable;
-}
-
-/** Carries transactions from intent to conclusion, across restarts. */
+/** Carries transactions from intent to conclusion, and until no reorganization can undo it, across restarts. */
 export class Transactions {
 	readonly #sender: TransactionSender;
 	readonly #conclusionsOf: (purpose: TransactionPurpose) => Conclusions;
@@ -85,6 +85,8 @@ export class Transactions {
 	readonly #unfinished = new Map<string, OutboxEntry>();
 	/** Of transactions on their way, in the order in which they were asked for. */
 	readonly #draws = new Map<string, Draw>();
+	readonly #followUp: FollowUp;
+	readonly #stopping = new AbortController();
 
 	constructor(
 		sender: TransactionSender,
@@ -96,6 +98,9 @@ export class Transactions {
 		this.#conclusionsOf = conclusionsOf;
 		this.#keyOf = keyOf;
 		this.#log = log;
+		this.#followUp = new FollowUp(sender, log);
+		// Each wait listens to it.
+		setMaxListeners(0, this.#stopping.signal);
 	}
 
 	/** Whether a transaction under this key is on its way. */
@@ -106,6 +111,36 @@ export class Transactions {
 	/** How many transactions that `account` has signed are on their way. */
 	countFrom(account: string): number {
 		return [...this.#unfinished.values()].filter(({ from }) => from === account).length;
+	}
+
+	/** The records of transactions on their way, whether somebody waits for them or not: their outcome is unknown. */
+	pendingEntries(): readonly OutboxEntry[] {
+		return [...this.#unfinished.values()];
+	}
+
+	/** Those that had come to their conclusion when a reorganization took them out of the chain: they are being sent again. */
+	resending(): readonly OutboxEntry[] {
+		return this.#followUp.resending();
+	}
+
+	/**
+	 * Looks again at what was concluded and is not final yet, and keeps what it finds in the store. Ledgers do not change by it:
+	 * they follow the chain. Call it every few seconds, and once before the first transaction is sent. One that is called while another
+	 * runs joins it.
+	 */
+	followUp(store: ChannelStore): Promise<void> {
+		return this.#followUp.run(store);
+	}
+
+	/** Ends the waits soon, with a TransactionPendingError each. What is on its way stays in the outbox for the next start. */
+	stop(): void {
+		this.#stopping.abort();
+	}
+
+	/** Resolves when nobody waits for a transaction any more and nothing more is written of any. */
+	async idle(): Promise<void> {
+		while (this.#running.size > 0) await Promise.allSettled(this.#running.values());
+		await this.#followUp.idle();
 	}
 
 	/**
@@ -191,19 +226,29 @@ export class Transactions {
 
 	async #follow(key: string, entry: OutboxEntry): Promise<TransactionReceipt> {
 		const conclusions = this.#conclusionsOf(entry.purpose);
-		this.#unfinished.set(key, entry);
+		let current = entry;
+		const note = (one: OutboxEntry) => {
+			current = one;
+			this.#unfinished.set(key, one);
+		};
+		note(entry);
 		let receipt: TransactionReceipt;
 		try {
-			receipt = await this.#sender.wait(entry);
+			receipt = await this.#sender.wait(entry, { onBid: note, signal: this.#stopping.signal });
 		} catch (error) {
-			if (error instanceof TransactionRevertedError) await conclusions.failed(entry, "reverted");
-			else if (error instanceof TransactionNotSentError) await conclusions.failed(entry, "dropped");
+			if (error instanceof TransactionRevertedError)
+				await conclusions.failed(this.#minedEntry(current, error.receipt), "reverted");
+			else if (error instanceof TransactionNotSentError) await conclusions.failed(current, "dropped");
 			else throw error; // Outcome unknown: it stays unfinished.
 			this.#unfinished.delete(key);
 			throw error;
 		}
-		await conclusions.succeeded(entry, receipt);
+		await conclusions.succeeded(this.#minedEntry(current, receipt), receipt);
 		this.#unfinished.delete(key);
 		return receipt;
+	}
+
+	#minedEntry(entry: OutboxEntry, receipt: TransactionReceipt | undefined): OutboxEntry {
+		return receipt === undefined ? entry : { ...entry, minedIn: this.#sender.minedIn(receipt) };
 	}
 }

@@ -1,0 +1,130 @@
+import { type Hex, type LocalAccount, type PublicClient, TransactionNotFoundError } from "viem";
+import { InFlight } from "./inFlight.ts";
+import { type Outbox, type OutboxEntry, versionsOf } from "./outbox.ts";
+import { type Refusal, refusalOf } from "./refusals.ts";
+import { signBid } from "./replacement.ts";
+
+/** How often in a row a transaction must be seen as passed over before its nonce counts as taken. */
+const LOOKS_BEFORE_TAKEN = 10;
+
+/** How many versions after the first one a transaction may have: the last bids ten times the first. */
+const MAX_BIDS = 20;
+
+export type DeliveryOptions = Readonly<{
+	client: PublicClient;
+	account: LocalAccount;
+	outbox: Outbox;
+	now: () => number;
+	stuckAfterMs: number;
+	maxFeePerGas: bigint | undefined;
+}>;
+
+/**
+ * Where a transaction stands among its account's: others come first; it is next; its nonce is used, by itself perhaps;
+ * another transaction has it.
+ */
+export type Place = "waiting" | "next" | "used" | "taken";
+
+/** Gets transactions that are in no block into one: broadcasts them again, bids more for them. Internal. */
+export class Delivery {
+	readonly inFlight = new InFlight();
+	readonly #options: DeliveryOptions;
+
+	constructor(options: DeliveryOptions) {
+		this.#options = options;
+	}
+
+	/** `undefined` when the transaction is, or may be, on its way; otherwise why this node did not take it. */
+	async send(raw: Hex): Promise<Refusal | undefined> {
+		try {
+			await this.#options.client.sendRawTransaction({ serializedTransaction: raw });
+			return undefined;
+		} catch (error) {
+			return refusalOf(error);
+		}
+	}
+
+	/** In a block or in a pool; a node that does not answer knows it, perhaps. */
+	mayBeKnown(hash: Hex): Promise<boolean> {
+		return this.#isKnown(hash).catch(() => true);
+	}
+
+	/** One node that lags behind another looks just as if the nonce were taken: only many looks in a row are believed. */
+	async placeOf(entry: OutboxEntry): Promise<Place> {
+		const progress = this.inFlight.of(entry);
+		const { from: address, nonce } = entry;
+		const count = await this.#options.client.getTransactionCount({ address, blockTag: "latest" });
+		const isPassed = count > nonce && !(await this.#isAnyKnown(entry));
+		progress.looksPassed = isPassed ? progress.looksPassed + 1 : 0;
+		if (progress.looksPassed >= LOOKS_BEFORE_TAKEN) return "taken";
+		if (count > nonce) return "used";
+		return count === nonce ? "next" : "waiting";
+	}
+
+	/**
+	 * Broadcasts what no node knows any more. Bids more for one of our own that blocks pass over though it is next, or that
+	 * bids too little for the nodes: durable in the outbox, then told to `onBid`, then broadcast.
+	 */
+	async push(entry: OutboxEntry, place: Place, onBid: (entry: OutboxEntry) => void): Promise<void> {
+		const refusal = await this.#keepAlive(entry);
+		const { account, stuckAfterMs } = this.#options;
+		const isOurs = entry.from === account.address.toLowerCase();
+		const bids = entry.bids?.length ?? 0;
+		if (place === "used" || !isOurs || bids >= MAX_BIDS || stuckAfterMs === Number.POSITIVE_INFINITY) return;
+		if (isTooLow(refusal) || (refusal === undefined && place === "next" && (await this.#isStuck(entry))))
+			await this.#bid(entry, onBid);
+	}
+
+	/** The newest version that a node takes; resolves to why none took the newest of all. */
+	async #keepAlive(entry: OutboxEntry): Promise<Refusal | undefined> {
+		let newest: Refusal | undefined;
+		for (const [age, { hash, raw }] of versionsOf(entry).entries()) {
+			if (await this.#isKnown(hash)) return newest;
+			const refusal = await this.send(raw);
+			if (age === 0) newest = refusal;
+			if (refusal === undefined || refusal === "nonce-taken") return newest;
+		}
+		return newest;
+	}
+
+	/** For long enough, and blocks were made without it: where none are made no bid helps. */
+	async #isStuck(entry: OutboxEntry): Promise<boolean> {
+		const { client, now, stuckAfterMs } = this.#options;
+		const readHead = () => client.getBlockNumber({ cacheTime: 0 });
+		const { since, head } = await this.inFlight.inLineSince(entry, now(), readHead);
+		return now() - since >= stuckAfterMs && (await readHead()) > head;
+	}
+
+	async #bid(entry: OutboxEntry, onBid: (entry: OutboxEntry) => void): Promise<void> {
+		const { client, account, outbox, now, maxFeePerGas } = this.#options;
+		const progress = this.inFlight.of(entry);
+		const estimate = await client.estimateFeesPerGas();
+		const terms = { limit: this.inFlight.limitFor(entry, maxFeePerGas), underpriced: progress.underpriced };
+		const bid = await signBid(entry, account, estimate, terms, now());
+		if (bid === undefined) return;
+		const next: OutboxEntry = { ...entry, bids: [...(entry.bids ?? []), bid] };
+		await outbox.put(next);
+		onBid(next);
+		progress.underpriced = isTooLow(await this.send(bid.raw)) ? progress.underpriced + 1 : 0;
+	}
+
+	async #isAnyKnown(entry: OutboxEntry): Promise<boolean> {
+		for (const { hash } of versionsOf(entry)) if (await this.#isKnown(hash)) return true;
+		return false;
+	}
+
+	/** In a block or in a pool. The nonce may be used by this very transaction, when an earlier answer was lost. */
+	async #isKnown(hash: Hex): Promise<boolean> {
+		try {
+			await this.#options.client.getTransaction({ hash });
+			return true;
+		} catch (error) {
+			if (error instanceof TransactionNotFoundError) return false;
+			throw error;
+		}
+	}
+}
+
+function isTooLow(refusal: Refusal | undefined): boolean {
+	return refusal === "underpriced" || refusal === "below-base-fee";
+}

@@ -1,0 +1,84 @@
+import type { OutboxEntry } from "../escrow/outbox.ts";
+import type { ChainView, Standing, TransactionSender } from "../escrow/sender.ts";
+import type { EngineLog } from "./context.ts";
+import { describeError } from "./describeError.ts";
+import { recordEntry } from "./outboxWrites.ts";
+import type { ChannelStore } from "./store/store.ts";
+
+/** How many blocks are asked for in one run; most transactions share theirs with others, or were there a moment ago. */
+const MAX_BLOCKS = 200;
+
+/** How many that are in no block any more are looked for, and sent again, in one run. */
+const MAX_MISSING = 200;
+
+/** How many look-ups may fail before a run gives up. */
+const MAX_FAILURES = 3;
+
+/** Follows concluded transactions of one account and chain until they are final. */
+export class FollowUp {
+	readonly #sender: TransactionSender;
+	readonly #log: EngineLog;
+	/** In no block any more, by hash of the first version. */
+	readonly #missing = new Map<string, OutboxEntry>();
+	#running: Promise<void> | undefined;
+
+	constructor(sender: TransactionSender, log: EngineLog) {
+		this.#sender = sender;
+		this.#log = log;
+	}
+
+	resending(): readonly OutboxEntry[] {
+		return [...this.#missing.values()];
+	}
+
+	run(store: ChannelStore): Promise<void> {
+		this.#running ??= this.#run(store).finally(() => {
+			this.#running = undefined;
+		});
+		return this.#running;
+	}
+
+	async idle(): Promise<void> {
+		await this.#running?.catch(() => undefined);
+	}
+
+	async #run(store: ChannelStore): Promise<void> {
+		let view: ChainView | undefined;
+		const blocks = new Set<number>();
+		const budget = { missing: MAX_MISSING, failures: MAX_FAILURES };
+		for await (const entry of store.outbox({ state: "unfinal" })) {
+			const { minedIn } = entry;
+			if (minedIn === undefined || entry.chainId !== this.#sender.chainId) continue;
+			// A nonce that a reorganization has freed for the node is not free.
+			this.#sender.reserveNonce(entry);
+			if (this.#missing.has(entry.hash)) {
+				if (budget.missing-- <= 0) continue;
+			} else if (!blocks.has(minedIn.blockNumber) && blocks.size >= MAX_BLOCKS) continue;
+			blocks.add(minedIn.blockNumber);
+			try {
+				view ??= await this.#sender.viewChain();
+				await this.#note(store, entry, await this.#sender.recheck(entry, view));
+			} catch (error) {
+				if (--budget.failures <= 0) throw error;
+				this.#log.warn({ txHash: entry.hash, reason: describeError(error) }, "a transaction can't be looked at again");
+			}
+		}
+	}
+
+	async #note(store: ChannelStore, before: OutboxEntry, { kind, entry }: Standing): Promise<void> {
+		const wasMissing = this.#missing.has(before.hash);
+		const facts = { transaction: entry.purpose.kind, txHash: entry.hash, nonce: entry.nonce };
+		if (kind === "missing") {
+			this.#missing.set(entry.hash, entry);
+			if (!wasMissing) this.#log.warn(facts, "a reorganization took a transaction out of the chain; it is sent again");
+			return;
+		}
+		if (kind !== "there") await recordEntry(store, entry);
+		this.#missing.delete(before.hash);
+		if (kind === "lost") this.#log.error(facts, "a transaction was taken out of the chain, and another has its nonce");
+		if (kind !== "moved") return;
+		const moved = { ...facts, minedAs: entry.minedIn?.transactionHash, blockNumber: entry.minedIn?.blockNumber };
+		if (entry.state === before.state) this.#log.info(moved, "a reorganization moved a transaction to another block");
+		else this.#log.error({ ...moved, state: entry.state }, "a reorganization changed how a transaction ended");
+	}
+}
