@@ -76,12 +76,9 @@ export class LevelStore implements ChannelStore {
 	 */
 	static async open({
 		folder,
-		name,
-		mustExist,
 		...options
 	}: LevelStoreOptions & DiskOptions & Readonly<{ folder: string }>): Promise<LevelStore> {
-		const disk = await openDisk(folder, { ...(name !== undefined && { name }), ...(mustExist && { mustExist }) });
-		return LevelStore.over(disk, options);
+		return LevelStore.over(await openDisk(folder, options), options);
 	}
 
 	/** Runs over a database that is already open: the store closes it, then calls `afterClose`. */

@@ -1,33 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { LevelStore } from "../../../src/server/store/levelStore.ts";
-import type { ChannelStore } from "../../../src/server/store/store.ts";
 import { freshFolder, removeFolders } from "./folders.ts";
-import { collect, id, transaction } from "./records.ts";
+import { exited, killAll, outcomeOfOpening, start } from "./processes.ts";
+import { collect } from "./records.ts";
+import { WRITERS, wholeTurns } from "./wholeTurns.ts";
 
 const ROUNDS = 6;
-const CHANNELS = 8;
-/** At most this many turns are between their number and their acknowledgement (storeProcess.ts). */
-const WRITERS = 16;
 
-const children: ChildProcess[] = [];
-
-function start(...args: string[]): ChildProcess & { stdout: NodeJS.ReadableStream } {
-	const flags = ["--experimental-strip-types", "--disable-warning=ExperimentalWarning"];
-	const script = join(import.meta.dirname, "storeProcess.ts");
-	const child = spawn(process.execPath, [...flags, script, ...args], { stdio: ["ignore", "pipe", "inherit"] });
-	children.push(child);
-	return child;
-}
-
-function exited(child: ChildProcess): Promise<void> {
-	return new Promise((resolve) => child.once("close", () => resolve()));
-}
-
-afterEach(() => {
-	for (const child of children.splice(0)) child.kill("SIGKILL");
-});
+afterEach(killAll);
 afterAll(removeFolders);
 
 /** A small generator of numbers, so that a failed round can be run again (mulberry32). */
@@ -54,26 +34,6 @@ async function writeAndKill(folder: string, first: number, afterTurns: number, a
 	});
 	await exited(child);
 	return text.split("\n").slice(0, -1).map(Number);
-}
-
-/** The turns that are there, each with all of its records; throws when one is there in part. */
-async function wholeTurns(store: ChannelStore, upTo: number): Promise<Set<number>> {
-	const audit = new Set((await collect(store.audit())).map(({ values }) => Number(values.n)));
-	const outbox = new Set((await collect(store.outbox({ state: "pending" }))).map(({ hash }) => hash));
-	const perChannel = new Map<string, bigint>();
-	for (let n = 1; n <= upTo; n++) {
-		const key = `turn ${n}`;
-		const { value } = await store.transact({ proofs: [key], idempotency: key }, (view) => ({
-			value: [view.proof(key) !== undefined, view.idempotency !== undefined],
-		}));
-		const there = audit.has(n);
-		expect([...value, outbox.has(transaction(n).hash)], `records of turn ${n}`).toEqual([there, there, there]);
-		if (there) perChannel.set(id(n % CHANNELS), (perChannel.get(id(n % CHANNELS)) ?? 0n) + 1n);
-	}
-	const sums = (await collect(store.channels())).map((one) => [one.channelId, one.acceptedCumulative]);
-	expect(sums).toEqual([...perChannel].sort(([a], [b]) => (a < b ? -1 : 1)));
-	expect((await collect(store.due("unsettled"))).length).toBe(perChannel.size);
-	return audit;
 }
 
 describe("LevelStore and kill -9", () => {
@@ -104,18 +64,10 @@ describe("LevelStore and kill -9", () => {
 		const folder = await freshFolder();
 		const writer = start("write", folder);
 		await new Promise((resolve) => writer.stdout.once("data", resolve));
-		const second = start("open", folder);
-		let outcome = "";
-		second.stdout.on("data", (chunk: Buffer) => {
-			outcome += chunk.toString();
-		});
-		await exited(second);
-		expect(JSON.parse(outcome)).toMatchObject({
+		expect(await outcomeOfOpening(folder)).toMatchObject({
 			name: "StoreUnavailableError",
 			code: "STORE_UNAVAILABLE",
-			message: expect.stringMatching(
-				/another process has it open: stop that one, or give this one a folder of its own/,
-			),
+			message: expect.stringMatching(/has it open: stop that one, or give this one a folder of its own/),
 		});
 		writer.kill("SIGKILL");
 		await exited(writer);
