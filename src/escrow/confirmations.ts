@@ -5,6 +5,7 @@ import {
 	type TransactionReceipt,
 	TransactionReceiptNotFoundError,
 } from "viem";
+import { type OutboxEntry, versionsOf } from "./outbox.ts";
 
 /** How deep a transaction has to lie, and how long it is waited for. */
 export type AwaitReceiptOptions = Readonly<{
@@ -66,6 +67,17 @@ export async function lookForReceipt(
 		if ((await readBlockHash(client, receipt.blockNumber)) === receipt.blockHash) return { receipt, deepEnough: true };
 	}
 	return { receipt: first, deepEnough: false };
+}
+
+/**
+ * The receipt of whichever version of a recorded transaction is mined; `undefined` when none is, as far as the node knows.
+ *
+ * @example
+ * const receipt = await findReceipt(client, entry);
+ */
+export async function findReceipt(client: PublicClient, entry: OutboxEntry): Promise<TransactionReceipt | undefined> {
+	const hashes = versionsOf(entry).map(({ hash }) => hash);
+	return (await lookForReceipt(client, hashes, 1)).receipt;
 }
 
 /** `undefined` when it is in no block. Internal. */

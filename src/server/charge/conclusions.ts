@@ -13,9 +13,10 @@ export function chargeConclusions({ store, client, terms, limits, log, now }: En
 	return {
 		async succeeded(entry, receipt) {
 			const { payer, transfers } = readPurpose(entry);
-			if (hasAllTransfers(receipt, terms.currency, payer, transfers)) return paid(entry, "confirmed", entry.hash);
+			const { transactionHash } = receipt;
+			if (hasAllTransfers(receipt, terms.currency, payer, transfers)) return paid(entry, "confirmed", transactionHash);
 			// draft-evm-charge-00, Permit2 Verification 14 and its like: a token that says yes and moves nothing has not paid.
-			log.error({ txHash: entry.hash }, "the token confirmed a transfer that its events do not show");
+			log.error({ txHash: transactionHash }, "the token confirmed a transfer that its events do not show");
 			return unpaid(entry, "reverted");
 		},
 		async failed(entry, outcome) {

@@ -1,4 +1,5 @@
 import type { Hex, TransactionReceipt } from "viem";
+import { findReceipt } from "../../escrow/confirmations.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import { closeCall } from "../../escrow/payeeCalls.ts";
 import type { Challenge, ClosePayload } from "../../protocol/index.ts";
@@ -192,8 +193,8 @@ export function closeConclusions(context: EngineContext): Conclusions {
 			const closed = outcome === "unsent" ? undefined : await closedOnChain(entry);
 			if (closed !== undefined) {
 				// Ours after all, behind a node that lagged; or the payer has withdrawn.
-				const receipt = await client.getTransactionReceipt({ hash: entry.hash }).catch(() => undefined);
-				const closeTxHash = receipt?.status === "success" ? entry.hash : undefined;
+				const receipt = await findReceipt(client, entry).catch(() => undefined);
+				const closeTxHash = receipt?.status === "success" ? receipt.transactionHash : undefined;
 				return conclude(concludedEntry(entry, outcome), closed, closeTxHash);
 			}
 			await reopen(context, channelId as Hex, { entry, outcome });
