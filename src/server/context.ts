@@ -83,6 +83,8 @@ export type EngineContext = Readonly<{
 	payee: TypedDataSigner;
 	/** Another account than the payee pays the gas: then settlements and closes go by the payee's authorization. */
 	relayed: boolean;
+	/** How long after a close request the payer can take the rest back, in seconds. */
+	closeGraceSeconds: number;
 	/** When channels in this token are settled without being asked; absent: never. */
 	settlement?: SettlementSettings;
 	signatures: Signatures;
@@ -102,6 +104,10 @@ export type EngineContext = Readonly<{
 	strangers: Strangers;
 	/** Closes that this process has begun, by channel. */
 	closes: Map<Hex, Promise<TransactionReceipt | Refused>>;
+	/** Channels that this process is about to settle or close by its own decision: one such transaction at a time. */
+	settling: Set<Hex>;
+	/** Channels whose close a relayer was given and did not get through: they stay closing, and are closed again. */
+	recloses: Set<Hex>;
 	onEffects: OnEffects;
 	listeners: Listeners;
 	/** Unix milliseconds. */
