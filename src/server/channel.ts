@@ -68,7 +68,8 @@ export type Channel = ChannelIdentity &
 /** What is promised to running requests, by all processes together. */
 export function reserved(channel: Channel): bigint {
 	let sum = 0n;
-	for (const amount of Object.values(channel.reservations)) sum += amount;
+	// On every request's way: no list is made of them.
+	for (const owner in channel.reservations) sum += channel.reservations[owner] ?? 0n;
 	return sum;
 }
 
@@ -82,9 +83,17 @@ export function chainNow(channel: Channel): ChainState {
 	return channel.behind ?? channel;
 }
 
+/**
+ * Whether there is anything that the payee could capture on chain now and has not. The highest voucher is the only one kept,
+ * and the escrow refuses one above the deposit: where a reorganization took funds away, nothing can be captured.
+ */
+export function owes(channel: Channel): boolean {
+	const { acceptedCumulative } = channel;
+	const { deposit, settledOnChain, finalized } = chainNow(channel);
+	return !finalized && settledOnChain < acceptedCumulative && acceptedCumulative <= deposit;
+}
+
 /** What the payee could capture on chain now and has not. */
 export function unsettled(channel: Channel): bigint {
-	const { deposit, settledOnChain, finalized } = chainNow(channel);
-	const capturable = channel.acceptedCumulative < deposit ? channel.acceptedCumulative : deposit;
-	return finalized || capturable < settledOnChain ? 0n : capturable - settledOnChain;
+	return owes(channel) ? channel.acceptedCumulative - chainNow(channel).settledOnChain : 0n;
 }

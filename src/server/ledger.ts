@@ -3,32 +3,36 @@
  * No I/O, no clock, no randomness. Signatures are verified before an event gets here (I3).
  *
  * Sources: draft-evm-session-00 "Voucher Verification", "Server-Side Accounting", "Cooperative Close"; D1, D3, D4, D6,
- * D7, D10, D12, D14 of docs/design.md. Invariants I1, I2, I6, I7 and I8 are kept here.
+ * D7, D10, D12, D14 of docs/design.md. Invariants I1, I2, I6, I7 and I8 are kept here. What the chain says and what comes
+ * of it is in ledgerChain.ts; `applyEvent` is the one way in.
  */
-import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
-import { available, type ChainState, type Channel, chainNow, reserved, unsettled } from "./channel.ts";
-import type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
-import { exceededProblem, finalizedProblem, frozenProblem, insufficientProblem } from "./refusals.ts";
+import { available, type Channel, chainNow, owes, reserved } from "./channel.ts";
+import { observeChain, opened } from "./ledgerChain.ts";
+import type { LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
+import {
+	abandoned,
+	closedProblem,
+	depositProblem,
+	done,
+	drained,
+	frozenProblemOf,
+	isStrangers,
+	max,
+	min,
+	publicVoucherProblem,
+	published,
+	refuse,
+	remember,
+	unfundedProblem,
+} from "./ledgerRules.ts";
+import { finalizedProblem, insufficientProblem } from "./refusals.ts";
 
+export { ImpossibleChainError } from "./ledgerChain.ts";
 export type { Effect, LedgerEvent, Reservation, Transition, VerifiedVoucher } from "./ledgerEvent.ts";
-
-/** How many challenges a channel remembers having advanced with. An older one only loses the right to reuse stale vouchers. */
-const REMEMBERED_CHALLENGES = 16;
 
 /** The escrow keeps deposits as `uint128` (I1). */
 const DEPOSIT_LIMIT = 2n ** 128n;
-
-/** What a node says of a channel can't be: no escrow settles more than its deposit. Nothing is believed of it (I10). */
-export class ImpossibleChainError extends Error {
-	override readonly name = "ImpossibleChainError";
-	readonly code = "IMPOSSIBLE_CHAIN";
-	readonly channelId: Hex;
-	constructor({ channelId }: Channel, { deposit, settledOnChain }: ChainState) {
-		super(`channel ${channelId}: the node shows settled ${settledOnChain} of a deposit of ${deposit}; use another node`);
-		this.channelId = channelId;
-	}
-}
 
 /**
  * Applies one event to one channel.
@@ -44,12 +48,13 @@ export function applyEvent(channel: Channel | undefined, event: LedgerEvent, now
 	const step = transition(channel, event, now);
 	if (!step.ok || step.channel === channel) return step;
 	const unsettledSince = owedSince(channel, step.channel, now);
-	return unsettledSince === step.channel.unsettledSince ? step : { ...step, channel: { ...step.channel, unsettledSince } };
+	if (unsettledSince === step.channel.unsettledSince) return step;
+	return { ...step, channel: { ...step.channel, unsettledSince } };
 }
 
-/** Since when what is owed waits: for the first unit anew after each settlement. */
+/** Since when what is owed waits: for the first unit anew after each settlement. Asked at each request, so it only compares. */
 function owedSince(before: Channel | undefined, after: Channel, now: number): number | null {
-	if (unsettled(after) === 0n) return null;
+	if (!owes(after)) return null;
 	const isSettled = before !== undefined && after.settledOnChain > before.settledOnChain;
 	return isSettled ? now : (after.unsettledSince ?? now);
 }
@@ -91,7 +96,10 @@ function transition(channel: Channel | undefined, event: LedgerEvent, now: numbe
  * The amount and voucher a cooperative close captures (D6, I8): below `spent` the highest accepted voucher, otherwise
  * the client's own. The client's amount must not exceed the deposit.
  */
-export function closingVoucher(channel: Channel, client: Pick<VerifiedVoucher, "cumulativeAmount" | "signature">) {
+export function closingVoucher(
+	channel: Channel,
+	client: Omit<VerifiedVoucher, "challengeId">,
+): Omit<VerifiedVoucher, "challengeId"> {
 	if (client.cumulativeAmount >= channel.spent) return client;
 	return { cumulativeAmount: channel.acceptedCumulative, signature: channel.voucherSignature };
 }
@@ -136,52 +144,6 @@ export function mergedVoucherProblem(
 	return foreseen.ok ? undefined : foreseen.problem;
 }
 
-function opened(
-	channel: Channel | undefined,
-	{ identity, chain, voucher, minimum, unaccounted }: Extract<LedgerEvent, { type: "opened" }>,
-	now: number,
-): Transition {
-	if (channel !== undefined) throw new Error(`channel ${channel.channelId} is open already`);
-	const unusable = closedProblem({ ...identity, ...chain, closingBy: null });
-	if (unusable) return refuse(unusable);
-	if (chain.deposit - chain.settledOnChain < minimum) {
-		return refuse(
-			problem("session/insufficient-balance", "The deposit is below the least that a channel is opened with here.", {
-				channelId: identity.channelId,
-				deposit: chain.deposit,
-				required: minimum,
-			}),
-		);
-	}
-	const excess = depositProblem(identity.channelId, voucher.cumulativeAmount, chain.deposit);
-	if (excess) return refuse(excess);
-	const acceptedCumulative = max(chain.settledOnChain, voucher.cumulativeAmount);
-	// D10: of what nobody remembers, as much as possible was delivered.
-	const delivered = unaccounted === undefined ? 0n : acceptedCumulative - unaccounted.price;
-	return done({
-		...identity,
-		...chain,
-		chainReadAt: now,
-		behind: null,
-		acceptedCumulative,
-		voucherSignature: voucher.signature,
-		contractSigner: voucher.byContract === true,
-		spent: max(chain.settledOnChain, delivered),
-		reservations: {},
-		generation: 0,
-		publishedCumulative: settledIsPublic(null, chain),
-		// A voucher that was settled before proves nothing: anyone may have read it there (D7).
-		challengeIds:
-			voucher.cumulativeAmount > chain.settledOnChain || chain.settledOnChain === 0n ? [voucher.challengeId] : [],
-		closeTxHash: null,
-		closingBy: null,
-		openedAt: now,
-		lastActivityAt: now,
-		unsettledSince: null,
-		deferredAt: 0,
-	});
-}
-
 function acceptVoucher(
 	channel: Channel,
 	{ voucher, minVoucherDelta }: Extract<LedgerEvent, { type: "voucher" }>,
@@ -224,11 +186,11 @@ function reserve(
 	if (amount < 0n) throw new RangeError("a reservation is not negative");
 	const unusable = closedProblem(channel) ?? frozenProblemOf(channel);
 	if (unusable) return refuse(unusable);
-	const required = requiredCumulative(channel, amount, minVoucherDelta);
 	if (isStrangers(channel, voucher)) {
-		return refuse(publicVoucherProblem(channel, required));
+		return refuse(publicVoucherProblem(channel, requiredCumulative(channel, amount, minVoucherDelta)));
 	}
 	if (available(channel) < amount) {
+		const required = requiredCumulative(channel, amount, minVoucherDelta);
 		return refuse(insufficientProblem(channel, required, "The accepted voucher does not cover the price."));
 	}
 	const reservations = { ...channel.reservations, [owner]: (channel.reservations[owner] ?? 0n) + amount };
@@ -261,54 +223,17 @@ function release(channel: Channel, reservation: Reservation): Transition {
 function recovered(channel: Channel, gone: readonly string[]): Transition {
 	const held = Object.entries(channel.reservations);
 	const left = held.filter(([owner]) => !gone.includes(owner));
-	const abandoned = channel.closingBy !== null && gone.includes(channel.closingBy);
-	if (left.length === held.length && !abandoned) return done(channel);
-	const next: Channel = { ...channel, reservations: Object.fromEntries(left), ...(abandoned && { closingBy: null }) };
+	const isLeft = channel.closingBy !== null && gone.includes(channel.closingBy);
+	if (left.length === held.length && !isLeft) return done(channel);
+	const next: Channel = { ...channel, reservations: Object.fromEntries(left), ...(isLeft && { closingBy: null }) };
 	return done(next, drained(next));
-}
-
-function observeChain(
-	channel: Channel,
-	{ chain, closeTxHash, reorganized = false }: Extract<LedgerEvent, { type: "chain-observed" }>,
-	now: number,
-): Transition {
-	if (chain.settledOnChain > chain.deposit) throw new ImpossibleChainError(channel, chain);
-	if (chain.blockNumber < chainNow(channel).blockNumber && !reorganized) return done(channel);
-	if (wentBack(channel, chain)) {
-		const frozen: Channel = { ...channel, behind: chain, chainReadAt: now };
-		return done(frozen, channel.behind === null ? ["frozen"] : []);
-	}
-	// D10: a store behind the chain catches up. What was captured there had been accepted and delivered.
-	const behind = chain.settledOnChain > channel.acceptedCumulative;
-	const abandoned = { reservations: {}, generation: channel.generation + 1 };
-	const next: Channel = {
-		...channel,
-		...chain,
-		chainReadAt: now,
-		behind: null,
-		publishedCumulative: settledIsPublic(channel.publishedCumulative, chain),
-		...(behind && { acceptedCumulative: chain.settledOnChain, spent: chain.settledOnChain, ...abandoned }),
-		...(chain.finalized && { closingBy: null, ...abandoned }),
-		...(closeTxHash !== undefined && { closeTxHash }),
-	};
-	const effects: Effect[] = reserved(channel) > 0n ? [...drained(next)] : [];
-	if (channel.behind !== null) effects.push("thawed");
-	if (chain.closeRequestedAt !== 0 && channel.closeRequestedAt === 0) effects.push("close-requested");
-	if (chain.finalized && !channel.finalized) effects.push("closed");
-	return done(next, effects);
-}
-
-/** Whether the chain shows less than was relied on: a reorganization, or a node that lies (I2). */
-function wentBack(channel: Channel, chain: ChainState): boolean {
-	return (
-		chain.deposit < channel.acceptedCumulative ||
-		chain.settledOnChain < channel.settledOnChain ||
-		(channel.finalized && !chain.finalized)
-	);
 }
 
 function beginRetiring(channel: Channel, { owner }: Extract<LedgerEvent, { type: "retire-begun" }>): Transition {
 	if (chainNow(channel).finalized) return refuse(finalizedProblem(channel.channelId));
+	// It captures the highest voucher (I8), or it has to wait.
+	const unfunded = unfundedProblem(channel, channel.acceptedCumulative);
+	if (unfunded) return refuse(unfunded);
 	const next: Channel = { ...channel, closingBy: owner };
 	return done(next, drained(next));
 }
@@ -318,8 +243,10 @@ function beginClose(
 	{ owner, voucher }: Extract<LedgerEvent, { type: "close-begun" }>,
 	now: number,
 ): Transition {
-	if (channel.finalized) return refuse(finalizedProblem(channel.channelId));
-	const excess = depositProblem(channel.channelId, voucher.cumulativeAmount, channel.deposit);
+	if (chainNow(channel).finalized) return refuse(finalizedProblem(channel.channelId));
+	const { cumulativeAmount } = voucher;
+	const excess =
+		depositProblem(channel.channelId, cumulativeAmount, channel.deposit) ?? unfundedProblem(channel, cumulativeAmount);
 	if (excess) return refuse(excess);
 	if (isStrangers(channel, voucher)) return refuse(publicVoucherProblem(channel, 0n));
 	// Not a stranger's: the same challenge is good for a second try, also after the voucher was published.
@@ -330,57 +257,27 @@ function beginClose(
 
 function decideClose(
 	channel: Channel,
-	{ cumulativeAmount, signature }: Extract<LedgerEvent, { type: "close-decided" }>,
+	{ cumulativeAmount, signature, byContract = false }: Extract<LedgerEvent, { type: "close-decided" }>,
 	now: number,
 ): Transition {
 	if (chainNow(channel).finalized) return refuse(finalizedProblem(channel.channelId));
 	if (channel.closingBy === null) throw new Error(`channel ${channel.channelId}: close-begun comes first`);
-	const excess = depositProblem(channel.channelId, cumulativeAmount, channel.deposit);
+	const excess =
+		depositProblem(channel.channelId, cumulativeAmount, channel.deposit) ?? unfundedProblem(channel, cumulativeAmount);
 	if (excess) return refuse(excess);
 	if (cumulativeAmount < channel.spent)
 		throw new Error(`channel ${channel.channelId}: a close never captures less than spent`);
 	const higher = cumulativeAmount > channel.acceptedCumulative;
 	return done({
 		...channel,
-		...(higher && { acceptedCumulative: cumulativeAmount, voucherSignature: signature }),
-		reservations: {},
-		generation: channel.generation + 1,
+		...(higher && {
+			acceptedCumulative: cumulativeAmount,
+			voucherSignature: signature,
+			contractSigner: byContract,
+		}),
+		...abandoned(channel),
 		lastActivityAt: now,
 	});
-}
-
-/** D7: a signature that stood in a transaction is public, so it only counts where its owner has shown itself before. */
-function isStrangers(channel: Channel, voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId">): boolean {
-	const { publishedCumulative, challengeIds } = channel;
-	if (publishedCumulative === null || voucher.cumulativeAmount > publishedCumulative) return false;
-	return !challengeIds.includes(voucher.challengeId);
-}
-
-function publicVoucherProblem(channel: Channel, required: bigint): Problem {
-	const unpublished = (channel.publishedCumulative ?? -1n) + 1n;
-	const detail = "This voucher was published on chain already; sign a higher one.";
-	return insufficientProblem(channel, max(required, unpublished), detail);
-}
-
-/** Why this channel takes no vouchers, if so (draft: Voucher Verification step 1; D1). */
-function closedProblem(
-	channel: Pick<Channel, "channelId" | "finalized" | "closeRequestedAt" | "closingBy">,
-): Problem | undefined {
-	if (channel.finalized) return finalizedProblem(channel.channelId);
-	if (channel.closeRequestedAt === 0 && channel.closingBy === null) return undefined;
-	return problem("session/channel-closing", "A close of this channel is pending: it takes no new vouchers.", {
-		channelId: channel.channelId,
-		closeRequestedAt: channel.closeRequestedAt,
-	});
-}
-
-/** Why a channel whose funds a reorganization has taken back sells nothing, if so. */
-function frozenProblemOf({ channelId, behind }: Channel): Problem | undefined {
-	return behind === null ? undefined : frozenProblem(channelId);
-}
-
-function depositProblem(channelId: Hex, cumulativeAmount: bigint, deposit: bigint): Problem | undefined {
-	return cumulativeAmount <= deposit ? undefined : exceededProblem(channelId, cumulativeAmount, deposit);
 }
 
 function holds(channel: Channel, { owner, generation, amount }: Reservation): boolean {
@@ -391,38 +288,4 @@ function withoutReservation(channel: Channel, { owner, amount }: Reservation): C
 	const { [owner]: held = 0n, ...others } = channel.reservations;
 	const left = held - amount;
 	return { ...channel, reservations: left > 0n ? { ...others, [owner]: left } : others };
-}
-
-function drained(channel: Channel): readonly Effect[] {
-	return channel.closingBy !== null && reserved(channel) === 0n ? ["drained"] : [];
-}
-
-function remember(challengeIds: readonly string[], challengeId: string): readonly string[] {
-	if (challengeIds[0] === challengeId) return challengeIds;
-	return [challengeId, ...challengeIds.filter((id) => id !== challengeId)].slice(0, REMEMBERED_CHALLENGES);
-}
-
-function done(channel: Channel, effects: readonly Effect[] = []): Transition {
-	return { ok: true, channel, effects };
-}
-
-function refuse(cause: Problem): Transition {
-	return { ok: false, problem: cause };
-}
-
-/** What was settled stood in a transaction. Nothing settled says nothing. */
-function settledIsPublic(before: bigint | null, { settledOnChain }: ChainState): bigint | null {
-	return settledOnChain === 0n ? before : published(before, settledOnChain);
-}
-
-function published(before: bigint | null, cumulativeAmount: bigint): bigint {
-	return before === null ? cumulativeAmount : max(before, cumulativeAmount);
-}
-
-function max(a: bigint, b: bigint): bigint {
-	return a > b ? a : b;
-}
-
-function min(a: bigint, b: bigint): bigint {
-	return a < b ? a : b;
 }

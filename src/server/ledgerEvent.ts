@@ -57,7 +57,7 @@ export type LedgerEvent =
 	/** A restart found a close of ours on its way to the chain. */
 	| Readonly<{ type: "close-resumed"; owner: string }>
 	/** The drain is over: what is still open is abandoned, and this voucher is the last. */
-	| Readonly<{ type: "close-decided"; cumulativeAmount: bigint; signature: Hex }>
+	| Readonly<{ type: "close-decided" } & Omit<VerifiedVoucher, "challengeId">>
 	/** A transaction with this voucher is about to be broadcast: from now on anyone may know its signature (D7). */
 	| Readonly<{ type: "publishing"; cumulativeAmount: bigint }>
 	/** It is not worth a transaction now: it is looked at again when it has been due once more. */
