@@ -76,6 +76,7 @@ export {
 	readEscrow,
 } from "./reads.ts";
 export { revertReason } from "./reverts.ts";
+export { type ConnectChainOptions, connectChain, disconnectChain, EndpointError, RpcUrlError } from "./rpc.ts";
 export {
 	type SenderOptions,
 	type SendRequest,

@@ -1,4 +1,5 @@
-import { BaseError, HttpRequestError, RpcError, TimeoutError } from "viem";
+import { BaseError, HttpRequestError, RpcError, SocketClosedError, TimeoutError, WebSocketRequestError } from "viem";
+import { EndpointError } from "./endpointError.ts";
 import { revertReason } from "./reverts.ts";
 
 /** How nodes say that code ran and failed in another way than by `revert`. */
@@ -15,7 +16,13 @@ export function isContractFault(error: unknown): boolean {
 export function isNodeFault(error: BaseError): boolean {
 	return (
 		error.walk(
-			(cause) => cause instanceof HttpRequestError || cause instanceof TimeoutError || cause instanceof RpcError,
+			(cause) =>
+				cause instanceof HttpRequestError ||
+				cause instanceof TimeoutError ||
+				cause instanceof RpcError ||
+				cause instanceof EndpointError ||
+				cause instanceof WebSocketRequestError ||
+				cause instanceof SocketClosedError,
 		) !== null
 	);
 }

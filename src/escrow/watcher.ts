@@ -93,6 +93,8 @@ export class EscrowWatcher {
 	#lagging = 0;
 	#seen: Readonly<{ block: WatchedBlock; at: number }> | undefined;
 	#processingTo: bigint | undefined;
+	/** Until the next look at the chain, which subscribes again. */
+	#subscriptionLost = false;
 	#run: AbortController | undefined;
 	#loop: Promise<void> = Promise.resolve();
 
@@ -157,9 +159,13 @@ export class EscrowWatcher {
 	}
 
 	async #poll(signal: AbortSignal): Promise<void> {
-		const unsubscribe = this.#subscribe();
+		let unsubscribe = this.#subscribe();
 		while (!signal.aborted) {
 			const reached = await this.#next().catch(() => true);
+			if (this.#subscriptionLost) {
+				unsubscribe();
+				unsubscribe = this.#subscribe();
+			}
 			if (reached) await sleep(this.#options.pollMs, { signal, keepsAlive: false }).catch(() => undefined);
 		}
 		unsubscribe();
@@ -167,11 +173,15 @@ export class EscrowWatcher {
 
 	/** New heads by WebSocket, where there is one. Polling goes on as well: a subscription can go silent. */
 	#subscribe(): () => void {
-		const { client } = this.#options;
+		const { client, onFault } = this.#options;
+		this.#subscriptionLost = false;
 		if (!subscribes(client)) return () => undefined;
 		return client.watchBlockNumber({
 			onBlockNumber: () => void this.poke(),
-			onError: (error) => this.#options.onFault(error),
+			onError: (error) => {
+				this.#subscriptionLost = true;
+				onFault(error);
+			},
 		});
 	}
 
