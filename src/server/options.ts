@@ -77,7 +77,7 @@ export class EngineOptionsError extends Error {
 	readonly code = "ENGINE_OPTIONS";
 }
 
-const DEFAULT_LIMITS: Limits = {
+export const DEFAULT_LIMITS: Limits = {
 	challengeTtlSeconds: 300,
 	maxChainStateAgeMs: 15_000,
 	drainDeadlineMs: 10_000,

@@ -113,11 +113,14 @@ function watchesOf(
 	});
 }
 
-type Shared = ReturnType<typeof sharedParts>;
+export type Shared = ReturnType<typeof sharedParts>;
 
-/** What all tokens have in common. */
-function sharedParts(
-	{ options, settings: { limits }, listeners, log, now }: EvmParts,
+type SharedFrom = Pick<EvmParts, "listeners" | "log" | "now"> &
+	Readonly<{ options: Pick<EngineOptions, "store" | "account" | "relayer">; settings: Pick<Settings, "limits"> }>;
+
+/** What all tokens have in common, with or without a server around it. */
+export function sharedParts(
+	{ options, settings: { limits }, listeners, log, now }: SharedFrom,
 	verifier: VoucherVerifier,
 	settlers: Settlers,
 ) {
@@ -154,21 +157,10 @@ async function createContext(
 	before: EngineContext[],
 ): Promise<EngineContext> {
 	const { client, chainId, escrow, currency, minVoucherDelta } = token;
-	const { limits, store, now, onEffects, relayed: isRelayed } = shared;
+	const { limits, now, relayed: isRelayed } = shared;
 	const recipient = options.account.address.toLowerCase() as Address;
-	const facts = await readEscrow(client, escrow, chainId);
+	const { facts, voucherDomain } = await checkedEscrow(token, isRelayed);
 	checkAgainstGrace(limits, facts.closeGraceSeconds);
-	if (isRelayed && !facts.relayedPayee) {
-		throw new EngineOptionsError(
-			`option relayer: the escrow at ${escrow} takes no settlements by the payee's signature; leave it out, and let the payee pay the gas`,
-		);
-	}
-	const voucherDomain = createVoucherDomain(chainId, escrow);
-	if (toHex(voucherDomain.separator) !== facts.domainSeparator) {
-		throw new EscrowUnusableError(
-			`the escrow at ${escrow} takes no vouchers of this release: its EIP-712 domain is another one`,
-		);
-	}
 	const tokenDomain = await tokenDomainOf(client, token, recipient);
 	const hasPermit2 = await hasCode(client, facts.permit2);
 	const decimals = await readDecimals(client, currency);
@@ -202,27 +194,63 @@ async function createContext(
 		...(hasPermit2 && { permit2Domain: createPermit2Domain(chainId, facts.permit2) }),
 		strangers: sameEscrow?.strangers ?? new Strangers({ client, escrow, lookupRate: shared.lookupRate }),
 		// One account has one nonce sequence on a chain, whatever the token.
-		transactions: sameChain?.transactions ?? transactionsOn(options, limits, token, () => before, shared.log),
-		chainState:
-			sameEscrow?.chainState ??
-			new ChainStateReader({
-				client,
-				escrow,
-				store,
-				maxAgeMs: limits.maxChainStateAgeMs,
-				maxHeadAgeMs: 1_000 * (limits.maxHeadAgeSeconds ?? defaultHeadAgeSeconds(chainId)),
-				confirmations: limits.confirmations,
-				now,
-				onEffects,
-			}),
+		transactions:
+			sameChain?.transactions ??
+			transactionsOn(options, limits, token, ({ currency }) => contextFor(before, chainId, currency), shared.log),
+		chainState: sameEscrow?.chainState ?? chainStateOn(shared, token),
 	};
 }
 
-function transactionsOn(
-	{ account, relayer, store, now, receiptPollMs }: EngineOptions,
+/**
+ * What an escrow says of itself, and the domain of its vouchers (D17).
+ *
+ * @throws EscrowUnusableError, EngineOptionsError: what is wrong and what to change
+ */
+export async function checkedEscrow({ client, chainId, escrow }: OnEscrow, isRelayed: boolean) {
+	const facts = await readEscrow(client, escrow, chainId);
+	if (isRelayed && !facts.relayedPayee) {
+		throw new EngineOptionsError(
+			`option relayer: the escrow at ${escrow} takes no settlements by the payee's signature; leave it out, and let the payee pay the gas`,
+		);
+	}
+	const voucherDomain = createVoucherDomain(chainId, escrow);
+	if (toHex(voucherDomain.separator) !== facts.domainSeparator) {
+		throw new EscrowUnusableError(
+			`the escrow at ${escrow} takes no vouchers of this release: its EIP-712 domain is another one`,
+		);
+	}
+	return { facts, voucherDomain };
+}
+
+type OnEscrow = Pick<TokenSettings, "client" | "chainId" | "escrow">;
+
+/** Keeps fresh what the ledger knows of one escrow's channels. */
+export function chainStateOn(
+	{ limits, store, now, onEffects }: Pick<Shared, "limits" | "store" | "now" | "onEffects">,
+	{ client, chainId, escrow }: OnEscrow,
+): ChainStateReader {
+	return new ChainStateReader({
+		client,
+		escrow,
+		store,
+		maxAgeMs: limits.maxChainStateAgeMs,
+		maxHeadAgeMs: 1_000 * (limits.maxHeadAgeSeconds ?? defaultHeadAgeSeconds(chainId)),
+		confirmations: limits.confirmations,
+		now,
+		onEffects,
+	});
+}
+
+/**
+ * Sends what has to be sent on one chain, and concludes it.
+ *
+ * @param contextOf where a recorded transaction belongs; `undefined` for one that nothing is known of here
+ */
+export function transactionsOn(
+	{ account, relayer, store, now, receiptPollMs }: SendingOptions,
 	{ transactionTimeoutMs, confirmations, maxTransactionGas, finalityBlocks, stuckAfterMs, maxFeePerGas }: Limits,
-	{ client, chainId }: TokenSettings,
-	contexts: () => readonly EngineContext[],
+	{ client, chainId }: Pick<TokenSettings, "client" | "chainId">,
+	contextOf: (purpose: OutboxEntry["purpose"]) => EngineContext | undefined,
 	log: EngineLog,
 ): Transactions {
 	const sender = new TransactionSender({
@@ -240,13 +268,15 @@ function transactionsOn(
 		...(receiptPollMs !== undefined && { pollMs: receiptPollMs }),
 	});
 	const conclusions = (purpose: OutboxEntry["purpose"]) => {
-		const context = contextFor(contexts(), chainId, purpose.currency);
+		const context = contextOf(purpose);
 		if (context === undefined)
 			throw new Error(`the outbox holds a transaction in ${purpose.currency}, which is not taken`);
 		return conclusionsOf(context, purpose);
 	};
 	return new Transactions(sender, conclusions, keyOf, log);
 }
+
+type SendingOptions = Pick<EngineOptions, "account" | "relayer" | "store" | "now" | "receiptPollMs">;
 
 function conclusionsOf(context: EngineContext, { kind }: OutboxEntry["purpose"]): Conclusions {
 	switch (kind) {
