@@ -1,10 +1,10 @@
 import { stat } from "node:fs/promises";
-import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { openDisk } from "../../../src/server/store/disk.ts";
 import { LevelStore } from "../../../src/server/store/levelStore.ts";
 import { type ChannelStore, StoreUnavailableError } from "../../../src/server/store/store.ts";
 import { describeStore } from "./conformance.ts";
+import { describeDueOrders } from "./dueOrders.ts";
 import { freshFolder, removeFolders } from "./folders.ts";
 import { describeInterleaving } from "./interleaving.ts";
 import { folders, open, reopen, tamper } from "./levelStores.ts";
@@ -17,6 +17,7 @@ describeStore("LevelStore", { open, reopen });
 
 describe("LevelStore with next to no memory", () => {
 	describeInterleaving(() => open({ idleChannels: 1 }));
+	describeDueOrders({ open: () => open({ idleChannels: 2 }), reopen });
 
 	it("loses no turn of many channels (I4)", async () => {
 		const store = await open({ idleChannels: 2 });
@@ -85,39 +86,6 @@ describe("every batch", () => {
 	});
 });
 
-describe("the due index", () => {
-	it("is right after any sequence of changes, also when the store was reopened in between", async () => {
-		const change = fc.record({
-			n: fc.nat(4),
-			acceptedCumulative: fc.bigInt(0n, 1_000n),
-			settledOnChain: fc.bigInt(0n, 500n),
-			lastActivityAt: fc.nat(600_000),
-			finalized: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
-		});
-		await fc.assert(
-			fc.asyncProperty(fc.array(change, { maxLength: 30 }), fc.nat(30), async (changes, restartAt) => {
-				let store = await open({ idleChannels: 2 });
-				const model = new Map<number, ReturnType<typeof channel>>();
-				for (const [i, { n, ...rest }] of changes.entries()) {
-					model.set(n, channel(n, rest));
-					await putChannels(store, [channel(n, rest)]);
-					if (i === restartAt) store = await reopen(store);
-				}
-				const open_ = [...model.values()].filter(({ finalized }) => !finalized);
-				const owed = open_.map((one) => one.acceptedCumulative - one.settledOnChain).filter((value) => value > 0n);
-				const due = await collect(store.due("unsettled"));
-				expect(due.map((one) => one.acceptedCumulative - one.settledOnChain)).toEqual(
-					owed.sort((a, b) => Number(b - a)),
-				);
-				const idle = (await collect(store.due("idle"))).map((one) => one.lastActivityAt);
-				expect(idle).toEqual(open_.map((one) => one.lastActivityAt).sort((a, b) => a - b));
-				await store.close();
-			}),
-			{ numRuns: 25 },
-		);
-	});
-});
-
 describe("what the indexes hold", () => {
 	/** The kinds of index entries that are on disk, and how many of each. */
 	async function entries(store: ChannelStore): Promise<Record<string, number>> {
@@ -135,7 +103,9 @@ describe("what the indexes hold", () => {
 		const store = await open();
 		for (let i = 1; i <= 10; i++) {
 			const lastActivityAt = i * 3_600_000;
-			await putChannels(store, [channel(1, { acceptedCumulative: 3n ** BigInt(i), lastActivityAt })]);
+			const acceptedCumulative = 3n ** BigInt(i);
+			const times = { lastActivityAt, unsettledSince: lastActivityAt, closeRequestedAt: i * 3_600 };
+			await putChannels(store, [channel(1, { acceptedCumulative, ...times, contractSigner: true })]);
 			await write(
 				store,
 				{ proofs: ["p", "q"], idempotency: "k" },
@@ -145,11 +115,12 @@ describe("what the indexes hold", () => {
 				},
 			);
 		}
-		await putChannels(store, [channel(2, { acceptedCumulative: 5n })]);
-		await putChannels(store, [channel(2, { acceptedCumulative: 5n, finalized: true })]);
+		const other = { acceptedCumulative: 5n, contractSigner: true, closeRequestedAt: 1 };
+		await putChannels(store, [channel(2, other)]);
+		await putChannels(store, [channel(2, { ...other, finalized: true })]);
 		await write(store, {}, { outbox: [transaction(1), transaction(2)] });
 		await write(store, {}, { outbox: [transaction(1, { state: "confirmed" })] });
-		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, xp: 2, op: 1, oa: 2 });
+		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, dt: 1, dc: 1, xp: 2, op: 1, oa: 2 });
 	});
 
 	it("is gone when its record was pruned", async () => {

@@ -1,7 +1,8 @@
 /** The part of the conformance suite about walking over records, and deleting what expired. */
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { ChannelStore } from "../../../src/server/store/store.ts";
+import type { ChannelStore, OutboxState } from "../../../src/server/store/store.ts";
+import { describeDueOrders } from "./dueOrders.ts";
 import { channel, collect, id, idempotency, line, MINUTE_MS, proof, transaction } from "./records.ts";
 import { increment, putChannels, write } from "./turns.ts";
 
@@ -118,10 +119,32 @@ export function describeScans(under: StoreUnderTest): void {
 			];
 			await write(store, {}, { outbox: entries });
 			await write(store, {}, { outbox: [transaction(4, { createdAt: 3, nonce: 11, state: "confirmed" })] });
-			const hashes = async (state: "pending" | "any") =>
-				(await collect(store.outbox({ state }))).map(({ hash }) => hash);
+			const hashes = async (state: OutboxState) => (await collect(store.outbox({ state }))).map(({ hash }) => hash);
 			expect(await hashes("pending")).toEqual([2, 1, 3].map(id));
 			expect(await hashes("any")).toEqual([4, 5, 2, 1, 3].map(id));
+			expect(await hashes("unfinal")).toEqual([]);
+		});
+
+		it("gives concluded transactions by creation until they are final", async () => {
+			const minedIn = (blockNumber: number, final: boolean) => ({
+				minedIn: { blockNumber, blockHash: id(blockNumber), transactionHash: id(1), final },
+			});
+			const hashes = async () => (await collect(store.outbox({ state: "unfinal" }))).map(({ hash }) => hash);
+			await write(store, {}, { outbox: [1, 2, 3, 4].map((n) => transaction(n, { createdAt: 10 - n })) });
+			const concluded = [
+				transaction(1, { createdAt: 9, state: "confirmed", ...minedIn(5, false) }),
+				transaction(2, { createdAt: 8, state: "reverted", ...minedIn(6, false) }),
+				transaction(3, { createdAt: 7, state: "confirmed", ...minedIn(7, true) }),
+				transaction(4, { createdAt: 6, state: "dropped" }),
+			];
+			await write(store, {}, { outbox: concluded });
+			expect(await hashes()).toEqual([2, 1].map(id));
+			store = (await under.reopen?.(store)) ?? store;
+			// One is final; of the other a reorganization took the block away.
+			await write(store, {}, { outbox: [transaction(1, { createdAt: 9, state: "confirmed", ...minedIn(5, true) })] });
+			await write(store, {}, { outbox: [transaction(2, { createdAt: 8 })] });
+			expect(await hashes()).toEqual([]);
+			expect((await collect(store.outbox({ state: "pending" }))).map(({ hash }) => hash)).toEqual([id(2)]);
 		});
 
 		it("gives audit lines by time, and those of one moment as they were written, also after a restart", async () => {
@@ -136,6 +159,8 @@ export function describeScans(under: StoreUnderTest): void {
 			expect(await numbers(50)).toEqual(["6"]);
 		});
 	});
+
+	describeDueOrders(under);
 
 	describe("pruning", () => {
 		it("deletes exactly what expired before now", async () => {
