@@ -1,17 +1,17 @@
 import type { Hex, TransactionReceipt } from "viem";
 import { findReceipt } from "../../escrow/confirmations.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
-import { closeCall } from "../../escrow/payeeCalls.ts";
 import type { Challenge, ClosePayload } from "../../protocol/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
-import type { VoucherEvent } from "../hooks.ts";
-import { applyEvent, closingVoucher, type Effect, type LedgerEvent, type Transition } from "../ledger.ts";
+import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import { retireKey, rowsOf } from "../settlement/rows.ts";
 import type { Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, type FailedOutcome, recordEntry } from "../transactions.ts";
+import { decideClose, payeeCall, putClosed, reopen, resumeClosing } from "./closing.ts";
 import { withoutTheGone } from "./current.ts";
 import type { SessionOrder } from "./order.ts";
 import { sessionReceipt } from "./receipt.ts";
@@ -34,11 +34,14 @@ export async function close(
 	if (checked.channel.closeTxHash !== null) return closedAnswer(context, checked.channel, challenge);
 	await context.chainState.ensureFresh(checked.channel);
 	try {
-		const outcome = await closeOnce(context, payload, challenge);
-		if ("kind" in outcome) return outcome;
-		const channel = await context.store.channel(channelId);
-		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
-		return closedAnswer(context, channel, challenge);
+		for (let attempt = 1; ; attempt++) {
+			const outcome = await closeOnce(context, payload, challenge);
+			if ("kind" in outcome) return outcome;
+			const channel = await context.store.channel(channelId);
+			if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
+			// A batch that was under way may have left it out: then by itself.
+			if (channel.finalized || attempt === 2) return closedAnswer(context, channel, challenge);
+		}
 	} catch (error) {
 		return revertedProblem(error, channelId);
 	}
@@ -63,11 +66,19 @@ function closeOnce(
 ): Promise<TransactionReceipt | Refused> {
 	const { transactions, closes } = context;
 	const { channelId } = payload;
-	const running = closes.get(channelId) ?? transactions.join(closeKey({ channelId }));
+	const running = closes.get(channelId) ?? transactions.join(closeKey({ channelId })) ?? retirement(context, channelId);
 	if (running !== undefined) return running;
 	const run = begin(context, payload, challenge).finally(() => closes.delete(channelId));
 	closes.set(channelId, run);
 	return run;
+}
+
+/** A transaction under way by which the server closes this channel of its own accord. */
+function retirement({ transactions }: EngineContext, channelId: Hex): Promise<TransactionReceipt> | undefined {
+	const entry = transactions
+		.pendingEntries()
+		.find(({ purpose }) => purpose.kind === "retire" && rowsOf(purpose).some((row) => row.channelId === channelId));
+	return entry && transactions.join(retireKey(entry.purpose));
 }
 
 async function begin(
@@ -75,7 +86,7 @@ async function begin(
 	payload: ClosePayload,
 	challenge: Challenge,
 ): Promise<TransactionReceipt | Refused> {
-	const { drains, limits, terms, transactions } = context;
+	const { drains, limits, terms, transactions, listeners, recloses } = context;
 	const { channelId } = payload;
 	const key = closeKey({ channelId });
 	const listening = drains.listen(channelId, limits.drainDeadlineMs);
@@ -86,21 +97,23 @@ async function begin(
 	}
 	await listening.done;
 	try {
-		const decided = await decide(context, payload);
-		if ("kind" in decided) {
+		const decided = await decideClose(context, channelId, (channel) => closingVoucher(channel, payload));
+		if ("problem" in decided) {
 			await reopen(context, channelId);
-			return decided;
+			return refused(decided.problem);
 		}
-		const { cumulativeAmount, signature } = decided;
+		const { cumulativeAmount, signature, channel, raisedBy } = decided;
+		const { acceptedCumulative, payer } = channel;
+		if (raisedBy > 0n) listeners.tell("onVoucher", { channelId, payer, acceptedCumulative, delta: raisedBy });
 		return await transactions.perform({
-			...closeCall(terms.escrow, channelId, cumulativeAmount, signature),
+			...(await payeeCall(context, "close", [{ channelId, cumulativeAmount, signature }])),
 			key,
 			purpose: { kind: "close", currency: terms.currency, channelId, cumulativeAmount: String(cumulativeAmount) },
 			record: (entry) => recordEntry(context.store, entry),
 		});
 	} catch (error) {
-		// A transaction under way keeps the channel closing; everything else gives it back.
-		if (!transactions.isUnderWay(key)) await reopen(context, channelId);
+		// A transaction under way keeps the channel closing, and so does one that others can send; everything else gives it back.
+		if (!transactions.isUnderWay(key) && !recloses.has(channelId)) await reopen(context, channelId);
 		throw error;
 	}
 }
@@ -134,53 +147,9 @@ async function stopSelling(
 
 type Stopped = Readonly<{ refusal: Refused }> | Readonly<{ channel: Channel; effects: readonly Effect[] }>;
 
-/** Fixes amount and signature of the close; requests that are still running are abandoned and cost nothing. */
-async function decide({ store, listeners, now }: EngineContext, payload: ClosePayload): Promise<Refused | Decided> {
-	const { channelId } = payload;
-	const { value, durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<Refused | Decided> => {
-		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
-		const { cumulativeAmount, signature } = closingVoucher(channel, payload);
-		const step = applyEvent(channel, { type: "close-decided", cumulativeAmount, signature }, now());
-		if (!step.ok) return { value: refused(step.problem) };
-		const { acceptedCumulative, payer } = step.channel;
-		const delta = acceptedCumulative - channel.acceptedCumulative;
-		const raised = { channelId, payer, acceptedCumulative, delta };
-		return { value: { cumulativeAmount, signature, raised }, writes: { channel: step.channel } };
-	});
-	await durable;
-	if ("raised" in value && value.raised.delta > 0n) listeners.tell("onVoucher", value.raised);
-	return value;
-}
-
-type Decided = Pick<ClosePayload, "cumulativeAmount" | "signature"> & Readonly<{ raised: VoucherEvent }>;
-
-/** The transaction of a close that did not happen, and whether somebody may have seen its voucher. */
-type FailedClose = Readonly<{ entry: OutboxEntry; outcome: FailedOutcome }>;
-
-/** Takes vouchers again after a close that did not happen. */
-async function reopen({ store, now }: EngineContext, channelId: Hex, failed?: FailedClose): Promise<void> {
-	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-		const outbox = failed === undefined ? [] : [concludedEntry(failed.entry, failed.outcome)];
-		if (channel === undefined || channel.finalized) return { value: undefined, writes: { outbox } };
-		const events: LedgerEvent[] = [{ type: "close-failed" }];
-		if (failed !== undefined && failed.outcome !== "unsent") {
-			// D7: its voucher stood in a transaction.
-			const cumulativeAmount = BigInt(failed.entry.purpose.cumulativeAmount ?? "0");
-			events.push({ type: "publishing", cumulativeAmount });
-		}
-		let next = channel;
-		for (const event of events) {
-			const step = applyEvent(next, event, now());
-			if (step.ok) next = step.channel;
-		}
-		return { value: undefined, writes: { channel: next, outbox } };
-	});
-	await durable;
-}
-
 /** What becomes of the ledger when a close was mined, or failed. */
 export function closeConclusions(context: EngineContext): Conclusions {
-	const { store, client, chainState, now, log } = context;
+	const { store, client, chainState, relayed, recloses, now, log } = context;
 	return {
 		async succeeded(entry, receipt) {
 			const closed = await closedOnChain(entry);
@@ -197,10 +166,22 @@ export function closeConclusions(context: EngineContext): Conclusions {
 				const closeTxHash = receipt?.status === "success" ? receipt.transactionHash : undefined;
 				return conclude(concludedEntry(entry, outcome), closed, closeTxHash);
 			}
-			await reopen(context, channelId as Hex, { entry, outcome });
+			await notClosed(entry, outcome);
 			log.warn({ channelId, txHash: entry.hash, outcome }, "a close did not go through");
 		},
 	};
+
+	async function notClosed(entry: OutboxEntry, outcome: FailedOutcome): Promise<void> {
+		const channelId = entry.purpose.channelId as Hex;
+		const outbox = [concludedEntry(entry, outcome)];
+		if (outcome === "unsent") return reopen(context, channelId, { outbox });
+		if (!relayed)
+			return reopen(context, channelId, { published: BigInt(entry.purpose.cumulativeAmount ?? "0"), outbox });
+		// Whoever has seen the authorization can use it for a while: no voucher is taken that it would leave out.
+		recloses.add(channelId);
+		const { durable } = await store.transact({}, () => ({ value: undefined, writes: { outbox } }));
+		await durable;
+	}
 
 	async function closedOnChain({ purpose }: OutboxEntry): Promise<ChainState | undefined> {
 		const chain = await chainState.read(purpose.channelId as Hex);
@@ -209,26 +190,14 @@ export function closeConclusions(context: EngineContext): Conclusions {
 
 	async function conclude(entry: OutboxEntry, chain: ChainState, closeTxHash: Hex | undefined): Promise<void> {
 		const channelId = entry.purpose.channelId as Hex;
-		const at = now();
 		const values = { settled: String(chain.settledOnChain), txHash: closeTxHash ?? "unknown" };
-		const { value, durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<Transition> => {
-			const step = applyEvent(channel, { type: "chain-observed", chain, ...(closeTxHash && { closeTxHash }) }, at);
-			const audit = [{ at, kind: "closed", channelId, values }];
-			return { value: step, writes: { ...(step.ok && { channel: step.channel }), outbox: [entry], audit } };
-		});
-		await durable;
+		const audit = [{ at: now(), kind: "closed", channelId, values }];
+		await putClosed(context, channelId, chain, { ...(closeTxHash && { closeTxHash }), outbox: [entry], audit });
 		log.info({ channelId, ...values }, "channel closed");
-		if (value.ok) context.onEffects(value.channel, value.effects);
 	}
 }
 
 /** A restart found a close on its way: the channel sells nothing until its outcome is known. */
-export async function resumeClose({ store, now }: EngineContext, { purpose }: OutboxEntry): Promise<void> {
-	const channelId = purpose.channelId as Hex;
-	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
-		if (channel === undefined || channel.finalized) return { value: undefined };
-		const step = applyEvent(channel, { type: "close-resumed", owner: store.owner }, now());
-		return step.ok ? { value: undefined, writes: { channel: step.channel } } : { value: undefined };
-	});
-	await durable;
+export function resumeClose(context: EngineContext, { purpose }: OutboxEntry): Promise<void> {
+	return resumeClosing(context, purpose.channelId as Hex);
 }

@@ -144,12 +144,12 @@ export function planSteps<T extends Row>(
 	const singles = sorted.filter((row) => isSingle(row) && isWorth(row.value, gasOf(way, row, 1, relayed), bar, market));
 	const steps = [...batches.filter(({ length }) => length > 0), ...singles.map((row) => [row])].map((chosen) => {
 		const gas = chosen.reduce((sum, row) => sum + gasOf(way, row, chosen.length, relayed), 0n);
-		const limit = feeLimitOf(valueOf(chosen), gas, bar, market);
+		const limit = feeLimitOf(brings(chosen), gas, bar, market);
 		return { way, rows: chosen, ...(limit !== undefined && { feeLimit: limit }) };
 	});
 	const chosen = new Set(steps.flatMap((step) => step.rows));
 	return {
-		steps: steps.sort((a, b) => (valueOf(a.rows) > valueOf(b.rows) ? -1 : 1)),
+		steps: steps.sort((a, b) => (brings(a.rows) > brings(b.rows) ? -1 : 1)),
 		rest: sorted.filter((row) => !chosen.has(row)),
 	};
 }
@@ -181,7 +181,7 @@ function evenly<T>(rows: readonly T[], most: number): readonly (readonly T[])[] 
 	);
 }
 
-function valueOf(rows: readonly Row[]): bigint {
+function brings(rows: readonly Row[]): bigint {
 	return rows.reduce((sum, { value }) => sum + value, 0n);
 }
 
