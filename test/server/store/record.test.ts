@@ -1,15 +1,26 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Channel } from "../../../src/server/channel.ts";
+import type { ChainState, Channel } from "../../../src/server/channel.ts";
+import { seal } from "../../../src/server/store/frame.ts";
 import * as record from "../../../src/server/store/record.ts";
 import { CorruptRecordError } from "../../../src/server/store/store.ts";
 import { channel, id, idempotency, line, proof, transaction } from "./records.ts";
 
 const amount = fc.bigInt(0n, 2n ** 128n - 1n);
+const chainState: fc.Arbitrary<ChainState> = fc.record({
+	deposit: amount,
+	settledOnChain: amount,
+	closeRequestedAt: fc.maxSafeNat(),
+	finalized: fc.boolean(),
+	blockNumber: fc.maxSafeNat(),
+});
 const channels: fc.Arbitrary<Channel> = fc
 	.record({
-		deposit: amount,
-		settledOnChain: amount,
+		chain: chainState,
+		behind: fc.option(chainState),
+		contractSigner: fc.boolean(),
+		unsettledSince: fc.option(fc.maxSafeNat()),
+		deferredAt: fc.maxSafeNat(),
 		acceptedCumulative: amount,
 		spent: amount,
 		publishedCumulative: amount,
@@ -17,11 +28,9 @@ const channels: fc.Arbitrary<Channel> = fc
 		challengeIds: fc.array(fc.string(), { maxLength: 16 }),
 		closingBy: fc.option(fc.string()),
 		generation: fc.maxSafeNat(),
-		closeRequestedAt: fc.maxSafeNat(),
-		finalized: fc.boolean(),
 		lastActivityAt: fc.maxSafeNat(),
 	})
-	.map((change) => channel(1, change));
+	.map(({ chain, ...change }) => channel(1, { ...chain, ...change }));
 
 const KEY = `c:${id(1)}`;
 
@@ -39,8 +48,79 @@ describe("a stored record", () => {
 		expect(record.decodeProof("p:p", record.encodeProof("p:p", used))).toEqual(used);
 		const sent = transaction(3, { purpose: { kind: "settle", to: "x" } });
 		expect(record.decodeOutbox(`o:${id(3)}`, record.encodeOutbox(`o:${id(3)}`, sent))).toEqual(sent);
+		const concluded = transaction(3, {
+			state: "confirmed",
+			fees: { maxFeePerGas: "10", maxPriorityFeePerGas: "1" },
+			feeLimit: "30",
+			bids: [{ hash: id(4), raw: "0x03", maxFeePerGas: "20", maxPriorityFeePerGas: "2", signedAt: 5 }],
+			minedIn: { blockNumber: 7, blockHash: id(7), transactionHash: id(4), final: false },
+		});
+		expect(record.decodeOutbox(`o:${id(3)}`, record.encodeOutbox(`o:${id(3)}`, concluded))).toEqual(concluded);
 		const said = line(1, { channelId: id(1) });
 		expect(record.decodeAudit("a:1", record.encodeAudit("a:1", said))).toEqual(said);
+	});
+
+	it("of an earlier release is read with what it lacked as it then was", () => {
+		// As written by release 0.1.0.
+		const old = {
+			channelId: id(1),
+			chainId: 31_337,
+			escrow: `0x${"e5".repeat(20)}`,
+			payer: `0x${"aa".repeat(20)}`,
+			payee: `0x${"bb".repeat(20)}`,
+			token: `0x${"cc".repeat(20)}`,
+			authorizedSigner: `0x${"00".repeat(20)}`,
+			deposit: "1000",
+			settledOnChain: "10",
+			closeRequestedAt: 5,
+			finalized: false,
+			chainReadAt: 1_700_000_000_000,
+			acceptedCumulative: "10",
+			voucherSignature: `0x${"5a".repeat(65)}`,
+			spent: "8",
+			reservations: { another: "2" },
+			generation: 3,
+			publishedCumulative: null,
+			challengeIds: ["a"],
+			closeTxHash: null,
+			closingBy: null,
+			openedAt: 1_700_000_000_000,
+			lastActivityAt: 1_700_000_000_000,
+		};
+		expect(record.decodeChannel(KEY, seal(KEY, old))).toEqual(
+			channel(1, {
+				deposit: 1_000n,
+				settledOnChain: 10n,
+				closeRequestedAt: 5,
+				acceptedCumulative: 10n,
+				spent: 8n,
+				reservations: { another: 2n },
+				generation: 3,
+				challengeIds: ["a"],
+				blockNumber: 0,
+				behind: null,
+				contractSigner: false,
+				unsettledSince: null,
+				deferredAt: 0,
+			}),
+		);
+		const { hash, raw, chainId, from, nonce, purpose, createdAt } = transaction(3);
+		const sent = { hash, raw, chainId, from, nonce, purpose, state: "confirmed", createdAt };
+		expect(record.decodeOutbox(`o:${id(3)}`, seal(`o:${id(3)}`, sent))).toEqual(sent);
+	});
+
+	it("of a channel with an amount or a time that is none is refused when it is written (I10)", () => {
+		const { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber } = channel(1);
+		const chain = { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber };
+		const wrong: Partial<Channel>[] = [
+			{ blockNumber: -1 },
+			{ blockNumber: 0.5 },
+			{ deferredAt: Number.NaN },
+			{ unsettledSince: -1 },
+			{ behind: { ...chain, deposit: -1n } },
+			{ behind: { ...chain, blockNumber: Number.POSITIVE_INFINITY } },
+		];
+		for (const change of wrong) expect(() => record.encodeChannel(KEY, channel(1, change))).toThrow(RangeError);
 	});
 
 	it("is refused when any character of it is another (I10)", () => {
