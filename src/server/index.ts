@@ -32,7 +32,16 @@ export { UnsendableResponseError } from "./responseBody.ts";
 export type { Screened } from "./screen.ts";
 export type { SettlementPolicy } from "./settlement/policy.ts";
 export { type StopOptions, stopOnSignals } from "./signals.ts";
-export { LevelStore, MemoryStore } from "./store/index.ts";
+export {
+	copyStore,
+	type Holder,
+	isStoreFolder,
+	LevelStore,
+	MemoryStore,
+	openStoreCopy,
+	readHolder,
+	type StoreCopy,
+} from "./store/index.ts";
 export { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
 
 /**

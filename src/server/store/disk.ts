@@ -75,6 +75,8 @@ async function openClaimed(
  * Whether a store is in `folder`, as far as its files say. What is in them only opening them shows.
  *
  * @throws StoreUnavailableError when that can't be found out, for example because the folder may not be read
+ * @example
+ * if (!(await isStoreFolder("./channels"))) console.error("./channels: no store is there");
  */
 export async function isStoreFolder(folder: string): Promise<boolean> {
 	return (await currentManifest(folder)) !== undefined;
