@@ -65,15 +65,18 @@ export async function readChannel(
 	return channelOf(channel);
 }
 
-/** Channels in one call: about 30 kB of an answer, which every node gives. */
-const CHANNELS_PER_CALL = 100;
+/**
+ * Channels in one call. What a call without a deployed Multicall3 answers counts as a contract's code to the node, of
+ * which there can be 24,576 bytes (EIP-170); a channel takes 416.
+ */
+const CHANNELS_PER_CALL = 50;
 
 /**
- * Reads channels, a hundred in one call. Those that the escrow has no record of are absent from the answer. One row that
+ * Reads channels, fifty in one call. Those that the escrow has no record of are absent from the answer. One row that
  * can't be read fails the whole read: an error is never taken for a channel that does not exist.
  *
  * @param channelIds in lower case, as the keys of the answer are
- * @param blockNumber As of that block; give it where there may be more than a hundred, or each hundred is of its own block.
+ * @param blockNumber As of that block; give it where there may be more than fifty, or each fifty are of a block of their own.
  * @throws viem's errors
  * @example
  * const channels = await readChannels(client, escrow, [...step.touched], step.head.number);
