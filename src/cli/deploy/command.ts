@@ -1,9 +1,9 @@
-import { Command, InvalidArgumentError, Option } from "commander";
-import type { Address } from "viem";
+import { Command, Option } from "commander";
 import { REFERENCE_GRACE_SECONDS } from "../../../deploy/index.ts";
+import { isRpcUrl, parseAddress, parseChainId, parseSeconds } from "../shared/arguments.ts";
+import { hideTyped } from "../shared/secrets.ts";
 import { failureLine } from "./report.ts";
 import { type DeployCommandOptions, runDeployCommand } from "./run.ts";
-import { hideTyped } from "./secrets.ts";
 import { DEFAULT_KEY_VARIABLE } from "./signer.ts";
 
 /** `sluice deploy`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 sent but not mined in time. */
@@ -86,7 +86,7 @@ function usageError(options: DeployCommandOptions & { privateKey?: unknown }): s
 		return `a key is never taken from an argument, which other programs can see: take a new one, and put it in the variable ${DEFAULT_KEY_VARIABLE} or in a file (--private-key-file)`;
 	}
 	if (rpc === undefined) return "the chain's RPC is missing: give --rpc <url>, or set SLUICE_RPC_URL";
-	if (!URL.canParse(rpc) || !/^(https?|wss?):$/.test(new URL(rpc).protocol)) {
+	if (!isRpcUrl(rpc)) {
 		return "the RPC must be a URL that begins with http:, https:, ws: or wss:";
 	}
 	const sending = ["dryRun", "record", "force", "deployFactory", "allowMissingPermit2", "unlocked", "from"] as const;
@@ -95,23 +95,4 @@ function usageError(options: DeployCommandOptions & { privateKey?: unknown }): s
 	}
 	if (from !== undefined && !dryRun) return "--from is for --dry-run; to deploy, give the account's key";
 	return undefined;
-}
-
-function parseAddress(text: string): Address {
-	if (/^0x[0-9a-fA-F]{40}$/.test(text)) return text.toLowerCase() as Address;
-	throw new InvalidArgumentError("an address is 0x and 40 hex digits.");
-}
-
-function parseChainId(text: string): number {
-	return parseWhole(text, "a chain id is a whole number from 1.");
-}
-
-function parseSeconds(text: string): number {
-	return parseWhole(text, "a whole number of seconds from 1, please.");
-}
-
-function parseWhole(text: string, hint: string): number {
-	const value = Number(text);
-	if (/^\d{1,15}$/.test(text) && value >= 1) return value;
-	throw new InvalidArgumentError(hint);
 }

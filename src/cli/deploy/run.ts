@@ -1,6 +1,6 @@
 import { relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Address, BaseError, createPublicClient, createWalletClient, type PublicClient } from "viem";
+import { type Address, createPublicClient, createWalletClient, type PublicClient } from "viem";
 import {
 	assertRecordable,
 	ChainMismatchError,
@@ -17,10 +17,13 @@ import {
 	recordObstacle,
 	verifyDeployment,
 } from "../../../deploy/index.ts";
-import { type Connection, connectTo } from "./connection.ts";
+import { type Connection, connectTo } from "../shared/connection.ts";
+import { EXIT } from "../shared/exit.ts";
+import { describeFailure } from "../shared/failure.ts";
+import { hideTyped, originOf, redactor } from "../shared/secrets.ts";
+import { SignerError } from "../shared/signer.ts";
 import { costReport, describeCost, type Failure, failureLine, isHash, type Report, redacted, table } from "./report.ts";
-import { hideTyped, originOf, redactor } from "./secrets.ts";
-import { readSigner, type Signer, SignerError } from "./signer.ts";
+import { type Deployer, readDeployer } from "./signer.ts";
 
 /** What the command line says; numbers in seconds, addresses lowercase. */
 export type DeployCommandOptions = Readonly<{
@@ -42,8 +45,6 @@ export type DeployCommandOptions = Readonly<{
 	json?: boolean;
 }>;
 
-const EXIT = { done: 0, failed: 1, usage: 2, pending: 3 } as const;
-
 /** Chains that live on one machine, for an hour: anvil's and Hardhat's, Ganache's. */
 const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
 
@@ -55,7 +56,7 @@ type Run = Readonly<{
 	client: PublicClient;
 	connection: Connection;
 	plan: DeploymentPlan;
-	signer: Signer | undefined;
+	signer: Deployer | undefined;
 	file: string;
 	/** For people, on stderr. */
 	say: (text: string) => void;
@@ -93,9 +94,9 @@ export async function runDeployCommand(
 	let connection: Connection | undefined;
 	const say = (text: string) => void process.stderr.write(`${redact(text)}\n`);
 	try {
-		redact = redactor(rpc);
-		const signer = verify === undefined ? await readSigner(options, env) : undefined;
-		if (signer?.key !== undefined) redact = redactor(rpc, [signer.key]);
+		redact = redactor([rpc]);
+		const signer = verify === undefined ? await readDeployer(options, env) : undefined;
+		if (signer?.key !== undefined) redact = redactor([rpc], [signer.key]);
 		const { gracePeriod: closeGracePeriodSeconds, permit2 } = options;
 		const plan = planDeployment({ closeGracePeriodSeconds, ...(permit2 && { permit2 }) });
 		connection = connectTo(rpc);
@@ -106,7 +107,7 @@ export async function runDeployCommand(
 		process.stdout.write(json ? `${JSON.stringify(report)}\n` : table(report));
 		return EXIT.done;
 	} catch (error) {
-		const { code, message } = described(error, rpc);
+		const { code, message } = describeFailure(error, [rpc]);
 		say(`sluice: ${message}`);
 		if (json) process.stdout.write(failureLine({ code, message: redact(message) }, transactionOf(error)));
 		if (code === "DEPLOYMENT_PENDING") return EXIT.pending;
@@ -271,22 +272,4 @@ function transactionOf(error: unknown): Pick<Failure, "transactionHash" | "block
 		return error.hash !== undefined && isHash(error.hash) ? { transactionHash: error.hash } : {};
 	}
 	return {};
-}
-
-/** An error in words that may be shown. viem's long messages hold the RPC's URL and the whole transaction. */
-function described(error: unknown, rpc: string): Readonly<{ code: string; message: string }> {
-	if (error instanceof BaseError) {
-		const { shortMessage, details } = error;
-		const said = details === "" || details === undefined || shortMessage.includes(details) ? "" : ` (${details})`;
-		return {
-			code: "RPC",
-			message: `the RPC at ${originOf(rpc)} failed: ${shortMessage}${said}; check --rpc and run the same command again (nothing is sent twice)`,
-		};
-	}
-	if (error instanceof Error && "code" in error) return { code: String(error.code), message: error.message };
-	const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
-	return {
-		code: "UNEXPECTED",
-		message: `unexpected, perhaps an odd answer of the RPC at ${originOf(rpc)}: ${reason}; check --rpc and run the same command again (nothing is sent twice)`,
-	};
 }

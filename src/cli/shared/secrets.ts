@@ -10,11 +10,11 @@ const SHORTEST_KEY = 8;
 /**
  * Makes a function that strikes secrets out of a text, whoever put them there: a library's message, a node's answer.
  *
- * @param rpcUrl its credentials, path and query are secrets
+ * @param rpcUrls their credentials, paths and queries are secrets
  * @param keys private keys, with or without their 0x
  */
-export function redactor(rpcUrl: string | undefined, keys: readonly string[] = []): (text: string) => string {
-	const secrets = [...keys.map((key) => key.replace(/^0x/i, "")), ...(rpcUrl === undefined ? [] : secretsOf(rpcUrl))];
+export function redactor(rpcUrls: readonly string[], keys: readonly string[] = []): (text: string) => string {
+	const secrets = [...keys.map((key) => key.replace(/^0x/i, "")), ...rpcUrls.flatMap(secretsOf)];
 	return (text) => {
 		let shown = text;
 		for (const secret of secrets) {

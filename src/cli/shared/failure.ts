@@ -1,0 +1,21 @@
+import { BaseError } from "viem";
+import { EndpointError } from "../../escrow/rpc.ts";
+import { originOf } from "./secrets.ts";
+
+/** An error as programs and people are told of it. */
+export type FailureWords = Readonly<{ code: string; message: string }>;
+
+/** An error in words that may be shown. viem's long messages hold the RPC's URL and the whole transaction. */
+export function describeFailure(error: unknown, rpcUrls: readonly string[]): FailureWords {
+	const rpc = `the RPC at ${rpcUrls.map(originOf).join(", ")}`;
+	const again = "check --rpc and run the same command again (nothing is sent twice)";
+	if (error instanceof EndpointError) return { code: error.code, message: `${rpc}: ${error.message}; ${again}` };
+	if (error instanceof BaseError) {
+		const { shortMessage, details } = error;
+		const said = details === "" || details === undefined || shortMessage.includes(details) ? "" : ` (${details})`;
+		return { code: "RPC", message: `${rpc} failed: ${shortMessage}${said}; ${again}` };
+	}
+	if (error instanceof Error && "code" in error) return { code: String(error.code), message: error.message };
+	const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
+	return { code: "UNEXPECTED", message: `unexpected, perhaps an odd answer of ${rpc}: ${reason}; ${again}` };
+}
