@@ -63,7 +63,7 @@ export class Delivery {
 
 	/**
 	 * Broadcasts what no node knows any more. Bids more for one of our own that blocks pass over though it is next, or that
-	 * bids too little for the nodes: durable in the outbox, then told to `onBid`, then broadcast.
+	 * nodes do not take beside what they have: durable in the outbox, then told to `onBid`, then broadcast.
 	 */
 	async push(entry: OutboxEntry, place: Place, onBid: (entry: OutboxEntry) => void): Promise<void> {
 		const refusal = await this.#keepAlive(entry);
@@ -71,7 +71,8 @@ export class Delivery {
 		const isOurs = entry.from === account.address.toLowerCase();
 		const bids = entry.bids?.length ?? 0;
 		if (place === "used" || !isOurs || bids >= MAX_BIDS || stuckAfterMs === Number.POSITIVE_INFINITY) return;
-		if (isTooLow(refusal) || (refusal === undefined && place === "next" && (await this.#isStuck(entry))))
+		const mayWait = refusal === undefined || refusal === "below-base-fee";
+		if (refusal === "underpriced" || (mayWait && place === "next" && (await this.#isStuck(entry))))
 			await this.#bid(entry, onBid);
 	}
 
@@ -105,7 +106,7 @@ export class Delivery {
 		const next: OutboxEntry = { ...entry, bids: [...(entry.bids ?? []), bid] };
 		await outbox.put(next);
 		onBid(next);
-		progress.underpriced = isTooLow(await this.send(bid.raw)) ? progress.underpriced + 1 : 0;
+		progress.underpriced = (await this.send(bid.raw)) === "underpriced" ? progress.underpriced + 1 : 0;
 	}
 
 	async #isAnyKnown(entry: OutboxEntry): Promise<boolean> {
@@ -123,8 +124,4 @@ export class Delivery {
 			throw error;
 		}
 	}
-}
-
-function isTooLow(refusal: Refusal | undefined): boolean {
-	return refusal === "underpriced" || refusal === "below-base-fee";
 }

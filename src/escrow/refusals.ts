@@ -39,8 +39,9 @@ export function finalRefusal(refusal: Refusal | undefined): string | undefined {
 		case "no-funds":
 			return "insufficient funds for gas; fund the account that sends transactions";
 		case "below-base-fee":
+			return "it bids less than the base fee; send it again";
 		case "gas-limit":
-			return "gas settings";
+			return "its gas limit fits no block";
 		default:
 			return undefined;
 	}
