@@ -7,7 +7,7 @@ import { signBid } from "./replacement.ts";
 /** How often in a row a transaction must be seen as passed over before its nonce counts as taken. */
 const LOOKS_BEFORE_TAKEN = 10;
 
-/** How many versions after the first one a transaction may have: the last bids ten times the first. */
+/** How many versions after the first one a transaction may have. */
 const MAX_BIDS = 20;
 
 export type DeliveryOptions = Readonly<{

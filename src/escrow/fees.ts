@@ -10,7 +10,10 @@ export type GasFees = Readonly<{ maxFeePerGas: bigint; maxPriorityFeePerGas: big
 const STEP_PERMILLE = 125n;
 
 /** Doublings of the step that still make sense. */
-const MAX_DOUBLINGS = 5;
+const MAX_DOUBLINGS = 3;
+
+/** How many times what it bid first, or what the chain asks now, a transaction bids at most. */
+const MAX_MULTIPLE = 10n;
 
 /**
  * What to bid now, as the chain's own fees and the limit have it.
@@ -25,24 +28,42 @@ export async function firstFees(client: PublicClient, limit: bigint | undefined)
 	return { maxFeePerGas: limit, maxPriorityFeePerGas: smaller(estimate.maxPriorityFeePerGas, limit) };
 }
 
+/** Bounds of a replacement. */
+export type BidTerms = Readonly<{
+	/** Of the first version. */
+	first: GasFees;
+	/** The most that may be bid, wei per gas. */
+	limit?: bigint | undefined;
+	/** How often in a row a replacement was refused as too low: each time doubles the step. */
+	underpriced?: number;
+}>;
+
 /**
- * What a replacement of a version with fees `last` has to bid; `undefined` when the limit forbids even the least of it.
- *
- * @param underpriced how often in a row a replacement was refused as too low: each time doubles the step
+ * What a replacement of a version with fees `last` has to bid; `undefined` when the limit forbids even the least of it, or
+ * when it would be beyond all reason: a node that always wants more must not run away with the account's gas money.
  */
 export function raisedFees(
 	last: GasFees,
 	estimate: GasFees,
-	{ limit, underpriced = 0 }: Readonly<{ limit?: bigint | undefined; underpriced?: number }>,
+	{ first, limit: given, underpriced = 0 }: BidTerms,
 ): GasFees | undefined {
+	const limit = lowerLimit(given, MAX_MULTIPLE * larger(first.maxFeePerGas, estimate.maxFeePerGas));
+	const priorityLimit = larger(
+		MAX_MULTIPLE * larger(first.maxPriorityFeePerGas, estimate.maxPriorityFeePerGas),
+		estimate.maxFeePerGas,
+	);
 	const permille = STEP_PERMILLE << BigInt(Math.min(underpriced, MAX_DOUBLINGS));
 	const least = raised(last.maxFeePerGas, STEP_PERMILLE);
 	if (limit !== undefined && limit < least) return undefined;
 	const leastPriority = raised(last.maxPriorityFeePerGas, STEP_PERMILLE);
+	if (priorityLimit < leastPriority) return undefined;
 	const wanted = larger(estimate.maxFeePerGas, raised(last.maxFeePerGas, permille));
 	const maxFeePerGas = limit === undefined ? wanted : smaller(wanted, limit);
 	const priority = larger(estimate.maxPriorityFeePerGas, raised(last.maxPriorityFeePerGas, permille));
-	return { maxFeePerGas, maxPriorityFeePerGas: larger(smaller(priority, maxFeePerGas), leastPriority) };
+	return {
+		maxFeePerGas,
+		maxPriorityFeePerGas: larger(smaller(priority, smaller(priorityLimit, maxFeePerGas)), leastPriority),
+	};
 }
 
 export function writtenFees({ maxFeePerGas, maxPriorityFeePerGas }: GasFees): Fees {

@@ -238,21 +238,23 @@ describe("a transaction that blocks pass over", () => {
 		expect(await on.received()).toBe(5n);
 	});
 
-	it("bids no more than twenty times", async () => {
-		const { sender, written } = eager({ timeoutMs: 3_000 });
-		await held(async () => {
-			const entry = await stuckPayment(sender);
-			const waiting = sender.wait(entry);
-			const outcome = await mineUntil(
-				waiting.then(
-					() => "mined",
-					() => "pending",
-				),
-				10n ** 16n,
-			);
-			expect(outcome).toBe("pending");
-			expect(written.at(-1)?.bids?.length).toBeLessThanOrEqual(20);
+	it("is not bid up without end by a node that always wants more", async () => {
+		const { sender, written } = eager({
+			timeoutMs: 1_000,
+			client: on.clientThat(async (method, ask) => {
+				if (method === "eth_getTransactionByHash") return null;
+				if (method === "eth_sendRawTransaction") throw new Error("replacement transaction underpriced");
+				return ask();
+			}),
 		});
+		const entry = await sender.broadcast(on.payment(5n));
+		await expect(sender.wait(entry)).rejects.toBeInstanceOf(TransactionPendingError);
+		const bids = written.at(-1)?.bids ?? [];
+		expect(bids.length).toBeGreaterThan(3);
+		expect(bids.length).toBeLessThanOrEqual(20);
+		const { maxFeePerGas } = await on.client.estimateFeesPerGas();
+		const most = 10n * [maxFeePerGas, BigInt(entry.fees?.maxFeePerGas ?? 0)].reduce((a, b) => (a > b ? a : b));
+		expect(BigInt(bids.at(-1)?.maxFeePerGas ?? 0)).toBeLessThanOrEqual(most);
 	});
 
 	it("waits on with what it has when the account can't pay for more", async () => {
