@@ -104,8 +104,8 @@ export type EngineContext = Readonly<{
 	strangers: Strangers;
 	/** Closes that this process has begun, by channel. */
 	closes: Map<Hex, Promise<TransactionReceipt | Refused>>;
-	/** Channels that this process is about to settle or close by its own decision: one such transaction at a time. */
-	settling: Set<Hex>;
+	/** What this process has begun to settle or close by its own decision, by channel: one such transaction at a time. */
+	settling: Map<Hex, Promise<unknown>>;
 	/** Channels whose close a relayer was given and did not get through: they stay closing, and are closed again. */
 	recloses: Set<Hex>;
 	onEffects: OnEffects;

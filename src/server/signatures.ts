@@ -53,6 +53,11 @@ export class Signatures {
 		return this.#askContract(signer, voucherDigest(domain, voucher), signature, verdict);
 	}
 
+	/** Whether the signer's own key made the signature: then it is good wherever no contract is asked. Asks nobody. */
+	isOfKey(domain: VoucherDomain, signer: Address, voucher: Voucher, signature: Hex): boolean {
+		return this.#options.verifier.verifyVoucher(domain, signer, voucher, signature) === "valid";
+	}
+
 	/** Whether `signature` is `signer`'s over the 32 bytes `digest`. */
 	verifyDigest(signer: Address, digest: Uint8Array, signature: Hex): SignatureVerdict | Promise<SignatureVerdict> {
 		const verdict = this.#options.verifier.verifyDigest(signer, digest, signature);

@@ -137,7 +137,7 @@ export function sharedParts(
 		relayed: options.relayer !== undefined && !isAddressEqual(options.relayer.address, options.account.address),
 		drains,
 		closes: new Map(),
-		settling: new Set<Hex>(),
+		settling: new Map<Hex, Promise<unknown>>(),
 		recloses: new Set<Hex>(),
 		onEffects: effectsOf({ drains, listeners, urgent, log }),
 		listeners,

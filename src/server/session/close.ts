@@ -9,6 +9,7 @@ import type { EngineContext } from "../context.ts";
 import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import { retireKey, rowsOf } from "../settlement/rows.ts";
+import { whenSettled } from "../settlement/targets.ts";
 import type { Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, type FailedOutcome, recordEntry } from "../transactions.ts";
 import { decideClose, payeeCall, putClosed, reopen, resumeClosing } from "./closing.ts";
@@ -86,7 +87,7 @@ async function begin(
 	payload: ClosePayload,
 	challenge: Challenge,
 ): Promise<TransactionReceipt | Refused> {
-	const { drains, limits, terms, transactions, listeners, recloses } = context;
+	const { drains, limits, terms, transactions, listeners, relayed, recloses } = context;
 	const { channelId } = payload;
 	const key = closeKey({ channelId });
 	const listening = drains.listen(channelId, limits.drainDeadlineMs);
@@ -105,6 +106,7 @@ async function begin(
 		const { cumulativeAmount, signature, channel, raisedBy } = decided;
 		const { acceptedCumulative, payer } = channel;
 		if (raisedBy > 0n) listeners.tell("onVoucher", { channelId, payer, acceptedCumulative, delta: raisedBy });
+		if (relayed) await whenSettled(context, channelId);
 		return await transactions.perform({
 			...(await payeeCall(context, "close", [{ channelId, cumulativeAmount, signature }])),
 			key,

@@ -1,0 +1,110 @@
+/** What became of the channels of a settlement, for runs, operators and the log. */
+import type { Address, Hex, TransactionReceipt } from "viem";
+import { findEscrowEvents } from "../../escrow/escrowEvents.ts";
+import {
+	FeesTooHighError,
+	TransactionNotSentError,
+	TransactionPendingError,
+	TransactionRevertedError,
+} from "../../escrow/sender.ts";
+import { unsettled } from "../channel.ts";
+import type { EngineContext } from "../context.ts";
+import { describeError } from "../describeError.ts";
+import type { Target } from "./targets.ts";
+
+/** What a run did with one channel. */
+export type SettlementOutcome =
+	| "settled"
+	| "closed"
+	/** It is on its way; its outcome will be known later. */
+	| "pending"
+	/** Nothing is owed, or somebody else is at it. */
+	| "skipped"
+	| "failed"
+	/** Bringing it in costs more than it is worth, by the policy. */
+	| "uneconomic"
+	| "would-settle"
+	| "would-close";
+
+/** `unsettled` in base units: what was owed before. */
+export type SettlementRunRow = Readonly<{
+	channelId: Hex;
+	payer: Address;
+	unsettled: bigint;
+	outcome: SettlementOutcome;
+	/** Why, where that is not plain. For logs and operators. */
+	reason?: string;
+	txHash?: Hex;
+}>;
+
+/** What went wrong with a row: itself, the transaction that it was in, or only the way to the chain. */
+export type Fault = "row" | "transaction" | "node";
+
+/** A row with what went wrong, for whoever tries it again. */
+export type Result = Readonly<{ row: SettlementRunRow; target: Target; fault?: Fault }>;
+
+/** A row for an operator. */
+export function rowOf(
+	{ channel }: Target,
+	outcome: SettlementOutcome,
+	more: Readonly<{ reason?: string | undefined; txHash?: Hex | undefined }> = {},
+): SettlementRunRow {
+	const { channelId, payer } = channel;
+	const { reason, txHash } = more;
+	return {
+		channelId,
+		payer,
+		unsettled: unsettled(channel),
+		outcome,
+		...(reason !== undefined && { reason }),
+		...(txHash !== undefined && { txHash }),
+	};
+}
+
+export function skipped(target: Target, reason: string): Result {
+	return { target, row: rowOf(target, "skipped", { reason }) };
+}
+
+/** What the escrow says became of each. */
+export function minedResults(
+	{ terms }: Pick<EngineContext, "terms">,
+	targets: readonly Target[],
+	receipt: TransactionReceipt,
+): readonly Result[] {
+	const events = findEscrowEvents(receipt, terms.escrow);
+	const txHash = receipt.transactionHash;
+	return targets.map((target): Result => {
+		const own = events.filter(({ channelId }) => channelId === target.channel.channelId);
+		const left = own.find(({ name }) => name === "SettlementSkipped");
+		const reason = left?.name === "SettlementSkipped" ? left.reason : undefined;
+		if (own.some(({ name }) => name === "ChannelClosed")) return { target, row: rowOf(target, "closed", { txHash }) };
+		if (own.some(({ name }) => name === "Settled")) {
+			// Where a close was asked for, its refund was refused: the money is here all the same.
+			return { target, row: rowOf(target, "settled", { reason, txHash }), ...(left && { fault: "row" }) };
+		}
+		return { target, row: rowOf(target, "failed", { reason: reason ?? "unknown", txHash }), fault: "row" };
+	});
+}
+
+/** What an error says of all channels of a transaction. */
+export function failedResults(targets: readonly Target[], error: unknown): readonly Result[] {
+	const all = (outcome: SettlementOutcome, more: Parameters<typeof rowOf>[2], fault?: Fault) =>
+		targets.map((target): Result => ({ target, row: rowOf(target, outcome, more), ...(fault && { fault }) }));
+	if (error instanceof TransactionPendingError) return all("pending", { txHash: error.hash });
+	if (error instanceof FeesTooHighError) return all("uneconomic", { reason: error.message });
+	if (error instanceof TransactionRevertedError)
+		return all("failed", { reason: error.reason, txHash: error.hash }, targets.length === 1 ? "row" : "transaction");
+	if (error instanceof TransactionNotSentError) return all("failed", { reason: error.message }, "row");
+	return all("failed", { reason: describeError(error) }, "node");
+}
+
+/** Tells the application of channels whose transaction did not even begin: of all others the conclusions tell. */
+export function tellUnsent({ listeners, log }: EngineContext, results: readonly Result[], error: unknown): void {
+	const reason = error instanceof TransactionRevertedError ? error.reason : describeError(error);
+	log.warn({ channels: results.length, reason }, "a settlement or close could not be sent");
+	if (!(error instanceof TransactionRevertedError) || error.hash !== undefined) return;
+	for (const { row } of results) {
+		const { channelId, payer } = row;
+		listeners.tell("onSettlementFailed", { channelId, payer, unsettled: row.unsettled, reason });
+	}
+}
