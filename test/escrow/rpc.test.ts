@@ -4,7 +4,7 @@ import { inspect } from "node:util";
 import type { Hex } from "viem";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { closeCall } from "../../src/escrow/payeeCalls.ts";
-import { readEscrow } from "../../src/escrow/reads.ts";
+import { readDecimals } from "../../src/escrow/reads.ts";
 import { revertReason } from "../../src/escrow/reverts.ts";
 import {
 	type ConnectChainOptions,
@@ -167,12 +167,9 @@ describe("the chain id", () => {
 		await expect(client.getBlockNumber()).rejects.toMatchObject({ code: "WRONG_CHAIN" });
 	});
 
-	it("is no reason to take the escrow for another contract", async () => {
-		first.lies = (method) => (first.calls("eth_chainId") > 1 ? otherChain(method) : undefined);
-		const client = connect({ urls: [first.url] });
-		await client.getBlockNumber();
-		nowMs += 300_000;
-		await expect(readEscrow(client, stage.escrow, stage.chain.chainId)).rejects.toMatchObject({ code: "WRONG_CHAIN" });
+	it("that is wrong fails a read: it is not taken for the contract's own refusal", async () => {
+		first.lies = otherChain;
+		await expect(readDecimals(connect({ urls: [first.url] }), stage.token)).rejects.toThrow("serves chain 1");
 	});
 });
 
