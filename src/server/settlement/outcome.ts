@@ -86,11 +86,20 @@ export function minedResults(
 	});
 }
 
-/** What an error says of all channels of a transaction. */
-export function failedResults(targets: readonly Target[], error: unknown): readonly Result[] {
+/**
+ * What an error says of all channels of a transaction.
+ *
+ * @param isUnderWay whether it is in the outbox and its outcome is unknown
+ */
+export function failedResults(
+	targets: readonly Target[],
+	error: unknown,
+	{ isUnderWay = false } = {},
+): readonly Result[] {
 	const all = (outcome: SettlementOutcome, more: Parameters<typeof rowOf>[2], fault?: Fault) =>
 		targets.map((target): Result => ({ target, row: rowOf(target, outcome, more), ...(fault && { fault }) }));
 	if (error instanceof TransactionPendingError) return all("pending", { txHash: error.hash });
+	if (isUnderWay) return all("pending", { reason: describeError(error) });
 	if (error instanceof FeesTooHighError) return all("uneconomic", { reason: error.message });
 	if (error instanceof TransactionRevertedError)
 		return all("failed", { reason: error.reason, txHash: error.hash }, targets.length === 1 ? "row" : "transaction");

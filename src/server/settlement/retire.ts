@@ -1,5 +1,5 @@
 import type { Hex, TransactionReceipt } from "viem";
-import type { OutboxEntry } from "../../escrow/outbox.ts";
+import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import type { SettlementRow } from "../../escrow/payeeCalls.ts";
 import { problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
@@ -59,12 +59,15 @@ function retireAll(context: EngineContext, targets: readonly Target[], feeLimit:
 				RETRY_SECONDS,
 			);
 		}
+		const purpose = rowsPurpose("retire", context.terms.currency, vouchers);
 		try {
-			const receipt = await send(context, vouchers, feeLimit);
+			const receipt = await send(context, purpose, vouchers, feeLimit);
 			results.push(...minedResults(context, sending, receipt));
 			return receipt;
 		} catch (error) {
-			const failed = failedResults(sending, error);
+			const failed = failedResults(sending, error, {
+				isUnderWay: context.transactions.isUnderWay(retireKey(purpose)),
+			});
 			if (failed.some(({ fault }) => fault !== undefined)) tellUnsent(context, failed, error);
 			results.push(...failed);
 			throw error;
@@ -81,11 +84,11 @@ function retireAll(context: EngineContext, targets: readonly Target[], feeLimit:
 
 async function send(
 	context: EngineContext,
+	purpose: TransactionPurpose,
 	vouchers: readonly SettlementRow[],
 	feeLimit: bigint | undefined,
 ): Promise<TransactionReceipt> {
-	const { transactions, terms, store } = context;
-	const purpose = rowsPurpose("retire", terms.currency, vouchers);
+	const { transactions, store } = context;
 	const key = retireKey(purpose);
 	try {
 		return await transactions.perform({

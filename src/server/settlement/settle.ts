@@ -26,11 +26,12 @@ export function settle(context: EngineContext, { rows, feeLimit }: Step<Target>)
 			else vouchers.push(voucher) && sending.push(target);
 		}
 		if (vouchers.length === 0) return results;
+		const purpose = rowsPurpose("settle", context.terms.currency, vouchers);
+		const key = settleKey(purpose);
 		try {
-			const purpose = rowsPurpose("settle", context.terms.currency, vouchers);
 			const receipt = await context.transactions.perform({
 				...(await payeeCall(context, "settle", vouchers)),
-				key: settleKey(purpose),
+				key,
 				purpose,
 				...(feeLimit !== undefined && { feeLimit }),
 				async record(entry) {
@@ -40,7 +41,7 @@ export function settle(context: EngineContext, { rows, feeLimit }: Step<Target>)
 			});
 			return [...results, ...minedResults(context, sending, receipt)];
 		} catch (error) {
-			const failed = failedResults(sending, error);
+			const failed = failedResults(sending, error, { isUnderWay: context.transactions.isUnderWay(key) });
 			if (failed.some(({ fault }) => fault !== undefined)) tellUnsent(context, failed, error);
 			return [...results, ...failed];
 		}
