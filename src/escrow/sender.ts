@@ -265,7 +265,7 @@ export class TransactionSender {
 
 	async #estimate({ to, data }: SendRequest): Promise<bigint> {
 		try {
-			const gas = await this.#client.estimateGas({ account: this.#account, to, data });
+			const gas = await this.#client.estimateGas({ account: this.address, to, data });
 			if (this.#maxGas === undefined || gas <= this.#maxGas) return gas + (gas * GAS_MARGIN_PERCENT) / 100n;
 		} catch (error) {
 			const reason = revertReason(error);
