@@ -1,5 +1,5 @@
 import type { OutboxEntry } from "../escrow/outbox.ts";
-import type { ChainView, Standing, TransactionSender } from "../escrow/sender.ts";
+import type { Standing, TransactionSender } from "../escrow/sender.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
 import { recordEntry } from "./outboxWrites.ts";
@@ -43,26 +43,37 @@ export class FollowUp {
 	}
 
 	async #run(store: ChannelStore): Promise<void> {
-		let view: ChainView | undefined;
-		const blocks = new Set<number>();
-		const budget = { missing: MAX_MISSING, failures: MAX_FAILURES };
-		for await (const entry of store.outbox({ state: "unfinal" })) {
-			const { minedIn } = entry;
-			if (minedIn === undefined || entry.chainId !== this.#sender.chainId) continue;
-			// A nonce that a reorganization has freed for the node is not free.
-			this.#sender.reserveNonce(entry);
-			if (this.#missing.has(entry.hash)) {
-				if (budget.missing-- <= 0) continue;
-			} else if (!blocks.has(minedIn.blockNumber) && blocks.size >= MAX_BLOCKS) continue;
-			blocks.add(minedIn.blockNumber);
+		const entries = await this.#due(store);
+		if (entries.length === 0) return;
+		const view = await this.#sender.viewChain();
+		let failures = 0;
+		for (const entry of entries) {
 			try {
-				view ??= await this.#sender.viewChain();
 				await this.#note(store, entry, await this.#sender.recheck(entry, view));
 			} catch (error) {
-				if (--budget.failures <= 0) throw error;
+				if (++failures >= MAX_FAILURES) throw error;
 				this.#log.warn({ txHash: entry.hash, reason: describeError(error) }, "a transaction can't be looked at again");
 			}
 		}
+	}
+
+	/** Those to be looked at in this run, oldest first: they are final first, and make room for the others. */
+	async #due(store: ChannelStore): Promise<readonly OutboxEntry[]> {
+		const due: OutboxEntry[] = [];
+		const blocks = new Set<number>();
+		let missing = 0;
+		for await (const entry of store.outbox({ state: "unfinal" })) {
+			const { minedIn, chainId, hash } = entry;
+			if (minedIn === undefined || chainId !== this.#sender.chainId) continue;
+			// A nonce that a reorganization has freed for the node is not free.
+			this.#sender.reserveNonce(entry);
+			const isMissing = this.#missing.has(hash);
+			if (isMissing && ++missing > MAX_MISSING) continue;
+			if (!isMissing && !blocks.has(minedIn.blockNumber) && blocks.size >= MAX_BLOCKS) continue;
+			if (!isMissing) blocks.add(minedIn.blockNumber);
+			due.push(entry);
+		}
+		return due;
 	}
 
 	async #note(store: ChannelStore, before: OutboxEntry, { kind, entry }: Standing): Promise<void> {

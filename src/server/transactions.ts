@@ -132,9 +132,13 @@ export class Transactions {
 		return this.#followUp.run(store);
 	}
 
-	/** Ends the waits soon, with a TransactionPendingError each. What is on its way stays in the outbox for the next start. */
-	stop(): void {
+	/**
+	 * Ends the waits soon, with a TransactionPendingError each, and resolves when the last has ended. What is on its way stays in
+	 * the outbox for the next start.
+	 */
+	async stop(): Promise<void> {
 		this.#stopping.abort();
+		await this.idle();
 	}
 
 	/** Resolves when nobody waits for a transaction any more and nothing more is written of any. */

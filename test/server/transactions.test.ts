@@ -232,7 +232,7 @@ describe("a server that stops", () => {
 				isIdle = true;
 			});
 			expect(isIdle).toBe(false);
-			first.transactions.stop();
+			void first.transactions.stop();
 			await idle;
 			await ended;
 			expect(first.transactions.pendingEntries()).toHaveLength(1);

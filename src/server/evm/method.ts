@@ -133,6 +133,12 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 				log.error({ txHash: entry.hash, reason: describeError(error) }, "a close can't be taken up again");
 			});
 		}
+		// Before anything new is sent: nonces of what a reorganization took out of the chain are not free.
+		for (const [transactions] of this.#transactions()) {
+			await transactions.followUp(store).catch((error: unknown) => {
+				log.warn({ reason: describeError(error) }, "concluded transactions can't be looked at again right now");
+			});
+		}
 		// A stuck transaction is followed in the background; only what it is about waits for it.
 		const resumed = Promise.all([...pending].map(([transactions, entries]) => transactions.resume(entries)));
 		await Promise.race([resumed, setTimeout(START_WAIT_MS, undefined, { ref: false })]);
