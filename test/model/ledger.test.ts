@@ -1,7 +1,8 @@
 /**
  * The server's ledger fed the events of a real chain, on which anything may happen: it never differs from the chain's
  * state, takes no voucher above the deposit, from another signer or on a closed channel, and what it takes is money: the
- * payee could settle it at that moment. Also where it hears of the chain late, as long as that is within the grace period.
+ * payee could settle it at that moment. Also where it hears of the chain late, as long as that is within the grace period,
+ * hears old news, or sees blocks replaced.
  *
  * `LEDGER_MODEL_RUNS` sets the number of sequences, `MODEL_SEED` repeats the sequences of an earlier run, and
  * `MODEL_PATH` with it the one that failed; both are in the failure's report. `MODEL_SHRINK` has fast-check look for a
@@ -25,6 +26,10 @@ type LedgerStep =
 	| Readonly<{ do: "voucher"; given: Given }>
 	| Readonly<{ do: "spend"; channel: number; price: bigint }>
 	| Readonly<{ do: "cooperate"; given: Given }>
+	| Readonly<{ do: "retire"; channel: number }>
+	| Readonly<{ do: "defer"; channel: number }>
+	/** What it hears is old; or the last blocks are replaced and come again. */
+	| Readonly<{ do: "look"; channel: number; ago: number; reorganized: boolean }>
 	| Readonly<{ do: "watch" }>;
 
 const index = fc.nat(7);
@@ -44,17 +49,28 @@ const given: fc.Arbitrary<Given> = fc.record({
 });
 
 const ledgerStep: fc.Arbitrary<LedgerStep> = fc.oneof(
-	{ weight: 10, arbitrary: fc.record({ do: fc.constant("voucher" as const), given }) },
+	{ weight: 40, arbitrary: fc.record({ do: fc.constant("voucher" as const), given }) },
 	{
-		weight: 4,
+		weight: 16,
 		arbitrary: fc.record({
 			do: fc.constant("spend" as const),
 			channel: index,
 			price: fc.bigInt({ min: 0n, max: 90n }),
 		}),
 	},
-	{ weight: 1, arbitrary: fc.record({ do: fc.constant("cooperate" as const), given }) },
-	{ weight: 2, arbitrary: fc.record({ do: fc.constant("watch" as const) }) },
+	{ weight: 4, arbitrary: fc.record({ do: fc.constant("cooperate" as const), given }) },
+	{ weight: 8, arbitrary: fc.record({ do: fc.constant("watch" as const) }) },
+	{ weight: 1, arbitrary: fc.record({ do: fc.constant("retire" as const), channel: index }) },
+	{ weight: 2, arbitrary: fc.record({ do: fc.constant("defer" as const), channel: index }) },
+	{
+		weight: 12,
+		arbitrary: fc.record({
+			do: fc.constant("look" as const),
+			channel: index,
+			ago: fc.integer({ min: 1, max: 4 }),
+			reorganized: fc.boolean(),
+		}),
+	},
 );
 
 let stage: Stage;
@@ -96,6 +112,11 @@ const HOPED = [
 	"captured",
 	"cooperative close",
 	"held and redeemable",
+	"retired",
+	"deferred",
+	"old news",
+	"reorganized",
+	"frozen and thawed",
 ];
 
 async function playBoth(
@@ -140,5 +161,11 @@ async function serve(ledger: LedgerRun, step: LedgerStep): Promise<void> {
 			return ledger.watch();
 		case "cooperate":
 			return ledger.cooperate(step.given);
+		case "retire":
+			return ledger.retire(step.channel);
+		case "defer":
+			return ledger.defer(step.channel);
+		case "look":
+			return ledger.look(step.channel, step.ago, step.reorganized);
 	}
 }

@@ -8,24 +8,25 @@ import type { Emitted } from "./terms.ts";
 
 type Identified = Readonly<{ identity: ChannelIdentity; chain: ChainState }>;
 
-/** The channel as it is after an event, its own `before` where the event changes nothing. */
+/** The channel as it is after an event in this block, its own `before` where the event changes nothing. */
 export function readEvent(
 	before: Identified | undefined,
 	{ name, args }: Emitted,
+	blockNumber: number,
 	where: Pick<ChannelIdentity, "chainId" | "escrow">,
 ): Identified | undefined {
 	if (name === "ChannelOpened") {
 		const { channelId, payer, payee, token, authorizedSigner, deposit } = args as ChannelIdentity & { deposit: bigint };
 		return {
 			identity: { ...where, channelId, payer, payee, token, authorizedSigner },
-			chain: { deposit, settledOnChain: 0n, closeRequestedAt: 0, finalized: false },
+			chain: { deposit, settledOnChain: 0n, closeRequestedAt: 0, finalized: false, blockNumber },
 		};
 	}
 	// Of a row that was left out; where it was redeemed all the same, another event said so before.
 	if (name === "SettlementSkipped") return before;
 	if (before === undefined) throw new TypeError(`${name} of a channel that was never opened`);
 	const change = changeOf(name, args as Readonly<Record<string, bigint>>);
-	return { ...before, chain: { ...before.chain, ...change } };
+	return { ...before, chain: { ...before.chain, ...change, blockNumber } };
 }
 
 function changeOf(name: string, args: Readonly<Record<string, bigint>>): Partial<ChainState> {

@@ -6,6 +6,7 @@ import { applyEvent, closingVoucher, type LedgerEvent, type Transition } from ".
 import { createVoucherDomain, createVoucherVerifier } from "../../src/voucher/index.ts";
 import { voucherSigner } from "./channelRules.ts";
 import { type Flaw, signedBy } from "./forgery.ts";
+import { expectFrozen, mayBeTaken, showsLess } from "./ledgerExpected.ts";
 import { channelIdOf, readEvent } from "./ledgerFeed.ts";
 import type { Play, Tally } from "./play.ts";
 import { amountOf, existing } from "./resolve.ts";
@@ -31,9 +32,11 @@ type Offered = Readonly<{ channelId: Hex; cumulativeAmount: bigint; signature: H
 
 export class LedgerRun {
 	readonly ledger = new Map<Hex, LedgerChannel>();
-	readonly #known = new Map<Hex, NonNullable<ReturnType<typeof readEvent>>>();
-	/** Events that were not looked at yet. */
-	#unread: Emitted[] = [];
+	/** What was heard of each channel, the last one being what is known of it. */
+	readonly #heard = new Map<Hex, NonNullable<ReturnType<typeof readEvent>>[]>();
+	/** Events that were not looked at yet, and the blocks they are in: one for each call. */
+	#unread: Readonly<{ event: Emitted; block: number }>[] = [];
+	#block = 0;
 	readonly #play: Play;
 	readonly #tally: Tally;
 	/** What the bytes are in the model, of every signature that was offered. */
@@ -52,29 +55,33 @@ export class LedgerRun {
 
 	/** These events happened on chain; the ledger hears of them with the next {@link watch}. */
 	happened(events: readonly Emitted[]): void {
-		this.#unread.push(...events);
+		const block = ++this.#block;
+		this.#unread.push(...events.map((event) => ({ event, block })));
 	}
 
 	/** Feeds the ledger what it has not heard of; then it must be where the chain is. */
 	watch(): void {
 		const unread = this.#unread;
 		this.#unread = [];
-		for (const event of unread) this.#hear(event);
-		for (const [channelId, { deposit, settledOnChain, closeRequestedAt, finalized }] of this.ledger) {
-			expect({ deposit, settledOnChain, closeRequestedAt, finalized }).toEqual(this.#onChain(channelId));
+		for (const one of unread) this.#hear(one);
+		for (const [channelId, { deposit, settledOnChain, closeRequestedAt, finalized, behind }] of this.ledger) {
+			expect({ deposit, settledOnChain, closeRequestedAt, finalized, behind }).toEqual({
+				...this.#onChain(channelId),
+				behind: null,
+			});
 		}
 	}
 
-	#hear(event: Emitted): void {
+	#hear({ event, block }: Readonly<{ event: Emitted; block: number }>): void {
 		const channelId = channelIdOf(event);
-		const before = this.#known.get(channelId);
-		const after = readEvent(before, event, this.#where);
+		const heard = this.#heard.get(channelId) ?? [];
+		const before = heard.at(-1);
+		const after = readEvent(before, event, block, this.#where);
 		if (after === undefined || after === before) return;
-		this.#known.set(channelId, after);
+		this.#heard.set(channelId, [...heard, after]);
 		const channel = this.ledger.get(channelId);
 		if (channel === undefined) return;
-		const step = this.#apply(channel, { type: "chain-observed", chain: after.chain });
-		if (!step.ok) expect.fail(`the ledger refused the chain's ${event.name}`);
+		const step = this.#observe(channel, after.chain);
 		expect(step.effects.includes("close-requested")).toBe(event.name === "CloseRequested");
 		expect(step.effects.includes("closed")).toBe(after.chain.finalized);
 	}
@@ -85,7 +92,7 @@ export class LedgerRun {
 		if (!offered.isGood) return this.#tally.count("ledger: bad signature");
 		const { channelId, cumulativeAmount, signature } = offered;
 		const voucher = { cumulativeAmount, signature, challengeId: given.challengeId };
-		const known = this.#known.get(channelId);
+		const known = this.#heard.get(channelId)?.at(-1);
 		const before = this.ledger.get(channelId);
 		// The server reads an unknown channel from the chain; here, what its events said.
 		if (known === undefined) return;
@@ -147,6 +154,44 @@ export class LedgerRun {
 		}
 	}
 
+	/**
+	 * News come that are old, as from a node that lags: nothing changes. Or the last blocks are replaced, and come again: the
+	 * ledger keeps what it relied on, sells nothing where the chain shows less than that, and is afterwards where it was.
+	 */
+	look(index: number, ago: number, reorganized: boolean): void {
+		const before = this.#pick(index);
+		if (before === undefined) return;
+		const heard = this.#heard.get(before.channelId) ?? [];
+		const now = heard.at(-1);
+		const then = heard.at(-1 - ago) ?? heard[0];
+		if (now === undefined || then === undefined || then.chain.blockNumber === now.chain.blockNumber) return;
+		if (!reorganized) {
+			expect(this.#observe(before, then.chain).channel).toBe(before);
+			this.#tally.count("ledger: old news");
+			return;
+		}
+		const { channel: during, effects } = this.#observe(before, then.chain, true);
+		const isLess = showsLess(before, then.chain);
+		expect([during.behind, effects.includes("frozen")]).toEqual([isLess ? then.chain : null, isLess]);
+		if (isLess) expectFrozen(before, during);
+		const { channel: after, effects: again } = this.#observe(during, now.chain, true);
+		expect(again.includes("thawed")).toBe(isLess);
+		const { generation, unsettledSince } = after;
+		expect({ ...after, chainReadAt: 0 }).toEqual({ ...before, generation, unsettledSince, chainReadAt: 0 });
+		this.#tally.count(isLess ? "ledger: frozen and thawed" : "ledger: reorganized");
+	}
+
+	/** It is not worth its gas now. */
+	defer(index: number): void {
+		const channel = this.#pick(index);
+		if (channel === undefined) return;
+		const step = this.#apply(channel, { type: "deferred" });
+		if (!step.ok) expect.fail("putting off a channel was refused");
+		const { deferredAt } = step.channel;
+		expect(step.channel).toEqual({ ...channel, deferredAt });
+		this.#tally.count("ledger: deferred");
+	}
+
 	/** A request is served and charged. */
 	spend(index: number, price: bigint): void {
 		const channel = this.#pick(index);
@@ -165,28 +210,47 @@ export class LedgerRun {
 		const offered = await this.#offer(given);
 		const before = this.ledger.get(offered.channelId);
 		if (!offered.isGood || before === undefined) return;
-		const { channelId } = offered;
 		const voucher = { cumulativeAmount: offered.cumulativeAmount, challengeId: given.challengeId };
 		const begun = this.#apply(before, { type: "close-begun", owner: OWNER, voucher });
 		if (!begun.ok) return this.#tally.count("ledger: cooperative close refused");
 		const { cumulativeAmount, signature } = closingVoucher(begun.channel, offered);
 		const decided = this.#apply(begun.channel, { type: "close-decided", cumulativeAmount, signature });
 		if (!decided.ok) expect.fail("a close by the ledger's own rule was refused");
-		this.#apply(decided.channel, { type: "publishing", cumulativeAmount });
-		const sender = before.payee;
+		await this.#close(decided.channel, cumulativeAmount, signature, "cooperative close");
+	}
+
+	/** The server closes a channel by its own decision, with the highest voucher (I8). */
+	async retire(index: number): Promise<void> {
+		const before = this.#pick(index);
+		if (before === undefined) return;
+		const begun = this.#apply(before, { type: "retire-begun", owner: OWNER });
+		expect(begun.ok).toBe(!before.finalized);
+		if (!begun.ok) return this.#tally.count("ledger: retirement refused");
+		expect(begun.effects).toEqual(["drained"]);
+		const { acceptedCumulative: cumulativeAmount, voucherSignature: signature } = begun.channel;
+		const decided = this.#apply(begun.channel, { type: "close-decided", cumulativeAmount, signature });
+		if (!decided.ok) expect.fail("a close with the highest voucher was refused");
+		await this.#close(decided.channel, cumulativeAmount, signature, "retired");
+	}
+
+	/** The transaction of a close that was decided. */
+	async #close(channel: LedgerChannel, cumulativeAmount: bigint, signature: Hex, what: string): Promise<void> {
+		const { channelId, payee: sender } = channel;
+		const published = this.#apply(channel, { type: "publishing", cumulativeAmount });
+		if (!published.ok) expect.fail("the voucher of a close could not be noted as published");
 		const call = { channelId, cumulativeAmount, signature: this.#signatureOf(signature) };
 		const answer = await this.#play.run.perform({ kind: "close", sender, ...call });
 		if (!answer.accepted) {
 			// Where the ledger is late, the payer may have withdrawn by now; nothing else may be in the way.
 			expect([answer.revert.error, this.#isUnheardOf("Withdrawn", channelId)]).toEqual(["ChannelFinalized", true]);
-			this.#apply(decided.channel, { type: "close-failed" });
+			this.#apply(published.channel, { type: "close-failed" });
 			this.watch();
-			return this.#tally.count("ledger: close too late");
+			return this.#tally.count(`ledger: ${what} too late`);
 		}
 		this.happened(answer.events);
 		this.watch();
 		expect(this.ledger.get(channelId)).toMatchObject({ finalized: true, closingBy: null });
-		this.#tally.count("ledger: cooperative close");
+		this.#tally.count(`ledger: ${what}`);
 	}
 
 	async #offer({ channel: index, amount, flaw }: Given): Promise<Offered> {
@@ -212,8 +276,14 @@ export class LedgerRun {
 		return step;
 	}
 
+	#observe(channel: LedgerChannel, chain: ChainState, reorganized = false) {
+		const step = this.#apply(channel, { type: "chain-observed", chain, reorganized });
+		if (!step.ok) expect.fail("the ledger refused what the chain says");
+		return step;
+	}
+
 	#isUnheardOf(name: string, channelId: Hex): boolean {
-		return this.#unread.some((event) => event.name === name && channelIdOf(event) === channelId);
+		return this.#unread.some(({ event }) => event.name === name && channelIdOf(event) === channelId);
 	}
 
 	#signatureOf(bytes: Hex): Signature {
@@ -236,25 +306,10 @@ export class LedgerRun {
 	}
 
 	/** The run holds the model's channels against the contract's after each call, so these are the chain's. */
-	#onChain(channelId: Hex): ChainState {
+	#onChain(channelId: Hex): Omit<ChainState, "blockNumber"> {
 		const { deposit, settled: settledOnChain, closeRequestedAt, finalized } = this.#channel(channelId);
 		return { deposit, settledOnChain, closeRequestedAt: Number(closeRequestedAt), finalized };
 	}
-}
-
-/** Draft, "Voucher Verification"; D1, D4. */
-function mayBeTaken(
-	{ deposit, settledOnChain, closeRequestedAt, finalized }: ChainState,
-	before: LedgerChannel | undefined,
-	cumulativeAmount: bigint,
-	{ minVoucherDelta }: Given,
-): boolean {
-	if (finalized || closeRequestedAt !== 0 || cumulativeAmount > deposit) return false;
-	// Opening asks for a unit that is not settled yet, which is the minimum here.
-	if (before === undefined) return deposit > settledOnChain;
-	const { acceptedCumulative } = before;
-	const isExempt = acceptedCumulative === 0n || cumulativeAmount === deposit;
-	return isExempt || cumulativeAmount <= acceptedCumulative || cumulativeAmount - acceptedCumulative >= minVoucherDelta;
 }
 
 function unaccounted({ adoptedFor: price }: Given) {
