@@ -34,6 +34,11 @@ export type Follower = Readonly<{
 	seen(): Readonly<{ block: Head; at: number }> | undefined;
 	/** The block that is being worked on, or was last. */
 	processingTo(): bigint | undefined;
+	/**
+	 * These were read as of `block` by somebody else, who may have been ahead: that block may be replaced before it is followed,
+	 * and what it showed with it. They are read again when it was.
+	 */
+	revisit(channelIds: readonly Hex[], block: bigint): void;
 }>;
 
 /** How often a read as of a block is tried: behind one URL there may be a node that does not have the block yet. */
@@ -103,6 +108,7 @@ export class ChainStateReader {
 
 	/** A channel that is new here: what happened to it while it was taken in has passed its follower by. */
 	async caughtUp({ channelId, blockNumber }: Channel): Promise<void> {
+		this.#follower?.revisit([channelId], BigInt(blockNumber));
 		const processingTo = this.#follower?.processingTo();
 		if (processingTo !== undefined && processingTo > BigInt(blockNumber)) await this.refresh(channelId);
 	}
@@ -143,6 +149,7 @@ export class ChainStateReader {
 				}),
 			);
 		}
+		if (head === undefined) this.#follower?.revisit(channelIds, block.number);
 	}
 
 	async #put(channelId: Hex, chain: ChainState, askedAt: number, reorganized: boolean): Promise<void> {

@@ -4,7 +4,7 @@ import { type ChainStateReader, ChainUnavailableError } from "./chainState.ts";
 import { type Channel, chainNow } from "./channel.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
-import type { ChannelStore } from "./store/store.ts";
+import { type ChannelStore, CorruptRecordError } from "./store/store.ts";
 
 export type ChannelWatchOptions = Readonly<{
 	client: PublicClient;
@@ -27,6 +27,9 @@ const PAGE = 500;
 /** How often the same trouble with the node is logged, in ms. */
 const FAULT_LOG_MS = 60_000;
 
+/** How long before the last cursor a run may have taken in what it had not followed yet, in ms. */
+const RECENT_MS = 60_000;
+
 /** How long a start waits for the chain before it fails, in ms. */
 const CATCH_UP_MS = 120_000;
 
@@ -37,14 +40,16 @@ const CATCH_UP_MS = 120_000;
 export class ChannelWatch {
 	readonly #options: ChannelWatchOptions;
 	readonly #watcher: EscrowWatcher;
-	/** Deposits that are not deep enough yet, by channel: the block as of which they are. */
-	readonly #maturing = new Map<Hex, bigint>();
+	readonly #cursorName: string;
+	/** Channels that are read with every step up to a block: for deposits that are not deep enough yet, and see `Follower.revisit`. */
+	readonly #revisited = new Map<Hex, bigint>();
 	#faultLoggedAt = Number.NEGATIVE_INFINITY;
 
 	constructor(options: ChannelWatchOptions) {
 		const { client, chainId, escrow, store, chainState, confirmations, pollMs, now } = options;
 		this.#options = options;
 		const name = `watcher:${chainId}:${escrow}`;
+		this.#cursorName = name;
 		this.#watcher = new EscrowWatcher({
 			client,
 			escrow,
@@ -65,12 +70,30 @@ export class ChannelWatch {
 		chainState.followedBy({
 			seen: () => this.#watcher.seen,
 			processingTo: () => this.#watcher.processingTo,
+			revisit: (channelIds, block) => {
+				for (const channelId of channelIds) this.#revisit(channelId, block);
+			},
 		});
 	}
 
 	/** Resolves when everything that has happened up to now is in the ledger. */
-	catchUp(): Promise<void> {
-		return this.#watcher.catchUp({ signal: AbortSignal.timeout(CATCH_UP_MS) });
+	async catchUp(): Promise<void> {
+		await this.#revisitRecent();
+		await this.#watcher.catchUp({ signal: AbortSignal.timeout(CATCH_UP_MS) });
+	}
+
+	/** What the last run took in, perhaps from blocks that were replaced before it followed them. */
+	async #revisitRecent(): Promise<void> {
+		const { store } = this.#options;
+		const cursor = await store.cursor(this.#cursorName);
+		if (cursor === undefined) return;
+		for await (const { channelId } of store.audit({ afterMs: Math.max(0, cursor.updatedAt - RECENT_MS) })) {
+			if (channelId !== undefined) this.#revisit(channelId, cursor.blockNumber);
+		}
+	}
+
+	#revisit(channelId: Hex, block: bigint): void {
+		if (block > (this.#revisited.get(channelId) ?? -1n)) this.#revisited.set(channelId, block);
 	}
 
 	start(): void {
@@ -97,16 +120,17 @@ export class ChannelWatch {
 		const reorganized = everything || reorganizedFrom !== undefined;
 		if (everything) await this.#observeAll(step);
 		const ids = new Set(everything ? [] : await this.#ours(step.touched));
-		for (const [channelId, deepAt] of this.#maturing) {
-			ids.add(channelId);
-			if (deepAt <= head.number) this.#maturing.delete(channelId);
-		}
+		const revisited = [...this.#revisited];
+		for (const channelId of await this.#ours(revisited.map(([channelId]) => channelId))) ids.add(channelId);
 		if (ids.size > 0) await chainState.observe([...ids], { head, reorganized });
+		for (const [channelId, block] of revisited) {
+			if (block <= head.number && this.#revisited.get(channelId) === block) this.#revisited.delete(channelId);
+		}
 		if (reorganizedFrom !== undefined) onReorganized();
 		const { confirmations } = this.#options;
 		for (const { name, channelId, blockNumber } of events) {
 			const deepAt = blockNumber + BigInt(confirmations - 1);
-			if (name === "ToppedUp" && deepAt > head.number) this.#maturing.set(channelId, deepAt);
+			if (name === "ToppedUp" && deepAt > head.number) this.#revisit(channelId, deepAt);
 		}
 	}
 
@@ -115,7 +139,11 @@ export class ChannelWatch {
 		const { store } = this.#options;
 		const ours: Hex[] = [];
 		for (const channelId of channelIds) {
-			const channel = await store.channel(channelId).catch(() => undefined); // A damaged one is out of use as it is.
+			const channel = await store.channel(channelId).catch((error: unknown) => {
+				// A damaged one is out of use as it is.
+				if (error instanceof CorruptRecordError) return undefined;
+				throw error;
+			});
 			if (channel !== undefined && this.#isHere(channel)) ours.push(channelId);
 		}
 		return ours;

@@ -116,6 +116,7 @@ describe("readEscrow (D17)", () => {
 			domainSeparator: toHex(createVoucherDomain(stage.chain.chainId, stage.escrow).separator),
 			// As long as there is no Permit2 on this chain.
 			relayed: { authorization: true, permit2: await hasCode(client, CANONICAL_PERMIT2) },
+			relayedPayee: true,
 		});
 	});
 
