@@ -1,4 +1,4 @@
-import { type Channel, unsettled } from "../channel.ts";
+import { type Channel, chainNow, unsettled } from "../channel.ts";
 import type { EngineContext, EngineLog, OnEffects } from "../context.ts";
 import type { Listeners } from "../hooks.ts";
 import type { Effect } from "../ledger.ts";
@@ -16,7 +16,8 @@ export function effectsOf({ drains, listeners, urgent, log }: EffectsParts): OnE
 	const carryOut: Readonly<Record<Effect, (channel: Channel) => void>> = {
 		drained: ({ channelId }) => drains.drained(channelId),
 		"close-requested"(channel) {
-			const { channelId, payer, closeRequestedAt } = channel;
+			const { channelId, payer } = channel;
+			const { closeRequestedAt } = chainNow(channel);
 			const owed = unsettled(channel);
 			log.warn({ channelId, unsettled: String(owed) }, "the payer asked the chain to close this channel");
 			listeners.tell("onCloseRequested", { channelId, payer, closeRequestedAt, unsettled: owed });

@@ -50,7 +50,7 @@ export async function findDue(
 	const add = (channel: Channel, { close = false, byTime = true } = {}) => {
 		const { channelId } = channel;
 		if (chainNow(channel).closeRequestedAt !== 0 || backoff.isHeldBack(channelId, at)) return;
-		if (unsettled(channel) > 0n && !isRedeemable(channel)) return;
+		if (!isRedeemable(channel)) return;
 		const before = found.get(channelId);
 		found.set(channelId, {
 			channel,

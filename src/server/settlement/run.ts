@@ -116,11 +116,11 @@ function choose(
 				? "it is closed"
 				: isBusy(channel)
 					? "it is being settled or closed"
-					: unsettled(channel) === 0n && !(close && force)
-						? "nothing is owed"
-						: isRedeemable(channel)
-							? undefined
-							: "a reorganization took back part of its deposit";
+					: !isRedeemable(channel)
+						? "a reorganization took back part of its deposit"
+						: unsettled(channel) === 0n && !(close && force)
+							? "nothing is owed"
+							: undefined;
 		if (reason === undefined) chosen.push(target);
 		else left.push(skipped(target, reason));
 	}
