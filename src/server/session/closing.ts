@@ -4,6 +4,7 @@ import type { Call } from "../../escrow/calls.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import { closeCall, closeManyCall, type SettlementRow, settleCall, settleManyCall } from "../../escrow/payeeCalls.ts";
 import type { Problem } from "../../protocol/index.ts";
+import { voucherSigner } from "../../voucher/index.ts";
 import { type ChainState, type Channel, chainNow } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type LedgerEvent, type Transition } from "../ledger.ts";
@@ -41,7 +42,7 @@ export type Decided = LastVoucher & Readonly<{ channel: Channel; raisedBy: bigin
  * @param choose what is captured (I8)
  */
 export async function decideClose(
-	{ store, now }: EngineContext,
+	{ store, signatures, now }: EngineContext,
 	channelId: Hex,
 	choose: (channel: Channel) => LastVoucher,
 ): Promise<Decided | Readonly<{ problem: Problem }>> {
@@ -49,7 +50,8 @@ export async function decideClose(
 	const { value, durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<Outcome> => {
 		if (channel === undefined) throw new Error(`channel ${channelId} vanished while it was closed`);
 		const { cumulativeAmount, signature } = choose(channel);
-		const step = applyEvent(channel, { type: "close-decided", cumulativeAmount, signature }, now());
+		const byContract = signatures.isContract(voucherSigner(channel));
+		const step = applyEvent(channel, { type: "close-decided", cumulativeAmount, signature, byContract }, now());
 		if (!step.ok) return { value: { problem: step.problem } };
 		const raisedBy = step.channel.acceptedCumulative - channel.acceptedCumulative;
 		return {
