@@ -128,10 +128,12 @@ async function concludeFailed(
 	await durable;
 	const values = { kind: entry.purpose.kind, channels: rows.length, txHash: entry.hash, outcome };
 	log.warn(values, "a settlement did not go through");
-	for (const { channelId } of rows) await tellFailed(context, channelId, outcome, entry.hash);
+	for (const { channelId } of rows) {
+		const channel = await store.channel(channelId).catch(() => undefined);
+		if (channel !== undefined && unsettled(channel) > 0n) await tellFailed(context, channelId, outcome, entry.hash);
+	}
 }
 
-/** Tells of a channel that owes something still. */
 async function tellFailed(
 	{ store, listeners, log }: EngineContext,
 	channelId: Hex,
@@ -140,7 +142,7 @@ async function tellFailed(
 ): Promise<void> {
 	const channel = await store.channel(channelId).catch(() => undefined);
 	const owed = channel === undefined ? 0n : unsettled(channel);
-	if (channel === undefined || owed === 0n) return;
+	if (channel === undefined) return;
 	log.warn({ channelId, unsettled: String(owed), reason, txHash }, "a channel could not be settled");
 	listeners.tell("onSettlementFailed", { channelId, payer: channel.payer, unsettled: owed, reason, txHash });
 }
