@@ -255,7 +255,8 @@ describe("what the chain says of a channel", () => {
 		server.clock.advance(15_001);
 		const answers = await Promise.all(Array.from({ length: 10 }, (_, n) => pay(11n + BigInt(n))));
 		expect(answers.filter(({ status }) => status === 200).length).toBeGreaterThan(0);
-		expect(server.rpc.calls()).toBe(before + 1);
+		// The head, and the channel as of it.
+		expect(server.rpc.calls()).toBe(before + 2);
 	});
 
 	it("that it was closed past this server: 410 (I2)", async () => {
