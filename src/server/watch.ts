@@ -126,12 +126,21 @@ export class ChannelWatch {
 		for (const [channelId, block] of revisited) {
 			if (block <= head.number && this.#revisited.get(channelId) === block) this.#revisited.delete(channelId);
 		}
-		if (reorganizedFrom !== undefined) onReorganized();
+		// Of a block that was replaced before it was followed nothing tells but what it took along.
+		if (reorganizedFrom !== undefined || (await this.#isAnyBehind(ids))) onReorganized();
 		const { confirmations } = this.#options;
 		for (const { name, channelId, blockNumber } of events) {
 			const deepAt = blockNumber + BigInt(confirmations - 1);
 			if (name === "ToppedUp" && deepAt > head.number) this.#revisit(channelId, deepAt);
 		}
+	}
+
+	async #isAnyBehind(channelIds: Iterable<Hex>): Promise<boolean> {
+		for (const channelId of channelIds) {
+			const channel = await this.#options.store.channel(channelId);
+			if (channel !== undefined && channel.behind !== null) return true;
+		}
+		return false;
 	}
 
 	/** Those that this store knows: others are somebody else's, or not taken in yet. */
