@@ -2,13 +2,13 @@ import { randomUUID } from "node:crypto";
 import { encodeFunctionData, type Hex, type LocalAccount } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { CRASH_POINTS, type CrashPoint } from "../../src/cli/demo/crash.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall } from "../../src/escrow/calls.ts";
 import { problemType } from "../../src/protocol/index.ts";
 import { CANONICAL_PERMIT2 } from "../../src/voucher/index.ts";
 import { chargeByPermit2, chargeByTransaction, rpc } from "../support/chargeDrafts.ts";
 import { encode } from "../support/payer.ts";
-import { CRASH_POINTS, type CrashPoint } from "./crashServer.ts";
 import { moved, type Outcome, told } from "./outcome.ts";
 import { type Answer, FUNDS, PRICE, Stage } from "./stage.ts";
 

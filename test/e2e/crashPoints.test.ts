@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import type { Hex } from "viem";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { CRASH_POINTS, type CrashPoint, type Order } from "../../src/cli/demo/crash.ts";
 import { CloseRefusedError } from "../../src/client/index.ts";
 import { problemType, type SessionReceipt } from "../../src/protocol/index.ts";
-import { CRASH_POINTS, type CrashPoint, type Order } from "./crashServer.ts";
 import { moved, type Outcome, told } from "./outcome.ts";
 import { type Answer, DEPOSIT, FUNDS, type OpenedChannel, type Payer, PRICE, Stage } from "./stage.ts";
 

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { encodeFunctionData, type Hex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { CRASH_POINTS, type CrashPoint, type Order } from "../../src/cli/demo/crash.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { approveCall } from "../../src/escrow/calls.ts";
 import { readTokenDomain } from "../../src/escrow/reads.ts";
@@ -9,7 +10,6 @@ import type { Challenge } from "../../src/protocol/index.ts";
 import { CANONICAL_PERMIT2 } from "../../src/voucher/index.ts";
 import { type Draft, encode, Payer, type TestChannel } from "../support/payer.ts";
 import { merged, openByPermit2, rpc, topUpByAuthorization, topUpByPermit2 } from "../support/sessionDrafts.ts";
-import { CRASH_POINTS, type CrashPoint, type Order } from "./crashServer.ts";
 import { moved, type Outcome, told } from "./outcome.ts";
 import { type Answer, DEPOSIT, FUNDS, PRICE, Stage } from "./stage.ts";
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { CRASH_POINTS, type CrashPoint, type Order } from "../../src/cli/demo/crash.ts";
 import { problemType } from "../../src/protocol/index.ts";
-import { CRASH_POINTS, type CrashPoint, type Order } from "./crashServer.ts";
 import { moved, told } from "./outcome.ts";
 import { type Answer, DEPOSIT, FUNDS, PRICE, Stage } from "./stage.ts";
 

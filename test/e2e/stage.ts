@@ -15,6 +15,7 @@ import {
 } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
+import type { Order } from "../../src/cli/demo/crash.ts";
 import { deployContracts } from "../../src/cli/demo/deploy.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { PRICE } from "../../src/cli/demo/world.ts";
@@ -45,7 +46,7 @@ import {
 	openAuthorizationNonce,
 	ZERO_ADDRESS,
 } from "../../src/voucher/index.ts";
-import type { CrashSettings, Inspection, Order } from "./crashServer.ts";
+import type { CrashSettings, Inspection } from "./crashServer.ts";
 
 export { PRICE };
 

@@ -1,62 +1,38 @@
 import type { Hex } from "viem";
+import { figures, type Played, readBooks } from "./books.ts";
 import { check, type Outcome } from "./report.ts";
 import { PRICE, type World } from "./world.ts";
 
 /** What a scenario did with its channel. */
-export type ChannelRun = Readonly<{
-	scenario: string;
-	channelId: Hex;
-	requests: number;
-	ok: number;
-	secondsPaid: number;
-	/** How many transactions it should have taken in the escrow. */
-	transactions: number;
-}>;
+export type ChannelRun = Played &
+	Readonly<{
+		channelId: Hex;
+		/** How many transactions it should have taken in the escrow. */
+		transactions: number;
+	}>;
 
 /** The ledger's figures beside the chain's, after the channel was closed. Stops the server, which lets go of the store. */
-export async function channelOutcome(
-	world: World,
-	{ scenario, channelId, requests, ok, secondsPaid, transactions }: ChannelRun,
-): Promise<Outcome> {
-	const { chain, escrow, payer, payee, funds, storePath, server } = world;
-	const store = await world.openStore();
-	const ledger = await store.channel(channelId).finally(() => store.close());
-	if (ledger === undefined) throw new Error(`the store has no channel ${channelId}`);
-	const onChain = await world.channelOnChain(channelId);
-	const payeeReceived = await world.balance(payee.address);
-	const payerRefunded = (await world.balance(payer.address)) - (funds - onChain.deposit);
-	const sessionTransactions = await world.transactionsTo(escrow);
+export async function channelOutcome(world: World, run: ChannelRun): Promise<Outcome> {
+	const { channelId, requests, ok, transactions } = run;
+	const books = await readBooks(world, [channelId]);
+	const [book] = books.channels;
+	if (book === undefined) throw new Error("there are no books of the channel");
+	const { deposit, acceptedCumulative, spent, settledOnChain } = book;
+	const outcome = await figures(world, books, run);
 	const paid = PRICE * BigInt(requests);
 	return {
-		scenario,
-		requests,
-		ok,
-		failed: requests - ok,
-		price: String(PRICE),
-		deposit: String(onChain.deposit),
-		acceptedCumulative: String(ledger.acceptedCumulative),
-		spent: String(ledger.spent),
-		settledOnChain: String(onChain.settled),
-		payeeReceived: String(payeeReceived),
-		payerRefunded: String(payerRefunded),
-		sessionTransactions,
-		secondsPaid: Number(secondsPaid.toFixed(3)),
-		requestsPerSecond: Math.round(requests / secondsPaid),
-		channelId,
-		chainId: chain.chainId,
-		storePath,
-		maxVouchersPerSecond: server.maxVouchersPerSecond === 0 ? "unlimited" : server.maxVouchersPerSecond,
+		...outcome,
 		checks: [
 			check("every request was served", requests, ok),
-			check("the ledger accepted what was asked for", paid, ledger.acceptedCumulative),
-			check("the ledger spent what was served", paid, ledger.spent),
-			check("the escrow settled what was spent", ledger.spent, onChain.settled),
-			check("the ledger knows what was settled", onChain.settled, ledger.settledOnChain),
-			check("the payee received what was settled", onChain.settled, payeeReceived),
-			check("the payer got the rest back", onChain.deposit - onChain.settled, payerRefunded),
-			check("the escrow keeps nothing", 0n, await world.balance(escrow)),
-			check("the channel is closed", true, onChain.finalized && ledger.finalized),
-			check(`${NUMBERS[transactions] ?? transactions} transactions in all`, transactions, sessionTransactions),
+			check("the ledger accepted what was asked for", paid, acceptedCumulative),
+			check("the ledger spent what was served", paid, spent),
+			check("the escrow settled what was spent", spent, settledOnChain),
+			check("the ledger knows what was settled", settledOnChain, book.knownSettled),
+			check("the payee received what was settled", settledOnChain, books.payeeReceived),
+			check("the payer got the rest back", deposit - settledOnChain, books.payerRefunded),
+			check("the escrow keeps nothing", 0n, books.inEscrow),
+			check("the channel is closed", true, book.finalized && book.knownFinalized),
+			check(`${NUMBERS[transactions] ?? transactions} transactions in all`, transactions, outcome.sessionTransactions),
 		],
 	};
 }
@@ -68,7 +44,7 @@ export async function payAll(
 	pay: () => Promise<Response>,
 	count: number,
 	concurrency: number,
-	progress: (text: string) => void,
+	progress: (text: string) => void = () => undefined,
 ): Promise<number> {
 	const step = Math.max(1, Math.floor(count / 4));
 	let started = 0;

@@ -11,12 +11,13 @@ export function demoCommand(): Command {
 		.argument("[scenario]", `what to run: ${Object.keys(SCENARIOS).join(", ")}`, parseScenario, "session")
 		.addOption(new Option("--requests <n>", "how many paid requests").argParser(parseCount).default(1_000))
 		.addOption(new Option("--concurrency <n>", "how many at a time").argParser(parseCount).default(32))
+		.addOption(new Option("--channels <n>", "settle-many: how many channels owe").argParser(parseCount).default(200))
 		.option("--data <dir>", "folder for the store (default: a temporary one)")
 		.option("--keep", "keep the store's folder")
 		.option("--json", "print one JSON object as the last line instead of a table")
 		.addHelpText(
 			"after",
-			"\nExamples:\n  $ sluice demo\n  $ sluice demo charge --json\n  $ sluice demo permit2 --requests 200\n  $ sluice demo session --requests 200 --data ./demo-store --keep",
+			"\nExamples:\n  $ sluice demo\n  $ sluice demo charge --json\n  $ sluice demo permit2 --requests 200\n  $ sluice demo request-close --json\n  $ sluice demo session --requests 200 --data ./demo-store --keep",
 		);
 	return command
 		.exitOverride()

@@ -2,10 +2,18 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { chargeScenario } from "./charge.ts";
+import { CRASH_SERVER, crashScenario } from "./crashInSettlement.ts";
+import { gasSpikeScenario } from "./gasSpike.ts";
+import { IDLE_CLOSE_SERVER, idleCloseScenario } from "./idleClose.ts";
+import { oneOwnerScenario } from "./oneOwner.ts";
 import { permit2Scenario } from "./permit2.ts";
+import { REORGANIZATION_SERVER, reorganizationScenario } from "./reorganization.ts";
 import { type Outcome, printJson, printTable } from "./report.ts";
+import { REQUEST_CLOSE_SERVER, requestCloseScenario } from "./requestClose.ts";
 import { resumeScenario } from "./resume.ts";
+import type { ServerVariation } from "./serverSettings.ts";
 import { sessionScenario } from "./session.ts";
+import { settleManyScenario } from "./settleMany.ts";
 import { splitsScenario } from "./splits.ts";
 import { createWorld, type World } from "./world.ts";
 
@@ -16,12 +24,29 @@ export const SCENARIOS = {
 	permit2: permit2Scenario,
 	resume: resumeScenario,
 	splits: splitsScenario,
+	"idle-close": idleCloseScenario,
+	"request-close": requestCloseScenario,
+	"settle-many": settleManyScenario,
+	"crash-in-settlement": crashScenario,
+	reorganization: reorganizationScenario,
+	"gas-spike": gasSpikeScenario,
+	"one-owner": oneOwnerScenario,
 } as const;
+
+/** What servers of some scenarios are started with; the others run with what the product does by default. */
+const SERVERS: Partial<Record<keyof typeof SCENARIOS, ServerVariation>> = {
+	"idle-close": IDLE_CLOSE_SERVER,
+	"request-close": REQUEST_CLOSE_SERVER,
+	"crash-in-settlement": CRASH_SERVER,
+	reorganization: REORGANIZATION_SERVER,
+};
 
 export type DemoOptions = Readonly<{
 	scenario: keyof typeof SCENARIOS;
 	requests: number;
 	concurrency: number;
+	/** `settle-many`: how many channels owe. */
+	channels: number;
 	data?: string;
 	keep?: boolean;
 	json?: boolean;
@@ -36,7 +61,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 	const folder = await storeFolder(options);
 	try {
 		progress("starting a chain, deploying token and escrow");
-		const world = await createWorld(folder, options.requests);
+		const world = await createWorld(folder, options.requests, SERVERS[options.scenario]);
 		try {
 			const scenario: Scenario = SCENARIOS[options.scenario];
 			const outcome = await scenario(world, options, progress);

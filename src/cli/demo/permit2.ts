@@ -36,7 +36,8 @@ export async function permit2Scenario(
 		transactions,
 	});
 	const payerTransactions = await chain.client.getTransactionCount({ address: payer.address });
-	const toppedUp = await world.toppedUp(channelId);
+	const events = await world.eventsOf(channelId);
+	const toppedUp = events.reduce((sum, event) => sum + (event.name === "ToppedUp" ? event.amount : 0n), 0n);
 	return {
 		...outcome,
 		payerTransactions,

@@ -3,32 +3,82 @@ import { once } from "node:events";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import type { Listening, ServerSettings } from "./serverProcess.ts";
+import type { Listening, ServerCommand, ServerEvent, ServerSettings } from "./serverSettings.ts";
+import { until } from "./until.ts";
 
 /** The demo's paid server as its parent sees it. */
 export type PaidServer = Listening &
 	Readonly<{
 		process: ChildProcess;
+		/** What it has told so far (`tell` of its settings). Grows. */
+		events: readonly ServerEvent[];
+		/** Tells it to do something. Orders to die are in force when this resolves. */
+		command(command: ServerCommand): Promise<void>;
+		/** Resolves when it has killed itself; to where. */
+		died(): Promise<string>;
 		/** Lets it finish its requests and close its store. */
 		stop(): Promise<void>;
 	}>;
 
-/** Starts the paid server in a process of its own; resolves when it listens. */
+/** The paid server did not come up; the message is what it said. */
+export class ServerStartError extends Error {
+	override readonly name = "ServerStartError";
+	readonly code = "SERVER_START";
+}
+
+/**
+ * Starts the paid server in a process of its own; resolves when it listens.
+ *
+ * @throws ServerStartError
+ */
 export async function startServer(settings: ServerSettings): Promise<PaidServer> {
 	// Beside this file, and ending as it does: `.ts` here, `.js` where it was built.
 	const script = fileURLToPath(new URL(`./serverProcess${extname(import.meta.url)}`, import.meta.url));
 	const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", script], {
-		stdio: ["pipe", "pipe", "inherit"],
+		stdio: ["pipe", "pipe", "pipe"],
 	});
-	child.stdin?.end(`${JSON.stringify(settings)}\n`);
-	if (child.stdout === null) throw new Error("the server process has no output");
-	const first = once(createInterface({ input: child.stdout }), "line");
-	const ended = once(child, "exit").then(([code]) => {
-		throw new Error(`the server process ended with code ${code} before it listened`);
+	let complaint = "";
+	const complain = (chunk: Buffer) => {
+		complaint += chunk;
+	};
+	child.stderr.on("data", complain);
+	// A process that died does not read what it is told.
+	child.stdin.on("error", () => undefined);
+	child.stdin.write(`${JSON.stringify(settings)}\n`);
+	const events: ServerEvent[] = [];
+	const armed: string[] = [];
+	const died: string[] = [];
+	const first = Promise.withResolvers<Listening>();
+	createInterface({ input: child.stdout }).on("line", (text) => {
+		const said = JSON.parse(text) as Listening | ServerEvent | Readonly<{ armed: string }> | Readonly<{ died: string }>;
+		// What a start takes up it tells of before it listens.
+		if ("url" in said && !("event" in said)) first.resolve(said);
+		else if ("event" in said) events.push(said);
+		else if ("armed" in said) armed.push(said.armed);
+		else died.push(said.died);
 	});
-	ended.catch(() => undefined);
-	const [line] = (await Promise.race([first, ended])) as [string];
-	return { ...(JSON.parse(line) as Listening), process: child, stop: () => stop(child) };
+	// All that it has said is read by then.
+	const closed = once(child, "close");
+	void closed.then(([code]) => first.reject(new ServerStartError(complaint.trim() || `it ended with code ${code}`)));
+	const listening = await first.promise;
+	child.stderr.off("data", complain).pipe(process.stderr);
+	return {
+		...listening,
+		process: child,
+		events,
+		async command(command) {
+			const before = armed.length;
+			child.stdin.write(`${JSON.stringify(command)}\n`);
+			if ("arm" in command) await until("the server was armed", () => armed.length > before);
+		},
+		async died() {
+			await closed;
+			const [place] = died;
+			if (place === undefined) throw new Error("the server ended and did not say where");
+			return place;
+		},
+		stop: () => stop(child),
+	};
 }
 
 async function stop(child: ChildProcess): Promise<void> {

@@ -1,76 +1,92 @@
 /**
  * The demo's paid server, a process of its own. Reads its settings, keys included, as one JSON line from standard input,
- * so that no secret stands in its arguments or environment; prints its URL as one JSON line; ends on SIGTERM after the
- * last request.
+ * so that no secret stands in its arguments or environment, and then what it is told to do; prints its URL as one JSON
+ * line, and then what it was asked to tell. Ends on SIGTERM after the last request, or with its input.
  */
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import Fastify from "fastify";
-import { createPublicClient, type Hex, http } from "viem";
+import { createPublicClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
-import { LevelStore, PaymentEngine, sluice } from "../../server/index.ts";
+import { LevelStore, PaymentEngine, type PaymentHooks, sluice, stopOnSignals } from "../../server/index.ts";
+import { Crash, say } from "./crash.ts";
+import { type Listening, policyOf, type ServerCommand, type ServerSettings } from "./serverSettings.ts";
 
-/** What the parent process says. */
-export type ServerSettings = Readonly<{
-	rpcUrl: string;
-	chainId: number;
-	escrow: string;
-	token: string;
-	privateKey: Hex;
-	secret: string;
-	folder: string;
-	price: string;
-	suggestedDeposit: string;
-	/** What `/permit2` suggests: less than what all requests cost, so that the channel is topped up. */
-	smallDeposit: string;
-	splits: readonly Readonly<{ recipient: string; amount: string; memo: string }>[];
-	/** 0: a free one. */
-	port: number;
-}>;
+try {
+	await main();
+} catch (error) {
+	process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+	process.exit(1);
+}
 
-/** What it says when it listens. */
-export type Listening = Readonly<{
-	url: string;
-	/** 0: any number of one channel. */
-	maxVouchersPerSecond: number;
-}>;
+async function main(): Promise<void> {
+	const lines = createInterface({ input: process.stdin });
+	const [line] = (await once(lines, "line")) as [string];
+	const settings = JSON.parse(line) as ServerSettings;
+	const { watch, limits, tell = [] } = settings;
 
-const [line] = (await once(createInterface({ input: process.stdin }), "line")) as [string];
-const settings = JSON.parse(line) as ServerSettings;
-const { price, suggestedDeposit, smallDeposit, splits } = settings;
+	const crash = new Crash();
+	const store = await LevelStore.open({ folder: settings.folder, name: "the demo's server" });
+	const settlement = policyOf(settings.settlement);
+	const engine = await PaymentEngine.start({
+		realm: "demo.sluice.local",
+		client: createPublicClient({
+			transport: crash.watchNode(http(settings.rpcUrl)),
+			pollingInterval: 50,
+			cacheTime: 0,
+		}),
+		chainId: settings.chainId,
+		escrow: settings.escrow,
+		currency: settings.token,
+		account: privateKeyToAccount(settings.privateKey),
+		secrets: [settings.secret],
+		store: await crash.watchStore(store),
+		receiptPollMs: 20,
+		hooks: Object.fromEntries(tell.map((event) => [event, tells(event)])),
+		...(settlement !== undefined && { settlement }),
+		...(watch !== undefined && { watch }),
+		...(limits !== undefined && { limits }),
+	});
+	const app = Fastify({ logger: false });
+	await app.register(sluice, { engine });
+	addRoutes(app, settings);
+	const url = await app.listen({ host: "127.0.0.1", port: settings.port });
+	const { maxVouchersPerSecond } = engine.limits;
+	say({ url, maxVouchersPerSecond } satisfies Listening);
 
-const store = await LevelStore.open({ folder: settings.folder });
-const engine = await PaymentEngine.start({
-	realm: "demo.sluice.local",
-	client: createPublicClient({ transport: http(settings.rpcUrl), pollingInterval: 50, cacheTime: 0 }),
-	chainId: settings.chainId,
-	escrow: settings.escrow,
-	currency: settings.token,
-	account: privateKeyToAccount(settings.privateKey),
-	secrets: [settings.secret],
-	store,
-	receiptPollMs: 20,
-});
-const app = Fastify({ logger: false });
-await app.register(sluice, { engine });
-let served = 0;
-app.get("/session", { config: { payment: { price, unitType: "request", suggestedDeposit } } }, async () => ({
-	served: ++served,
-}));
-app.get(
-	"/permit2",
-	{ config: { payment: { price, unitType: "request", suggestedDeposit: smallDeposit, credentialTypes: ["permit2"] } } },
-	async () => ({ served: ++served }),
-);
-app.get("/splits", { config: { payment: { price, intent: "charge", splits } } }, async () => ({ served: ++served }));
-app.get("/charge", { config: { payment: { price, intent: "charge" } } }, async () => ({ served: ++served }));
+	lines.on("line", (text: string) => {
+		const command = JSON.parse(text) as ServerCommand;
+		if ("arm" in command) crash.arm(command.arm);
+		else void engine.settle();
+	});
+	lines.on("close", () => process.exit(0));
+	stopOnSignals(
+		async () => {
+			await app.close();
+			await engine.stop();
+			await store.close();
+		},
+		{ say: (text) => void (text.startsWith("SIGTERM: stopping;") || process.stderr.write(`${text}\n`)) },
+	);
+}
 
-const url = await app.listen({ host: "127.0.0.1", port: settings.port });
-const { maxVouchersPerSecond } = engine.limits;
-process.stdout.write(`${JSON.stringify({ url, maxVouchersPerSecond } satisfies Listening)}\n`);
+function addRoutes(app: ReturnType<typeof Fastify>, settings: ServerSettings): void {
+	const { price, suggestedDeposit, smallDeposit, splits } = settings;
+	let served = 0;
+	const serve = async () => ({ served: ++served });
+	const permit2 = { price, unitType: "request", suggestedDeposit: smallDeposit, credentialTypes: ["permit2"] };
+	app.get("/session", { config: { payment: { price, unitType: "request", suggestedDeposit } } }, serve);
+	app.get("/permit2", { config: { payment: permit2 } }, serve);
+	app.get("/splits", { config: { payment: { price, intent: "charge", splits } } }, serve);
+	app.get("/charge", { config: { payment: { price, intent: "charge" } } }, serve);
+}
 
-await once(process, "SIGTERM");
-await app.close();
-engine.stop();
-await store.close();
-process.exit(0);
+function tells(event: keyof PaymentHooks): (values: object) => void {
+	return (values) => {
+		const texts = Object.entries(values).map(([name, value]) => [
+			name,
+			typeof value === "bigint" ? String(value) : value,
+		]);
+		say({ event, at: Date.now(), ...Object.fromEntries(texts) });
+	};
+}

@@ -1,72 +1,95 @@
 import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
-import type { Address, Hex, LocalAccount } from "viem";
+import { type Address, encodeFunctionData, type Hex, type LocalAccount, type PublicClient } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { PaymentClient, type PaymentClientOptions } from "../../client/index.ts";
-import { approveCall } from "../../escrow/calls.ts";
-import { paymentChannelEscrowAbi } from "../../escrow/generated/escrow.ts";
+import { approveCall, type Call } from "../../escrow/calls.ts";
 import { type EscrowChannel, readBalance, readChannel } from "../../escrow/reads.ts";
 import { TransactionSender } from "../../escrow/sender.ts";
 import { LevelStore } from "../../server/index.ts";
 import { type LocalChain, startChain } from "./chain.ts";
+import { fundGas, rpc } from "./chainControl.ts";
+import { type ChainRecords, chainRecords } from "./chainRecords.ts";
 import { deployContracts } from "./deploy.ts";
+import { testUsdcAbi } from "./generated/testUsdc.ts";
 import { type PaidServer, startServer } from "./server.ts";
+import type { ServerSettings, ServerVariation } from "./serverSettings.ts";
+import { until } from "./until.ts";
 
 /** What one request costs, in base units. */
 export const PRICE = 100n;
 
 /** Everything a scenario plays on: a chain with token and escrow, a payer who has tokens but no gas, a paid server. */
-export type World = Readonly<{
-	chain: LocalChain;
-	token: Address;
-	escrow: Address;
-	payer: LocalAccount;
-	payee: LocalAccount;
-	/** What the payer had before it paid anything, and what a channel is opened with. */
-	funds: bigint;
-	deposit: bigint;
-	/** The parts of the charge at `/splits` that are not the payee's. */
-	splits: readonly Readonly<{ recipient: Address; amount: bigint; memo: string }>[];
-	storePath: string;
-	/** First block after the set-up. */
-	firstBlock: bigint;
-	server: PaidServer;
-	/** A paying `fetch` for the payer. */
-	agent(options?: Partial<PaymentClientOptions>): PaymentClient;
-	/** The token's balance of a holder, from the chain. */
-	balance(holder: Address): Promise<bigint>;
-	/** A channel as the escrow has it. */
-	channelOnChain(channelId: Hex): Promise<EscrowChannel>;
-	/** What was added to a channel after it was opened, in base units, from the escrow's events. */
-	toppedUp(channelId: Hex): Promise<bigint>;
-	/** A transaction of the payer's own: lets `spender` take up to `value` of its tokens. Gives it the gas for that. */
-	approve(spender: Address, value: bigint): Promise<void>;
-	/** Transactions since the set-up that were sent to `address`, counted in the chain's blocks. */
-	transactionsTo(address: Address): Promise<number>;
-	/** The server again, after it was stopped or killed: same folder, same port, same secrets. */
-	restartServer(): Promise<PaidServer>;
-	/** Stops the server, deletes its store, and starts it again with an empty one. */
-	loseStore(): Promise<PaidServer>;
-	/** Stops the server, which lets go of the store, and opens the store. */
-	openStore(): Promise<LevelStore>;
-	stop(): Promise<void>;
-}>;
+export type World = ChainRecords &
+	Readonly<{
+		chain: LocalChain;
+		token: Address;
+		escrow: Address;
+		payer: LocalAccount;
+		payee: LocalAccount;
+		/** Everyone who was given tokens, `payer` first. */
+		payers: readonly LocalAccount[];
+		/** What each payer had before it paid anything, and what a channel is opened with. */
+		funds: bigint;
+		deposit: bigint;
+		/** The parts of the charge at `/splits` that are not the payee's. */
+		splits: readonly Readonly<{ recipient: Address; amount: bigint; memo: string }>[];
+		storePath: string;
+		server: PaidServer;
+		/** What the server is started with. */
+		settings: ServerSettings;
+		/** A paying `fetch` for the payer, or for another account. */
+		agent(options?: Partial<PaymentClientOptions>): PaymentClient;
+		/** More payers with `funds` each; with `gas` if they are to send transactions of their own. */
+		addPayers(count: number, options?: Readonly<{ gas?: boolean }>): Promise<readonly LocalAccount[]>;
+		/** The token's balance of a holder, from the chain. */
+		balance(holder: Address): Promise<bigint>;
+		/** A channel as the escrow has it. */
+		channelOnChain(channelId: Hex): Promise<EscrowChannel>;
+		/** A transaction of somebody's own; resolves when it is mined. */
+		send(account: LocalAccount, call: Call): Promise<void>;
+		/** The payer lets `spender` take up to `value` of its tokens, by a transaction of its own. Gives it the gas for that. */
+		approve(spender: Address, value: bigint): Promise<void>;
+		/** Stops the server unless it is gone, and starts it: same folder, port and secrets, and what was changed before. */
+		restartServer(changed?: ServerVariation & Partial<Pick<ServerSettings, "rpcUrl">>): Promise<PaidServer>;
+		/** Stops the server, deletes its store, and starts it again with an empty one. */
+		loseStore(): Promise<PaidServer>;
+		/** Stops the server, which lets go of the store, and opens the store. */
+		openStore(): Promise<LevelStore>;
+		stop(): Promise<void>;
+	}>;
 
-/** Sets a world up for `requests` paid requests. */
-export async function createWorld(storePath: string, requests: number): Promise<World> {
+/**
+ * Sets a world up.
+ *
+ * @param requests how many requests of one channel the deposit pays twice over
+ * @param variation what the server is started with besides what every scenario needs
+ */
+export async function createWorld(
+	storePath: string,
+	requests: number,
+	variation: ServerVariation = {},
+): Promise<World> {
 	const chain = await startChain();
 	try {
-		return await furnish(chain, storePath, requests);
+		return await furnish(chain, storePath, requests, variation);
 	} catch (error) {
 		await chain.stop();
 		throw error;
 	}
 }
 
-async function furnish(chain: LocalChain, storePath: string, requests: number): Promise<World> {
+async function furnish(
+	chain: LocalChain,
+	storePath: string,
+	requests: number,
+	variation: ServerVariation,
+): Promise<World> {
+	const { client, chainId } = chain;
 	const payeeKey = generatePrivateKey();
 	const payee = privateKeyToAccount(payeeKey);
 	const payer = privateKeyToAccount(generatePrivateKey());
+	const payers: LocalAccount[] = [payer];
 	const deposit = 2n * PRICE * BigInt(requests);
 	const funds = 2n * deposit;
 	const splits = [
@@ -74,10 +97,10 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 		{ recipient: freshAddress(), amount: PRICE / 50n, memo: "referral" },
 	];
 	const { token, escrow } = await deployContracts(chain, chain.account(0), payer.address, funds);
-	await fundGas(chain, payee.address);
-	const settings = {
+	await fundGas(client, payee.address);
+	let settings: ServerSettings = {
 		rpcUrl: chain.url,
-		chainId: chain.chainId,
+		chainId,
 		escrow,
 		token,
 		privateKey: payeeKey,
@@ -88,12 +111,14 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 		splits: splits.map(({ amount, ...rest }) => ({ ...rest, amount: String(amount) })),
 		suggestedDeposit: String(deposit),
 		port: 0,
+		...variation,
 	};
-	const firstBlock = (await chain.client.getBlockNumber()) + 1n;
+	const records = chainRecords(client, escrow, (await client.getBlockNumber()) + 1n);
 	let server = await startServer(settings);
 	const { host, port } = new URL(server.url);
+	settings = { ...settings, port: Number(port) };
 	const policy = {
-		chainIds: [chain.chainId],
+		chainIds: [chainId],
 		tokens: [token],
 		escrows: [escrow],
 		hosts: [host],
@@ -101,53 +126,57 @@ async function furnish(chain: LocalChain, storePath: string, requests: number): 
 		maxPrice: PRICE,
 		splitRecipients: splits.map(({ recipient }) => recipient),
 	};
+	const send = async (account: LocalAccount, call: Call) => {
+		const sender = new TransactionSender({ client, account, chainId, outbox: NO_OUTBOX, pollMs: 20 });
+		await sender.wait(await sender.broadcast({ ...call, purpose: { kind: "demo" } }));
+	};
 	return {
+		...records,
 		chain,
 		token,
 		escrow,
 		payer,
 		payee,
+		payers,
 		funds,
 		deposit,
 		splits,
 		storePath,
-		firstBlock,
 		get server() {
 			return server;
 		},
-		agent: (options = {}) => new PaymentClient({ account: payer, client: chain.client, policy, ...options }),
-		balance: (holder) => readBalance(chain.client, token, holder),
+		get settings() {
+			return settings;
+		},
+		agent: (options = {}) => new PaymentClient({ account: payer, client, policy, ...options }),
+		async addPayers(count, { gas = false } = {}) {
+			const added = Array.from({ length: count }, () => privateKeyToAccount(generatePrivateKey()));
+			for (const { address } of added) await mint(client, chain.account(0).address, token, address, funds);
+			if (gas) await Promise.all(added.map(({ address }) => fundGas(client, address)));
+			payers.push(...added);
+			return added;
+		},
+		balance: (holder) => readBalance(client, token, holder),
 		async channelOnChain(channelId) {
-			const channel = await readChannel(chain.client, escrow, channelId);
+			const channel = await readChannel(client, escrow, channelId);
 			if (channel === undefined) throw new Error(`the escrow has no channel ${channelId}`);
 			return channel;
 		},
-		async toppedUp(channelId) {
-			const events = await chain.client.getContractEvents({
-				address: escrow,
-				abi: paymentChannelEscrowAbi,
-				eventName: "ToppedUp",
-				args: { channelId },
-				fromBlock: firstBlock,
-			});
-			return events.reduce((sum, { args }) => sum + (args.amount ?? 0n), 0n);
-		},
+		send,
 		async approve(spender, value) {
-			await fundGas(chain, payer.address);
-			const { client, chainId } = chain;
-			const sender = new TransactionSender({ client, account: payer, chainId, outbox: NO_OUTBOX, pollMs: 20 });
-			const call = approveCall(token, spender, value);
-			await sender.wait(await sender.broadcast({ ...call, purpose: { kind: "approve" } }));
+			await fundGas(client, payer.address);
+			await send(payer, approveCall(token, spender, value));
 		},
-		transactionsTo: (address) => countTransactions(chain, firstBlock, address),
-		async restartServer() {
-			server = await startServer({ ...settings, port: Number(port) });
+		async restartServer(changed) {
+			await server.stop();
+			settings = { ...settings, ...changed };
+			server = await startServer(settings);
 			return server;
 		},
 		async loseStore() {
 			await server.stop();
 			await rm(storePath, { recursive: true, force: true });
-			server = await startServer({ ...settings, port: Number(port) });
+			server = await startServer(settings);
 			return server;
 		},
 		async openStore() {
@@ -171,17 +200,9 @@ function freshAddress(): Address {
 	return privateKeyToAccount(generatePrivateKey()).address.toLowerCase() as Address;
 }
 
-async function fundGas({ client }: LocalChain, address: Address): Promise<void> {
-	const value: Hex = "0x8ac7230489e80000"; // 10 of the native coin
-	await client.request({ method: "anvil_setBalance", params: [address, value] } as never);
-}
-
-async function countTransactions({ client }: LocalChain, firstBlock: bigint, address: Address): Promise<number> {
-	const lastBlock = await client.getBlockNumber();
-	let count = 0;
-	for (let blockNumber = firstBlock; blockNumber <= lastBlock; blockNumber++) {
-		const { transactions } = await client.getBlock({ blockNumber, includeTransactions: true });
-		count += transactions.filter(({ to }) => to?.toLowerCase() === address).length;
-	}
-	return count;
+/** By an account whose key the chain itself has; mined as soon as it is sent. */
+async function mint(client: PublicClient, from: Address, token: Address, to: Address, value: bigint): Promise<void> {
+	const data = encodeFunctionData({ abi: testUsdcAbi, functionName: "mint", args: [to, value] });
+	await rpc(client, "eth_sendTransaction", [{ from, to: token, data }]);
+	await until("the payer has its tokens", async () => (await readBalance(client, token, to)) === value);
 }
