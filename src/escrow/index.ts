@@ -18,7 +18,7 @@ export {
 	transferWithAuthorizationCall,
 	withdrawCall,
 } from "./calls.ts";
-export { type AwaitReceiptOptions, awaitReceipt } from "./confirmations.ts";
+export { type AwaitReceiptOptions, awaitReceipt, findReceipt } from "./confirmations.ts";
 export { isContractSignatureValid } from "./contractSignature.ts";
 export {
 	type Deployment,
@@ -48,7 +48,7 @@ export { erc1271Abi } from "./generated/erc1271.ts";
 export { erc3009Abi } from "./generated/erc3009.ts";
 export { paymentChannelEscrowAbi, paymentChannelEscrowBytecode } from "./generated/escrow.ts";
 export { permit2Abi } from "./generated/permit2.ts";
-export type { Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
+export type { Bid, Fees, MinedIn, Outbox, OutboxEntry, TransactionPurpose } from "./outbox.ts";
 export {
 	BatchSignatureError,
 	closeCall,
@@ -78,12 +78,16 @@ export {
 export { revertReason } from "./reverts.ts";
 export { type ConnectChainOptions, connectChain, disconnectChain, EndpointError, RpcUrlError } from "./rpc.ts";
 export {
+	type ChainView,
+	FeesTooHighError,
 	type SenderOptions,
 	type SendRequest,
+	type Standing,
 	TransactionNotSentError,
 	TransactionPendingError,
 	TransactionRevertedError,
 	TransactionSender,
+	type WaitOptions,
 } from "./sender.ts";
 export { findTokenDomain, readTokenDomain, type TokenDomainNames, TokenUnusableError } from "./tokenDomain.ts";
 export {
