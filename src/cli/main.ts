@@ -1,14 +1,20 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
+import { channelsCommand } from "./channels/command.ts";
 import { demoCommand } from "./demo/command.ts";
 import { deployCommand } from "./deploy/command.ts";
+import { doctorCommand } from "./doctor/command.ts";
+import { rescueCommand } from "./rescue/command.ts";
 
 const program = new Command("sluice")
 	.description("Payment-channel sessions for paid HTTP: one escrow deposit, thousands of paid requests, one close.")
 	.showHelpAfterError("(add --help for usage)")
 	.exitOverride()
 	.addCommand(demoCommand())
-	.addCommand(deployCommand());
+	.addCommand(deployCommand())
+	.addCommand(channelsCommand())
+	.addCommand(rescueCommand())
+	.addCommand(doctorCommand());
 
 try {
 	await program.parseAsync();

@@ -1,8 +1,8 @@
 import { Command, Option } from "commander";
 import { REFERENCE_GRACE_SECONDS } from "../../../deploy/index.ts";
 import { isRpcUrl, parseAddress, parseChainId, parseSeconds } from "../shared/arguments.ts";
+import { failureLine } from "../shared/failure.ts";
 import { hideTyped } from "../shared/secrets.ts";
-import { failureLine } from "./report.ts";
 import { type DeployCommandOptions, runDeployCommand } from "./run.ts";
 import { DEFAULT_KEY_VARIABLE } from "./signer.ts";
 

@@ -1,5 +1,7 @@
-import { formatEther, formatGwei } from "viem";
+import { formatGwei } from "viem";
 import type { DeploymentCost } from "../../../deploy/index.ts";
+import { pairs } from "../shared/table.ts";
+import { coins } from "../shared/words.ts";
 
 /** What a run tells programs: one flat object. Amounts in wei, as decimal strings. */
 export type Report = Readonly<{
@@ -25,22 +27,6 @@ export type Report = Readonly<{
 	cost?: { readonly [Part in keyof DeploymentCost]: string };
 	warnings: readonly string[];
 }>;
-
-/** What a run that failed tells programs. A transaction is named where one was sent. */
-export type Failure = Readonly<{
-	outcome: "failed";
-	error: Readonly<{ code: string; message: string }>;
-	transactionHash?: string;
-	blockNumber?: number;
-}>;
-
-/** A failure as the line that `--json` prints. */
-export function failureLine(
-	error: Failure["error"],
-	transaction: Pick<Failure, "transactionHash" | "blockNumber"> = {},
-) {
-	return `${JSON.stringify({ outcome: "failed", error, ...transaction } satisfies Failure)}\n`;
-}
 
 /** Whether a node's word for a transaction is one, and not a text that may hold anything. */
 export function isHash(text: string): boolean {
@@ -84,10 +70,5 @@ export function table(report: Report): string {
 	}
 	if (balance !== undefined) rows.push(["balance", coins(BigInt(balance))]);
 	if (record !== undefined) rows.push(["record", `${record}${recorded ? "" : " (not changed)"}`]);
-	const width = Math.max(...rows.map(([name]) => name.length));
-	return `${rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n")}\n`;
-}
-
-function coins(wei: bigint): string {
-	return `${formatEther(wei)} of the native coin`;
+	return pairs(rows);
 }

@@ -19,10 +19,10 @@ import {
 } from "../../../deploy/index.ts";
 import { type Connection, connectTo } from "../shared/connection.ts";
 import { EXIT } from "../shared/exit.ts";
-import { describeFailure } from "../shared/failure.ts";
+import { describeFailure, failureLine } from "../shared/failure.ts";
 import { hideTyped, originOf, redactor } from "../shared/secrets.ts";
 import { SignerError } from "../shared/signer.ts";
-import { costReport, describeCost, type Failure, failureLine, isHash, type Report, redacted, table } from "./report.ts";
+import { costReport, describeCost, isHash, type Report, redacted, table } from "./report.ts";
 import { type Deployer, readDeployer } from "./signer.ts";
 
 /** What the command line says; numbers in seconds, addresses lowercase. */
@@ -263,7 +263,7 @@ function shown(file: string): string {
 }
 
 /** The transaction of a run that failed after it was sent. */
-function transactionOf(error: unknown): Pick<Failure, "transactionHash" | "blockNumber"> {
+function transactionOf(error: unknown): Readonly<{ transactionHash?: string; blockNumber?: number }> {
 	if (error instanceof NotRecordedError) {
 		const { transactionHash, blockNumber } = error.deployed;
 		return { ...(transactionHash && { transactionHash }), ...(blockNumber !== undefined && { blockNumber }) };

@@ -32,10 +32,9 @@ export function parseAmount(text: string): bigint {
 	throw new InvalidArgumentError("an amount is a whole number of the token's base units.");
 }
 
-/** A URL of a chain's RPC, added to those that were given before it. Never repeated in messages: it may hold a key. */
-export function parseRpcUrl(text: string, before: readonly string[] = []): readonly string[] {
-	if (isRpcUrl(text)) return [...before, text];
-	throw new InvalidArgumentError("an RPC is a URL that begins with http:, https:, ws: or wss:");
+/** Collects the URLs of a chain's RPC; in a variable they stand with spaces in between. Checked later: messages repeat what is refused here. */
+export function collectUrls(text: string, before: readonly string[] = []): readonly string[] {
+	return [...before, ...text.split(/\s+/).filter((url) => url !== "")];
 }
 
 export function isRpcUrl(text: string): boolean {

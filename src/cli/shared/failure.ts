@@ -19,3 +19,8 @@ export function describeFailure(error: unknown, rpcUrls: readonly string[]): Fai
 	const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
 	return { code: "UNEXPECTED", message: `unexpected, perhaps an odd answer of ${rpc}: ${reason}; ${again}` };
 }
+
+/** A failure as the line that programs get; `more` is what else they need to know. */
+export function failureLine({ code, message }: FailureWords, more: object = {}): string {
+	return `${JSON.stringify({ outcome: "failed", error: { code, message }, ...more })}\n`;
+}

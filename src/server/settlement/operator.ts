@@ -106,6 +106,7 @@ export class Operator {
 				faults.push({ group, reason: describeError(error) });
 			}
 		}
+		await addUnknownTokens(options, payee as Address, parts, contexts);
 		if (isAmbiguous([...contexts.values()])) {
 			for await (const { channelId, escrow } of store.channels()) escrowOf.set(channelId, escrow);
 		}
@@ -242,6 +243,28 @@ async function contextFor(
 		strangers: sameEscrow?.strangers ?? new Strangers({ client, escrow, lookupRate: parts.lookupRate }),
 		chainState: sameEscrow?.chainState ?? chainStateOn(parts, { client, chainId, escrow }),
 	};
+}
+
+/**
+ * Of a token that no channel is in, charges may be on their way all the same: from the same account, whose next nonce depends
+ * on them. They need no escrow.
+ */
+async function addUnknownTokens(
+	options: OperatorOptions,
+	payee: Address,
+	parts: Parts,
+	contexts: Map<string, EngineContext>,
+): Promise<void> {
+	const { store, chainId } = options;
+	for await (const { chainId: sentOn, purpose } of store.outbox({ state: "pending" })) {
+		const all = [...contexts.values()];
+		const [first] = all;
+		const token = purpose.currency as Address | undefined;
+		if (sentOn !== chainId || first === undefined || token === undefined) continue;
+		if (all.some(({ terms }) => terms.currency === token)) continue;
+		const group = { chainId, escrow: first.terms.escrow, token, payee };
+		contexts.set(groupKey(group), await contextFor(options, group, parts, all));
+	}
 }
 
 /** Whether a token does not tell the escrow: a server that got another one has left channels on both. */
