@@ -80,15 +80,16 @@ export class Settler {
 
 	/**
 	 * One look at everything that is due; behind the one under way, which may have passed over what became due meanwhile.
-	 * Never rejects: what goes wrong is logged and tried again.
+	 * What can't wait and was begun before is done when it resolves. Never rejects: what goes wrong is logged and tried again.
 	 */
-	run(): Promise<SettlementRun> {
-		if (this.#running === undefined) return this.#begin();
-		this.#next ??= this.#running.then(() => {
+	async run(): Promise<SettlementRun> {
+		this.#next ??= (this.#running ?? Promise.resolve()).then(() => {
 			this.#next = undefined;
 			return this.#begin();
 		});
-		return this.#next;
+		const run = await this.#next;
+		await this.#hurrying;
+		return run;
 	}
 
 	/** Joins the run under way. */

@@ -53,7 +53,13 @@ describe("channels that owe maxUnsettled", () => {
 	it("their vouchers are known to be public before they are sent (D7)", async () => {
 		const [channel] = (await owingChannels(server, payer, [1_000n])) as [TestChannel];
 		expect(await server.ledger(channel)).toMatchObject({ publishedCumulative: null });
-		await server.engine.settle();
+		await rpc(world.chain.client, "evm_setAutomine", [false]);
+		const settling = server.engine.settle();
+		await expect.poll(async () => (await all(server.store.outbox({ state: "pending" }))).length).toBe(1);
+		expect(await server.ledger(channel)).toMatchObject({ publishedCumulative: 1_000n, settledOnChain: 0n });
+		await rpc(world.chain.client, "evm_setAutomine", [true]);
+		await rpc(world.chain.client, "evm_mine", []);
+		await settling;
 		expect(await server.ledger(channel)).toMatchObject({ publishedCumulative: 1_000n, closingBy: null });
 		const entries = await all(server.store.outbox({ state: "any" }));
 		const entry = entries.find(({ purpose }) => purpose.kind === "settle");

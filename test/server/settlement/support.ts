@@ -98,3 +98,22 @@ export async function all<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
 	for await (const item of items) found.push(item);
 	return found;
 }
+
+/** Has the server send what is due, and the token refuse it between its broadcast and its block. */
+export async function reverting({ chain, token }: World, server: PaidServer): Promise<void> {
+	const code = await chain.client.getCode({ address: token });
+	const pending = () => all(server.store.outbox({ state: "pending" }));
+	await rpc(chain.client, "evm_setAutomine", [false]);
+	try {
+		const settling = server.engine.settle();
+		await expect.poll(async () => (await pending()).length, { timeout: 20_000 }).toBe(1);
+		const hash = (await pending())[0]?.hash;
+		await expect.poll(() => rpc(chain.client, "eth_getTransactionByHash", [hash]), { timeout: 20_000 }).not.toBeNull();
+		await rpc(chain.client, "anvil_setCode", [token, "0x60006000fd"]);
+		await rpc(chain.client, "evm_mine", []);
+		await settling;
+	} finally {
+		await rpc(chain.client, "anvil_setCode", [token, code]);
+		await rpc(chain.client, "evm_setAutomine", [true]);
+	}
+}
