@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 /** A chain's RPC in front of the real one, which fails a part of all calls by closing the socket, as a bad provider does. */
 export type FaultyRpc = Readonly<{
 	url: string;
-	/** From now on this part of all calls fails: 0 none, 1 all. */
+	/** From now on this part of all calls fails: 0 none, 1 all. Counts begin anew. */
 	failing(share: number): void;
 	/** How many calls there were, and how many of them failed. */
 	counts(): Readonly<{ calls: number; failed: number }>;
@@ -45,6 +45,8 @@ export async function startFaultyRpc(target: string, seed: number): Promise<Faul
 		url: `http://127.0.0.1:${port}`,
 		failing(part) {
 			share = part;
+			calls = 0;
+			failed = 0;
 		},
 		counts: () => ({ calls, failed }),
 		async stop() {

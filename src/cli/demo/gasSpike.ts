@@ -31,6 +31,7 @@ export async function gasSpikeScenario(
 ): Promise<Outcome> {
 	const { chain, escrow } = world;
 	const each = Math.max(8, Math.floor((wanted - 1) / 6));
+	// Four times as much is worth the gas of a close, and is not worth ten times that.
 	const counts = { waiting: each, "waiting as well": each, urgent: 4 * each, tiny: 1 };
 	const payers = await world.addPayers(Object.keys(counts).length, { gas: true });
 	const startedAt = performance.now();
@@ -98,7 +99,7 @@ export async function gasSpikeScenario(
 
 type Player = Readonly<{ account: LocalAccount; channelId: `0x${string}` }>;
 
-/** What a coin is worth so that the gas of a channel that owes `value` is a quarter of that during the spike. */
+/** What a coin is worth so that all that a waiting channel owes, `value`, just pays for its gas during the spike. */
 function coinPrice(value: bigint): bigint {
-	return (value * 10n ** 18n) / (4n * GAS_PER_CHANNEL * SPIKE_WEI);
+	return (value * 10n ** 18n) / (GAS_PER_CHANNEL * SPIKE_WEI);
 }

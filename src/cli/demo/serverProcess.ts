@@ -51,6 +51,14 @@ async function main(): Promise<void> {
 	await app.register(sluice, { engine });
 	addRoutes(app, settings);
 	const url = await app.listen({ host: "127.0.0.1", port: settings.port });
+	stopOnSignals(
+		async () => {
+			await app.close();
+			await engine.stop();
+			await store.close();
+		},
+		{ say: (text) => void (text.startsWith("SIGTERM: stopping;") || process.stderr.write(`${text}\n`)) },
+	);
 	const { maxVouchersPerSecond } = engine.limits;
 	say({ url, maxVouchersPerSecond } satisfies Listening);
 
@@ -60,14 +68,6 @@ async function main(): Promise<void> {
 		else void engine.settle();
 	});
 	lines.on("close", () => process.exit(0));
-	stopOnSignals(
-		async () => {
-			await app.close();
-			await engine.stop();
-			await store.close();
-		},
-		{ say: (text) => void (text.startsWith("SIGTERM: stopping;") || process.stderr.write(`${text}\n`)) },
-	);
 }
 
 function addRoutes(app: ReturnType<typeof Fastify>, settings: ServerSettings): void {

@@ -32,7 +32,8 @@ export async function settleManyScenario(
 	const play = async () => {
 		for (let account = payers[next++]; account !== undefined; account = payers[next++]) {
 			const agent = world.agent({ account });
-			ok += await payAll(() => agent.fetch(`${world.server.url}/session`), each, 1);
+			const paid = await payAll(() => agent.fetch(`${world.server.url}/session`), each, 1);
+			ok += paid;
 			channelIds.push(...agent.channels.map(({ channelId }) => channelId));
 			if (channelIds.length % 50 === 0) progress(`  ${channelIds.length} channels`);
 		}
