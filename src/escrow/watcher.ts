@@ -9,6 +9,8 @@ export type WatchedBlock = Readonly<{ number: bigint; hash: Hex; timestampSecond
 export type WatchStep = Readonly<{
 	/** The block up to which everything is known after this step. Not the chain's newest while a gap is worked off. */
 	head: WatchedBlock;
+	/** The chain's newest block when the step began: `head`, unless a gap is worked off. A node may keep no state of older ones. */
+	latest: WatchedBlock;
 	/** New ones, in order. None of them is from a block that was left behind; some may have been delivered before. */
 	events: readonly EscrowEvent[];
 	/** Channels of these events, and of those in blocks that a reorganization took away. */
@@ -35,7 +37,7 @@ export type WatcherOptions = Readonly<{
 	onFault(error: unknown): void;
 	/** How often the chain is asked for its head, in ms. Default 4,000. */
 	pollMs?: number;
-	/** How many blocks before the cursor the first step begins. Default 0. */
+	/** How many blocks before the cursor, or before the chain's head where there is none, the first step begins. Default 0. */
 	overlapBlocks?: number;
 	/** How many blocks are worked off in one step at most. Default 2,000. */
 	maxBlocksPerStep?: number;
@@ -232,6 +234,7 @@ export class EscrowWatcher {
 		this.#unfinished = { block: end, touched: new Set([...(this.#unfinished?.touched ?? []), ...found]) };
 		await onStep({
 			head: end,
+			latest: head,
 			events,
 			touched,
 			...(plan.reorganizedFrom !== undefined && { reorganizedFrom: plan.reorganizedFrom }),
@@ -250,7 +253,7 @@ export class EscrowWatcher {
 		const { newest, oldest } = this.#blocks;
 		const none: ReadonlySet<Hex> = new Set();
 		if (newest === undefined || oldest === undefined) {
-			return { base: undefined, from: head.number + 1n, taken: none, reorganizedFrom: undefined };
+			return { base: undefined, from: this.#overlapped(head.number + 1n), taken: none, reorganizedFrom: undefined };
 		}
 		const base = await this.#blocks.newestCommon(head.number, (block) => this.#isCanonical(block, head));
 		// All that is known up to this head is as it was: nothing says that what lies above is gone.

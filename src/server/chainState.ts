@@ -1,6 +1,6 @@
 import type { Address, Hex, PublicClient } from "viem";
 import { type EscrowChannel, readChannels } from "../escrow/reads.ts";
-import type { ChainState, Channel } from "./channel.ts";
+import { type ChainState, type Channel, chainNow } from "./channel.ts";
 import type { OnEffects } from "./context.ts";
 import { applyEvent } from "./ledger.ts";
 import type { ChannelStore } from "./store/store.ts";
@@ -88,13 +88,20 @@ export class ChainStateReader {
 		const at = now();
 		if (at - chainReadAt <= maxAgeMs) return true;
 		const seen = this.#follower?.seen();
-		return seen !== undefined && at - seen.at <= maxAgeMs && !this.isStale(seen.block);
+		return seen !== undefined && at - seen.at <= maxAgeMs && !this.#isStale(seen.block);
 	}
 
-	/** Whether a node whose latest block this is has stopped following the chain. */
-	isStale({ timestampSeconds }: Head): boolean {
+	#isStale({ timestampSeconds }: Head): boolean {
 		const { now, maxHeadAgeMs } = this.#options;
 		return maxHeadAgeMs > 0 && now() - timestampSeconds * 1_000 > maxHeadAgeMs;
+	}
+
+	/** @throws ChainUnavailableError when a node whose latest block this is has stopped following the chain */
+	assertFollowing(latest: Head): void {
+		if (!this.#isStale(latest)) return;
+		throw new ChainUnavailableError(
+			`the node's latest block, ${latest.number}, is too old: it has stopped following the chain`,
+		);
 	}
 
 	/** Reads the channel now and puts what was read into the ledger. */
@@ -107,15 +114,23 @@ export class ChainStateReader {
 	}
 
 	/** A channel that is new here: what happened to it while it was taken in has passed its follower by. */
-	async caughtUp({ channelId, blockNumber }: Channel): Promise<void> {
-		this.#follower?.revisit([channelId], BigInt(blockNumber));
+	async caughtUp(channel: Channel): Promise<void> {
+		this.readAhead(channel);
 		const processingTo = this.#follower?.processingTo();
-		if (processingTo !== undefined && processingTo > BigInt(blockNumber)) await this.refresh(channelId);
+		if (processingTo !== undefined && processingTo > BigInt(channel.blockNumber)) await this.refresh(channel.channelId);
+	}
+
+	/**
+	 * What `read` said of this channel, or a receipt, is in the ledger: perhaps from a block that its follower has not reached,
+	 * and that may be another one by then. So it is read again there.
+	 */
+	readAhead(channel: Channel): void {
+		this.#follower?.revisit([channel.channelId], BigInt(chainNow(channel).blockNumber));
 	}
 
 	/**
 	 * What the escrow says of a channel now, and of its deposit as much as lies `confirmations` blocks deep; `undefined` when
-	 * it has none, or none so deep.
+	 * it has none, or none so deep. Whoever puts it into the ledger calls `readAhead` or `caughtUp` after that.
 	 */
 	async read(channelId: Hex): Promise<ChainState | undefined> {
 		const head = await this.#head();
@@ -165,16 +180,23 @@ export class ChainStateReader {
 		onEffects(value.channel, value.effects);
 	}
 
+	/** The latest block. Behind one URL there may be a node that is behind what was followed already: it is asked again. */
 	async #head(): Promise<Head> {
 		const { client } = this.#options;
-		const { number, timestamp } = await client.getBlock().catch((cause: unknown) => {
-			throw new ChainUnavailableError("the chain did not answer", { cause });
-		});
-		const head = { number, timestampSeconds: Number(timestamp) };
-		if (!this.isStale(head)) return head;
-		throw new ChainUnavailableError(
-			`the node's latest block, ${number}, is too old: it has stopped following the chain`,
-		);
+		for (let attempt = 1; ; attempt++) {
+			const { number, timestamp } = await client.getBlock().catch((cause: unknown) => {
+				throw new ChainUnavailableError("the chain did not answer", { cause });
+			});
+			const head = { number, timestampSeconds: Number(timestamp) };
+			this.assertFollowing(head);
+			const followed = this.#follower?.seen()?.block.number ?? 0n;
+			if (number >= followed) return head;
+			if (attempt === READ_ATTEMPTS)
+				throw new ChainUnavailableError(
+					`the node is at block ${number}, behind block ${followed} that was seen before`,
+				);
+			await pause(attempt);
+		}
 	}
 
 	async #readAt(channelIds: readonly Hex[], head: Head): Promise<Map<Hex, ChainState>> {
@@ -183,7 +205,7 @@ export class ChainStateReader {
 				return await this.#readOnce(channelIds, head.number);
 			} catch (cause) {
 				if (attempt === READ_ATTEMPTS) throw new ChainUnavailableError("the chain did not answer", { cause });
-				await new Promise((resolve) => setTimeout(resolve, READ_PAUSE_MS * attempt));
+				await pause(attempt);
 			}
 		}
 	}
@@ -203,6 +225,10 @@ export class ChainStateReader {
 		}
 		return states;
 	}
+}
+
+function pause(attempt: number): Promise<void> {
+	return new Promise((resolve) => setTimeout(resolve, READ_PAUSE_MS * attempt));
 }
 
 /** A channel's state, with as much of its deposit as it had deep in the chain. */

@@ -3,6 +3,7 @@ import { type Challenge, opaqueData, parseAcceptPayment, preferred, problem } fr
 import { type Admission, type PaidRequest, type Refused, refused } from "./admission.ts";
 import { ChallengeBook } from "./challenges.ts";
 import type { EngineContext, EngineLog, Limits } from "./context.ts";
+import { STOP_GRACE_MS, within } from "./deadline.ts";
 import { describeError } from "./describeError.ts";
 import { startEvm } from "./evm/start.ts";
 import type { Terms } from "./evm/terms.ts";
@@ -19,6 +20,9 @@ const UNAVAILABLE_RETRY_SECONDS = 5;
 
 /** How long a stop waits for settlements under way. */
 const STOP_DEADLINE_MS = 30_000;
+
+/** How long a start that failed waits for what it had begun to end. */
+const START_STOP_MS = 5_000;
 
 const SILENT: EngineLog = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
@@ -79,6 +83,7 @@ export class PaymentEngine {
 	 * Checks options and escrows (D17), takes up what an earlier run left unfinished, and is then ready for requests.
 	 *
 	 * @throws EngineOptionsError, WeakSecretError, EscrowUnusableError: what is wrong and what to change
+	 * @throws ChainUnavailableError, CatchUpError: the chain does not answer, so nothing can be sold
 	 */
 	static async start(options: EngineOptions): Promise<PaymentEngine> {
 		const { store, log = SILENT, now = Date.now, random = () => randomBytes(16), hooks } = options;
@@ -99,7 +104,10 @@ export class PaymentEngine {
 		try {
 			for (const method of methods) await method.resume();
 		} catch (error) {
-			for (const method of methods) await method.stop?.(0);
+			await within(
+				START_STOP_MS,
+				methods.map(async (method) => method.stop?.(0)),
+			);
 			throw error;
 		}
 		// Its housekeeping begins here: a start that fails leaves nothing running.
@@ -195,8 +203,8 @@ export class PaymentEngine {
 	}
 
 	/**
-	 * Takes up no new work and resolves when settlements under way are done, at the latest after `deadlineMs`: what is not
-	 * done by then is on disk and is taken up by the next start. The store is the caller's to close, after this and after
+	 * Takes up no new work and resolves when settlements under way are done, or soon after `deadlineMs`: what is not done by
+	 * then is on disk and is taken up by the next start. The store is the caller's to close, after this and after
 	 * the last request.
 	 *
 	 * @example
@@ -206,8 +214,16 @@ export class PaymentEngine {
 	 */
 	async stop({ deadlineMs = STOP_DEADLINE_MS }: Readonly<{ deadlineMs?: number }> = {}): Promise<void> {
 		clearInterval(this.#housekeeping);
-		await Promise.all(this.#parts.methods.map((method) => method.stop?.(deadlineMs)));
-		await this.#keepingHouse;
+		const { methods, log } = this.#parts;
+		const stopped = methods.map(async (method) => {
+			try {
+				await method.stop?.(deadlineMs);
+			} catch (error) {
+				log.error({ method: method.name, reason: describeError(error) }, "a payment method could not be stopped");
+			}
+		});
+		// Housekeeping ends when its waits have been ended.
+		await within(deadlineMs + 2 * STOP_GRACE_MS, [...stopped, this.#keepingHouse]);
 	}
 
 	/** One at a time: a slow chain must not pile them up. */

@@ -43,6 +43,7 @@ export {
 	type StoreCopy,
 } from "./store/index.ts";
 export { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
+export { CatchUpError } from "./watch.ts";
 
 /**
  * The price of a route, by payment method. A method of your own adds its member by augmenting this module, which is why it

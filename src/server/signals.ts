@@ -30,11 +30,12 @@ export function stopOnSignals(stop: () => Promise<void>, options: StopOptions = 
 		}
 		stopping = true;
 		say(`${signal}: stopping; once more stops at once`);
+		// It keeps the process alive: one that has nothing left to do but a stop that hangs would end with 0.
 		setTimeout(() => {
 			say(`not stopped within ${deadlineMs} ms: ending now; what was under way is taken up by the next start`);
 			process.exit(1);
-		}, deadlineMs).unref();
-		stop().then(
+		}, deadlineMs);
+		(async () => stop())().then(
 			() => process.exit(0),
 			(error: unknown) => {
 				say(`stopping failed: ${error instanceof Error ? error.message : String(error)}`);

@@ -1,10 +1,10 @@
 import type { Address, Hex, PublicClient } from "viem";
 import { EscrowWatcher, type WatchStep } from "../escrow/watcher.ts";
-import { type ChainStateReader, ChainUnavailableError } from "./chainState.ts";
+import type { ChainStateReader } from "./chainState.ts";
 import { type Channel, chainNow } from "./channel.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
-import { type ChannelStore, CorruptRecordError } from "./store/store.ts";
+import { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
 
 export type ChannelWatchOptions = Readonly<{
 	client: PublicClient;
@@ -19,7 +19,22 @@ export type ChannelWatchOptions = Readonly<{
 	onReorganized: () => void;
 	now: () => number;
 	log: EngineLog;
+	/** How long a start waits for the next blocks before it fails, in ms. Default 120,000. */
+	stallMs?: number;
 }>;
+
+/** A start can't learn what has happened on the chain: it sells nothing rather than what was closed meanwhile (I9, I10). */
+export class CatchUpError extends Error {
+	override readonly name = "CatchUpError";
+	readonly code = "CATCH_UP";
+	readonly chainId: number;
+	constructor(chainId: number, reason: string) {
+		super(
+			`the escrow's events on chain ${chainId} can't be followed (${reason}); check the RPC endpoint of option client, or give it several (connectChain), and start again: it goes on where it was`,
+		);
+		this.chainId = chainId;
+	}
+}
 
 /** How many channels are read at a time when any may have changed. */
 const PAGE = 500;
@@ -30,8 +45,14 @@ const FAULT_LOG_MS = 60_000;
 /** How long before the last cursor a run may have taken in what it had not followed yet, in ms. */
 const RECENT_MS = 60_000;
 
-/** How long a start waits for the chain before it fails, in ms. */
-const CATCH_UP_MS = 120_000;
+/** How long a start waits for the next blocks before it fails, in ms. A long absence takes many steps. */
+const STALL_MS = 120_000;
+
+/** How often a start that takes long says how far it has come, in ms. */
+const PROGRESS_LOG_MS = 5_000;
+
+/** A channel is read again with every step that ends in these blocks, and with the first one that ends above. */
+type Visit = Readonly<{ from: bigint; to: bigint }>;
 
 /**
  * Keeps every channel of one escrow current from the escrow's events, across restarts (D2): what the escrow has said
@@ -41,8 +62,11 @@ export class ChannelWatch {
 	readonly #options: ChannelWatchOptions;
 	readonly #watcher: EscrowWatcher;
 	readonly #cursorName: string;
-	/** Channels that are read with every step up to a block: for deposits that are not deep enough yet, and see `Follower.revisit`. */
-	readonly #revisited = new Map<Hex, bigint>();
+	/** Channels to be read again: for deposits that are not deep enough yet, and see `Follower.revisit`. */
+	readonly #visits = new Map<Hex, Visit>();
+	readonly #stopping = new AbortController();
+	/** Told of each step that was taken. */
+	#onProgress: (step: WatchStep) => void = () => undefined;
 	#faultLoggedAt = Number.NEGATIVE_INFINITY;
 
 	constructor(options: ChannelWatchOptions) {
@@ -76,10 +100,44 @@ export class ChannelWatch {
 		});
 	}
 
-	/** Resolves when everything that has happened up to now is in the ledger. */
+	/**
+	 * Resolves when everything that has happened up to now is in the ledger.
+	 *
+	 * @throws CatchUpError when the chain can't be followed, or nothing comes of it for long
+	 */
 	async catchUp(): Promise<void> {
-		await this.#revisitRecent();
-		await this.#watcher.catchUp({ signal: AbortSignal.timeout(CATCH_UP_MS) });
+		const { chainId, stallMs = STALL_MS, now, log } = this.#options;
+		const end = new AbortController();
+		const { promise: ended, reject } = Promise.withResolvers<never>();
+		ended.catch(() => undefined);
+		const giveUp = (reason: string) => {
+			const error = new CatchUpError(chainId, reason);
+			end.abort(error);
+			reject(error);
+		};
+		const onStop = () => giveUp("it was stopped");
+		const stalled = setTimeout(() => giveUp(`nothing came of it for ${stallMs} ms`), stallMs);
+		let toldAt = now();
+		this.#onProgress = ({ head, latest }) => {
+			stalled.refresh();
+			if (head.number === latest.number || now() - toldAt < PROGRESS_LOG_MS) return;
+			toldAt = now();
+			const values = { chainId, block: String(head.number), latest: String(latest.number) };
+			log.info(values, "catching up with the escrow's events");
+		};
+		this.#stopping.signal.addEventListener("abort", onStop, { once: true });
+		try {
+			await this.#revisitRecent();
+			await Promise.race([this.#watcher.catchUp({ signal: end.signal }), ended]);
+		} catch (error) {
+			if (error instanceof StoreUnavailableError) throw error;
+			// Without its cause: that may hold the endpoint's URL, and whoever started this prints it all.
+			throw error instanceof CatchUpError ? error : new CatchUpError(chainId, describeError(error));
+		} finally {
+			clearTimeout(stalled);
+			this.#onProgress = () => undefined;
+			this.#stopping.signal.removeEventListener("abort", onStop);
+		}
 	}
 
 	/** What the last run took in, perhaps from blocks that were replaced before it followed them. */
@@ -87,17 +145,28 @@ export class ChannelWatch {
 		const { store } = this.#options;
 		const cursor = await store.cursor(this.#cursorName);
 		if (cursor === undefined) return;
+		const recent = new Set<Hex>();
 		for await (const { channelId } of store.audit({ afterMs: Math.max(0, cursor.updatedAt - RECENT_MS) })) {
-			if (channelId !== undefined) this.#revisit(channelId, cursor.blockNumber);
+			if (channelId !== undefined) recent.add(channelId);
+		}
+		for (const channel of await this.#ours(recent)) {
+			const { blockNumber } = chainNow(channel);
+			const readAt = BigInt(blockNumber);
+			this.#revisit(channel.channelId, readAt > cursor.blockNumber ? readAt : cursor.blockNumber);
 		}
 	}
 
-	#revisit(channelId: Hex, block: bigint): void {
-		if (block > (this.#revisited.get(channelId) ?? -1n)) this.#revisited.set(channelId, block);
+	#revisit(channelId: Hex, to: bigint, from = to): void {
+		const planned = this.#visits.get(channelId) ?? { from, to };
+		// A new one each time: what is asked for while a step runs is not done by that step.
+		this.#visits.set(channelId, {
+			from: from < planned.from ? from : planned.from,
+			to: to > planned.to ? to : planned.to,
+		});
 	}
 
 	start(): void {
-		this.#watcher.start();
+		if (!this.#stopping.signal.aborted) this.#watcher.start();
 	}
 
 	/** Looks at the chain now. */
@@ -105,68 +174,70 @@ export class ChannelWatch {
 		return this.#watcher.poke();
 	}
 
+	/** Resolves when nothing is being looked at any more. */
 	stop(): Promise<void> {
+		this.#stopping.abort();
 		return this.#watcher.stop();
 	}
 
 	async #step(step: WatchStep): Promise<void> {
-		const { chainState, onReorganized } = this.#options;
-		const { head, events, everything, reorganizedFrom } = step;
-		if (chainState.isStale(head)) {
-			throw new ChainUnavailableError(
-				`the node's latest block, ${head.number}, is too old: it has stopped following the chain`,
-			);
-		}
+		const { chainState, confirmations, onReorganized } = this.#options;
+		const { head, latest, events, everything, reorganizedFrom } = step;
+		chainState.assertFollowing(latest);
 		const reorganized = everything || reorganizedFrom !== undefined;
 		if (everything) await this.#observeAll(step);
-		const ids = new Set(everything ? [] : await this.#ours(step.touched));
-		const revisited = [...this.#revisited];
-		for (const channelId of await this.#ours(revisited.map(([channelId]) => channelId))) ids.add(channelId);
-		if (ids.size > 0) await chainState.observe([...ids], { head, reorganized });
-		for (const [channelId, block] of revisited) {
-			if (block <= head.number && this.#revisited.get(channelId) === block) this.#revisited.delete(channelId);
+		const due = [...this.#visits].filter(([, { from }]) => from <= head.number);
+		const touched = [...(everything ? [] : step.touched), ...due.map(([channelId]) => channelId)];
+		await this.#observe(
+			(await this.#ours(new Set(touched))).map(({ channelId }) => channelId),
+			step,
+			reorganized,
+		);
+		for (const [channelId, visit] of due) {
+			if (visit.to <= head.number && this.#visits.get(channelId) === visit) this.#visits.delete(channelId);
 		}
-		// Of a block that was replaced before it was followed nothing tells but what it took along.
-		if (reorganizedFrom !== undefined || (await this.#isAnyBehind(ids))) onReorganized();
-		const { confirmations } = this.#options;
+		if (reorganizedFrom !== undefined) onReorganized();
 		for (const { name, channelId, blockNumber } of events) {
 			const deepAt = blockNumber + BigInt(confirmations - 1);
-			if (name === "ToppedUp" && deepAt > head.number) this.#revisit(channelId, deepAt);
+			if (name === "ToppedUp" && deepAt > latest.number) this.#revisit(channelId, deepAt, 0n);
 		}
+		this.#onProgress(step);
 	}
 
-	async #isAnyBehind(channelIds: Iterable<Hex>): Promise<boolean> {
-		for (const channelId of channelIds) {
-			const channel = await this.#options.store.channel(channelId);
-			if (channel !== undefined && channel.behind !== null) return true;
-		}
-		return false;
+	/**
+	 * Reads channels as of the chain's newest block, also while a gap is worked off: of older ones a node may keep no state. What
+	 * was read ahead is read again when its block is reached, for that may be another one by then.
+	 */
+	async #observe(channelIds: readonly Hex[], { head, latest }: WatchStep, reorganized: boolean): Promise<void> {
+		if (channelIds.length === 0) return;
+		await this.#options.chainState.observe(channelIds, { head: latest, reorganized });
+		if (latest.number > head.number) for (const channelId of channelIds) this.#revisit(channelId, latest.number);
 	}
 
 	/** Those that this store knows: others are somebody else's, or not taken in yet. */
-	async #ours(channelIds: Iterable<Hex>): Promise<readonly Hex[]> {
+	async #ours(channelIds: Iterable<Hex>): Promise<readonly Channel[]> {
 		const { store } = this.#options;
-		const ours: Hex[] = [];
+		const ours: Channel[] = [];
 		for (const channelId of channelIds) {
 			const channel = await store.channel(channelId).catch((error: unknown) => {
 				// A damaged one is out of use as it is.
 				if (error instanceof CorruptRecordError) return undefined;
 				throw error;
 			});
-			if (channel !== undefined && this.#isHere(channel)) ours.push(channelId);
+			if (channel !== undefined && this.#isHere(channel)) ours.push(channel);
 		}
 		return ours;
 	}
 
 	/** All that can still change: on the first run, and after a reorganization that is deeper than what is remembered. */
-	async #observeAll({ head, reorganizedFrom }: WatchStep): Promise<void> {
-		const { store, chainState } = this.#options;
+	async #observeAll(step: WatchStep): Promise<void> {
+		const { reorganizedFrom } = step;
 		let page: Hex[] = [];
 		const observe = async () => {
-			if (page.length > 0) await chainState.observe(page, { head, reorganized: true });
+			await this.#observe(page, step, true);
 			page = [];
 		};
-		for await (const channel of store.channels()) {
+		for await (const channel of this.#options.store.channels()) {
 			if (!this.#isHere(channel)) continue;
 			// Finalized is for ever, unless the block that said so is gone.
 			const { finalized, blockNumber } = chainNow(channel);

@@ -98,9 +98,17 @@ describe("a first run", () => {
 		await open();
 		const { steps, kept, watcher } = await upToDate();
 		const head = await chain.getBlock();
-		expect(steps).toEqual([{ head: kept.block, events: [], touched: new Set(), everything: true }]);
+		const { block } = kept;
+		expect(steps).toEqual([{ head: block, latest: block, events: [], touched: new Set(), everything: true }]);
 		expect(kept.block).toEqual({ number: head.number, hash: head.hash, timestampSeconds: Number(head.timestamp) });
 		expect(watcher.seen?.block).toEqual(kept.block);
+	});
+
+	it("looks back some blocks where that is asked for", async () => {
+		const id = await open();
+		await topUp(id);
+		const { events } = await upToDate({ overlapBlocks: 1 });
+		expect(events()).toMatchObject([{ name: "ToppedUp", channelId: id }]);
 	});
 });
 
@@ -217,6 +225,7 @@ describe("a gap", () => {
 		const restarted = await upToDate({ maxBlocksPerStep: 10 }, kept);
 		expect(ids(restarted.events())).toEqual([first, second]);
 		expect(restarted.steps.map(({ head }) => head.number - start)).toEqual([10n, 20n, 27n]);
+		expect(restarted.steps.map(({ latest }) => latest.number - start)).toEqual([27n, 27n, 27n]);
 		expect(kept.writes - writes).toBe(3);
 		expect(restarted.steps.some(({ everything }) => everything)).toBe(false);
 	});

@@ -14,6 +14,7 @@ import {
 import type { Admission, PaidRequest } from "../admission.ts";
 import { admitCharge } from "../charge/charge.ts";
 import type { EngineContext } from "../context.ts";
+import { STOP_GRACE_MS, within } from "../deadline.ts";
 import { describeError } from "../describeError.ts";
 import type { PaymentMethod } from "../method.ts";
 import type { Screened } from "../screen.ts";
@@ -161,11 +162,17 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	}
 
 	async stop(deadlineMs: number): Promise<void> {
-		await Promise.all([
+		const begun = performance.now();
+		await within(deadlineMs, [
 			...this.#watches.map((watch) => watch.stop()),
 			...this.#settlers.map((settler) => settler.stop(deadlineMs)),
 		]);
-		await Promise.all([...this.#transactions().keys()].map((transactions) => transactions.stop()));
+		// What still waits for a transaction is told to end; a node that is silent can hold it up all the same.
+		const left = Math.max(deadlineMs - (performance.now() - begun), STOP_GRACE_MS);
+		await within(
+			left,
+			[...this.#transactions().keys()].map((transactions) => transactions.stop()),
+		);
 	}
 
 	/** One sequence of transactions for each chain, with one of the contexts that share it. */

@@ -102,7 +102,7 @@ export async function putClosed(
 		...writes
 	}: Readonly<{ closeTxHash?: Hex; outbox?: readonly OutboxEntry[]; audit?: readonly AuditEntry[] }>,
 ): Promise<void> {
-	const { store, now, onEffects, recloses } = context;
+	const { store, chainState, now, onEffects, recloses } = context;
 	type Outcome = Transition | undefined;
 	const { value, durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<Outcome> => {
 		if (channel === undefined) return { value: undefined, writes };
@@ -115,7 +115,9 @@ export async function putClosed(
 	});
 	await durable;
 	recloses.delete(channelId);
-	if (value?.ok) onEffects(value.channel, value.effects);
+	if (!value?.ok) return;
+	chainState.readAhead(value.channel);
+	onEffects(value.channel, value.effects);
 }
 
 /** A restart found a close on its way: the channel sells nothing until its outcome is known. */

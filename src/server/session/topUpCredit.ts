@@ -89,6 +89,7 @@ export async function creditTopUp(
 	const { channel, effects, isNew, refusal } = value;
 	if (refusal !== undefined) return refusal;
 	if (channel === undefined) return { txHash };
+	chainState.readAhead(channel);
 	if (isNew) log.info({ channelId, deposit: String(channel.deposit), txHash }, "channel topped up");
 	context.onEffects(channel, effects);
 	return { channel, txHash };
