@@ -1,4 +1,12 @@
-import { type Address, ContractFunctionExecutionError, type Hex, isAddressEqual, type PublicClient, toHex } from "viem";
+import {
+	type Address,
+	BaseError,
+	ContractFunctionExecutionError,
+	type Hex,
+	isAddressEqual,
+	type PublicClient,
+	toHex,
+} from "viem";
 import { isNodeFault } from "../../escrow/nodeFault.ts";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import {
@@ -19,7 +27,7 @@ import {
 	type TokenDomain,
 	type VoucherVerifier,
 } from "../../voucher/index.ts";
-import { ChainStateReader } from "../chainState.ts";
+import { ChainStateReader, ChainUnavailableError } from "../chainState.ts";
 import type { Channel } from "../channel.ts";
 import { chargeConclusions } from "../charge/conclusions.ts";
 import { chargeKey } from "../charge/order.ts";
@@ -64,6 +72,7 @@ export type EvmParts = Readonly<{
  * Checks each token's escrow, chain and domain (D17) and makes the `evm` method.
  *
  * @throws EngineOptionsError, EscrowUnusableError: what is wrong and what to change
+ * @throws ChainUnavailableError: the node does not answer
  */
 export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 	const { curve, secp256k1, keccak256 } = await loadCrypto();
@@ -71,7 +80,8 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 	const settlers: Settlers = new Map();
 	const shared = sharedParts(parts, verifier, settlers);
 	const contexts: EngineContext[] = [];
-	for (const token of parts.settings.tokens) contexts.push(await createContext(parts, shared, token, contexts));
+	for (const token of parts.settings.tokens)
+		contexts.push(await askingTheChain(token, () => createContext(parts, shared, token, contexts)));
 	for (const { terms } of contexts) {
 		const { chainId, escrow, currency, recipient } = terms;
 		parts.log.info({ curve, chainId, escrow, currency, recipient }, "payment engine starts");
@@ -111,6 +121,18 @@ function watchesOf(
 		const parts = { client, chainId, escrow, store, chainState, confirmations, onReorganized, now, log };
 		return new ChannelWatch({ ...parts, ...watch });
 	});
+}
+
+/** A node's fault in words for whoever starts the server; without its cause, which may hold the endpoint's URL. */
+async function askingTheChain<T>({ chainId }: TokenSettings, work: () => Promise<T>): Promise<T> {
+	try {
+		return await work();
+	} catch (error) {
+		if (!(error instanceof BaseError) || !isNodeFault(error)) throw error;
+		throw new ChainUnavailableError(
+			`chain ${chainId} does not answer (${describeError(error)}); check the RPC endpoint of option client and start again`,
+		);
+	}
 }
 
 export type Shared = ReturnType<typeof sharedParts>;
