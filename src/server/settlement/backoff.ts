@@ -1,7 +1,5 @@
 import { LRUCache } from "lru-cache";
 import type { Hex } from "viem";
-import type { Channel } from "../channel.ts";
-import type { Way } from "./economics.ts";
 import type { Result } from "./outcome.ts";
 
 /** How many channels are remembered; of one that is forgotten the chain says again what is wrong. */
@@ -16,9 +14,6 @@ type Trouble = Readonly<{
 	notBefore: number;
 	/** What it was in failed as a whole: next time it goes by itself. */
 	single: boolean;
-	way: Way;
-	/** The channel's, when it failed: used since, it is idle no more. */
-	lastActivityAt: number;
 }>;
 
 /** Remembers which channels could not be settled, so that they are tried again, less and less often. */
@@ -31,17 +26,15 @@ export class Backoff {
 		this.#firstMs = firstMs;
 	}
 
-	/** Learns from what became of a channel; `after` is the channel as it is now. */
-	note({ row, fault }: Result, way: Way, after: Channel | undefined, now: number): void {
+	/** Learns from what became of a channel. */
+	note({ row, fault }: Result, now: number): void {
 		const { channelId, outcome } = row;
 		if (outcome === "settled" || outcome === "closed") this.#troubles.delete(channelId);
 		// The node's faults are not the channel's.
 		if (fault === undefined || fault === "node") return;
 		const failures = (this.#troubles.get(channelId)?.failures ?? 0) + 1;
 		const pauseMs = Math.min(this.#firstMs * 2 ** Math.min(failures - 1, 30), LONGEST_MS);
-		const lastActivityAt = after?.lastActivityAt ?? 0;
-		const single = fault === "transaction";
-		this.#troubles.set(channelId, { failures, notBefore: now + pauseMs, single, way, lastActivityAt });
+		this.#troubles.set(channelId, { failures, notBefore: now + pauseMs, single: fault === "transaction" });
 	}
 
 	/** Whether what can wait has to wait longer. */
@@ -58,12 +51,5 @@ export class Backoff {
 	forgiveSingle(channelId: Hex): void {
 		const trouble = this.#troubles.get(channelId);
 		if (trouble?.single) this.#troubles.set(channelId, { ...trouble, single: false });
-	}
-
-	/** Channels that were to be closed and could not be, whose pause is over, with the time of their last activity then. */
-	unclosed(now: number): readonly Readonly<{ channelId: Hex; lastActivityAt: number }>[] {
-		return [...this.#troubles.entries()]
-			.filter(([, { way, notBefore }]) => way === "close" && notBefore <= now)
-			.map(([channelId, { lastActivityAt }]) => ({ channelId, lastActivityAt }));
 	}
 }

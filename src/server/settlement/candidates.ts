@@ -73,11 +73,6 @@ export async function findDue(
 		for await (const channel of scan.run("contract")) if (unsettled(channel) >= most) add(channel, { byTime: false });
 	}
 	for await (const channel of scan.since("idle", at - idleSeconds * 1_000)) add(channel, { close: onIdle === "close" });
-	for (const { channelId, lastActivityAt } of backoff.unclosed(at)) {
-		const channel = await context.store.channel(channelId).catch(() => undefined);
-		if (channel === undefined || !isOurs(context, channel) || chainNow(channel).finalized) continue;
-		if (channel.lastActivityAt === lastActivityAt && unsettled(channel) > 0n) add(channel, { close: true });
-	}
 	return { candidates: [...found.values()], isCrowded: scan.isCrowded };
 }
 

@@ -10,6 +10,7 @@ import {
 import { unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { describeError } from "../describeError.ts";
+import { PayeeNoncesUsedError } from "./relay.ts";
 import type { Target } from "./targets.ts";
 
 /** What a run did with one channel. */
@@ -101,19 +102,26 @@ export function failedResults(
 	if (error instanceof TransactionPendingError) return all("pending", { txHash: error.hash });
 	if (isUnderWay) return all("pending", { reason: describeError(error) });
 	if (error instanceof FeesTooHighError) return all("uneconomic", { reason: error.message });
+	if (error instanceof PayeeNoncesUsedError) return all("failed", { reason: error.message }, "row");
 	if (error instanceof TransactionRevertedError)
 		return all("failed", { reason: error.reason, txHash: error.hash }, targets.length === 1 ? "row" : "transaction");
 	if (error instanceof TransactionNotSentError) return all("failed", { reason: error.message }, "row");
 	return all("failed", { reason: describeError(error) }, "node");
 }
 
-/** Tells the application of channels whose transaction did not even begin: of all others the conclusions tell. */
-export function tellUnsent({ listeners, log }: EngineContext, results: readonly Result[], error: unknown): void {
-	const reason = error instanceof TransactionRevertedError ? error.reason : describeError(error);
+/**
+ * Tells the application of channels whose transaction did not even begin, and looks at what the chain says of them: they
+ * may have been closed past this server. Of all others the conclusions tell.
+ */
+export async function noteUnsent(context: EngineContext, results: readonly Result[], error: unknown): Promise<void> {
+	const { listeners, chainState, log } = context;
+	const isRefused = error instanceof TransactionRevertedError && error.hash === undefined;
+	const reason = isRefused ? error.reason : describeError(error);
 	log.warn({ channels: results.length, reason }, "a settlement or close could not be sent");
-	if (!(error instanceof TransactionRevertedError) || error.hash !== undefined) return;
+	if (!isRefused && !(error instanceof PayeeNoncesUsedError)) return;
 	for (const { row } of results) {
 		const { channelId, payer } = row;
 		listeners.tell("onSettlementFailed", { channelId, payer, unsettled: row.unsettled, reason });
 	}
+	await chainState.observe(results.map(({ row }) => row.channelId)).catch(() => undefined); // Whoever watches it will.
 }

@@ -11,7 +11,7 @@ import { withoutTheGone } from "../session/current.ts";
 import type { Turn } from "../store/store.ts";
 import { recordEntry } from "../transactions.ts";
 import type { Step } from "./economics.ts";
-import { failedResults, minedResults, type Result, skipped, tellUnsent } from "./outcome.ts";
+import { failedResults, minedResults, noteUnsent, type Result, skipped } from "./outcome.ts";
 import { retireKey, rowsOf, rowsPurpose } from "./rows.ts";
 import { claiming, type Target } from "./targets.ts";
 
@@ -68,7 +68,7 @@ function retireAll(context: EngineContext, targets: readonly Target[], feeLimit:
 			const failed = failedResults(sending, error, {
 				isUnderWay: context.transactions.isUnderWay(retireKey(purpose)),
 			});
-			if (failed.some(({ fault }) => fault !== undefined)) tellUnsent(context, failed, error);
+			if (failed.some(({ fault }) => fault !== undefined)) await noteUnsent(context, failed, error);
 			results.push(...failed);
 			throw error;
 		}

@@ -129,7 +129,7 @@ function choose(
 
 export type SendOptions = Readonly<{
 	/** Told of each step's channels. */
-	onResults: (results: readonly Result[], step: Step<Target>) => void | Promise<void>;
+	onResults: (results: readonly Result[], step: Step<Target>) => void;
 	/** Nothing more is begun from then on. */
 	isStopping?: () => boolean;
 }>;
@@ -146,7 +146,7 @@ export async function sendSteps(
 			const current = step;
 			const send = current.way === "settle" ? settle : retire;
 			const results = await send(context, current).catch((error: unknown) => failedResults(current.rows, error));
-			await onResults(results, current);
+			onResults(results, current);
 		}
 	};
 	await Promise.all(Array.from({ length: Math.min(IN_FLIGHT, steps.length) }, work));

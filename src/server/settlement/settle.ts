@@ -5,7 +5,7 @@ import { applyEvent } from "../ledger.ts";
 import { payeeCall } from "../session/closing.ts";
 import { recordEntry } from "../transactions.ts";
 import type { Step } from "./economics.ts";
-import { failedResults, minedResults, type Result, skipped, tellUnsent } from "./outcome.ts";
+import { failedResults, minedResults, noteUnsent, type Result, skipped } from "./outcome.ts";
 import { rowsPurpose, settleKey } from "./rows.ts";
 import { claiming, isRedeemable, type Target } from "./targets.ts";
 
@@ -42,7 +42,7 @@ export function settle(context: EngineContext, { rows, feeLimit }: Step<Target>)
 			return [...results, ...minedResults(context, sending, receipt)];
 		} catch (error) {
 			const failed = failedResults(sending, error, { isUnderWay: context.transactions.isUnderWay(key) });
-			if (failed.some(({ fault }) => fault !== undefined)) tellUnsent(context, failed, error);
+			if (failed.some(({ fault }) => fault !== undefined)) await noteUnsent(context, failed, error);
 			return [...results, ...failed];
 		}
 	});

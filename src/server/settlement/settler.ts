@@ -209,16 +209,13 @@ export class Settler {
 	}
 
 	async #send(steps: SettlementPlan["steps"]): Promise<readonly Result[]> {
-		const { store, now } = this.#context;
+		const { now } = this.#context;
 		const results: Result[] = [];
 		await sendSteps(this.#context, steps, {
 			isStopping: () => this.#isStopping,
-			onResults: async (more, { way }) => {
+			onResults: (more) => {
 				results.push(...more);
-				for (const result of more) {
-					const after = await store.channel(result.row.channelId).catch(() => undefined);
-					this.#backoff.note(result, way, after, now());
-				}
+				for (const result of more) this.#backoff.note(result, now());
 			},
 		});
 		return results;

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { createSmartPayer, rpc } from "../../support/sessionDrafts.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import { type PaidServer, type Payer, PRICE, type TestChannel } from "../../support/world.ts";
-import { all, listen, openBooks, owing, owingChannels, QUIET } from "./support.ts";
+import { all, eventually, listen, openBooks, owing, owingChannels, QUIET } from "./support.ts";
 
 const world = useWorld();
 let server: PaidServer;
@@ -29,7 +29,7 @@ describe("channels that owe maxUnsettled", () => {
 		expect(await Promise.all([...due, small].map(settled))).toEqual([1_000n, 1_500n, 2_000n, 0n]);
 		expect(await world.balance(server.payee)).toBe(4_500n);
 		await books.balance(due);
-		await expect.poll(() => listener.of("onSettled").length).toBe(3);
+		await eventually(() => listener.of("onSettled").length).toBe(3);
 		const [event] = listener.of("onSettled").filter(({ channelId }) => channelId === due[1]?.channelId);
 		expect(event).toMatchObject({ payer: payer.address, settled: 1_500n, delta: 1_500n });
 		const lines = await all(server.store.audit());
@@ -47,7 +47,7 @@ describe("channels that owe maxUnsettled", () => {
 		await owing(server, payer, 2_000n, channel);
 		await server.engine.settle();
 		expect(await settled(channel)).toBe(2_000n);
-		await expect.poll(() => listener.of("onSettled").map(({ delta }) => delta)).toEqual([1_000n, 1_000n]);
+		await eventually(() => listener.of("onSettled").map(({ delta }) => delta)).toEqual([1_000n, 1_000n]);
 	});
 
 	it("their vouchers are known to be public before they are sent (D7)", async () => {
@@ -55,7 +55,7 @@ describe("channels that owe maxUnsettled", () => {
 		expect(await server.ledger(channel)).toMatchObject({ publishedCumulative: null });
 		await rpc(world.chain.client, "evm_setAutomine", [false]);
 		const settling = server.engine.settle();
-		await expect.poll(async () => (await all(server.store.outbox({ state: "pending" }))).length).toBe(1);
+		await eventually(async () => (await all(server.store.outbox({ state: "pending" }))).length).toBe(1);
 		expect(await server.ledger(channel)).toMatchObject({ publishedCumulative: 1_000n, settledOnChain: 0n });
 		await rpc(world.chain.client, "evm_setAutomine", [true]);
 		await rpc(world.chain.client, "evm_mine", []);
@@ -76,12 +76,12 @@ describe("channels that owe maxUnsettled", () => {
 		await world.closeOnChain(server.account, spoilt, PRICE, signature);
 		await server.engine.settle();
 		expect(await Promise.all(others.map(settled))).toEqual([1_100n, 1_200n]);
-		await expect
-			.poll(() => ids(listener.of("onSettled")).sort())
-			.toEqual(others.map(({ channelId }) => channelId).sort());
-		await expect
-			.poll(() => listener.of("onSettlementFailed"))
-			.toMatchObject([{ channelId: spoilt.channelId, reason: "ChannelFinalized" }]);
+		await eventually(() => ids(listener.of("onSettled")).sort()).toEqual(
+			others.map(({ channelId }) => channelId).sort(),
+		);
+		await eventually(() => listener.of("onSettlementFailed")).toMatchObject([
+			{ channelId: spoilt.channelId, reason: "ChannelFinalized" },
+		]);
 		expect(await server.ledger(spoilt)).toMatchObject({ finalized: true, settledOnChain: PRICE });
 		expect(await world.balance(server.payee)).toBe(2_300n + PRICE);
 		const before = await server.transactions();
@@ -129,13 +129,13 @@ describe("a batch that the token refuses as a whole", () => {
 		await rpc(client, "anvil_setCode", [world.token, "0x60006000fd"]);
 		try {
 			await server.engine.settle();
-			await expect.poll(() => listener.of("onSettlementFailed").length).toBe(2);
+			await eventually(() => listener.of("onSettlementFailed").length).toBe(2);
 			// At once again is too soon.
 			await server.engine.settle();
 			expect(listener.of("onSettlementFailed").length).toBe(2);
 			server.clock.advance(server.engine.limits.settleEveryMs);
 			await server.engine.settle();
-			await expect.poll(() => listener.of("onSettlementFailed").length).toBe(4);
+			await eventually(() => listener.of("onSettlementFailed").length).toBe(4);
 		} finally {
 			await rpc(client, "anvil_setCode", [world.token, code]);
 		}

@@ -3,7 +3,7 @@ import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { rpc } from "../../support/sessionDrafts.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import { type PaidServer, type Payer, PRICE, type TestChannel, transactionOf } from "../../support/world.ts";
-import { all, listen, NEVER_SECONDS, openBooks, owing, QUIET, reverting } from "./support.ts";
+import { all, eventually, listen, NEVER_SECONDS, openBooks, owing, QUIET, reverting } from "./support.ts";
 
 const world = useWorld();
 /** A test that waits for nothing may still take a while on a busy machine. */
@@ -42,10 +42,10 @@ describe("a payer that asks the chain to close while it owes", () => {
 		const books = await openBooks(world, server, [payer]);
 		const channel = await owing(server, payer, 900n);
 		await payer.requestClose(channel);
-		await expect.poll(() => onChain(channel), { timeout: 20_000 }).toEqual({ settled: 900n, finalized: true });
-		await expect.poll(() => listener.of("onSettled")).toMatchObject([{ settled: 900n, delta: 900n }]);
+		await eventually(() => onChain(channel)).toEqual({ settled: 900n, finalized: true });
+		await eventually(() => listener.of("onSettled")).toMatchObject([{ settled: 900n, delta: 900n }]);
 		expect(listener.of("onCloseRequested")).toMatchObject([{ channelId: channel.channelId, unsettled: 900n }]);
-		await expect.poll(() => listener.of("onChannelClosed").length).toBe(1);
+		await eventually(() => listener.of("onChannelClosed").length).toBe(1);
 		await books.balance([channel]);
 	});
 
@@ -55,17 +55,17 @@ describe("a payer that asks the chain to close while it owes", () => {
 		await server.stop();
 		await payer.requestClose(channel);
 		await server.restart();
-		await expect.poll(() => onChain(channel), { timeout: 20_000 }).toEqual({ settled: 900n, finalized: true });
-		await expect
-			.poll(async () => (await server.ledger(channel))?.closeTxHash)
-			.toBe((await closes()).at(0)?.minedIn?.transactionHash);
+		await eventually(() => onChain(channel)).toEqual({ settled: 900n, finalized: true });
+		await eventually(async () => (await server.ledger(channel))?.closeTxHash).toBe(
+			(await closes()).at(0)?.minedIn?.transactionHash,
+		);
 		await books.balance([channel]);
 	});
 
 	it("and owes nothing, is left to the chain", async () => {
 		const channel = await server.open(payer);
 		await payer.requestClose(channel);
-		await expect.poll(() => listener.of("onCloseRequested").length).toBe(1);
+		await eventually(() => listener.of("onCloseRequested").length).toBe(1);
 		await server.engine.settle();
 		expect(await closes()).toEqual([]);
 	});
@@ -102,14 +102,14 @@ describe("a payer that asks the chain to close while it owes", () => {
 		await rpc(client, "anvil_setCode", [world.token, "0x60006000fd"]);
 		try {
 			await payer.requestClose(channel);
-			await expect.poll(() => listener.of("onSettlementFailed").length).toBeGreaterThan(0);
+			await eventually(() => listener.of("onSettlementFailed").length).toBeGreaterThan(0);
 			await server.engine.settle();
 			expect(listener.of("onAtRisk")).toEqual([]);
 			server.clock.advance(226_000);
 			for (let run = 0; run < 3; run++) await server.engine.settle();
-			await expect
-				.poll(() => listener.of("onAtRisk"))
-				.toEqual([{ channelId: channel.channelId, payer: payer.address, unsettled: 900n, reason: "late" }]);
+			await eventually(() => listener.of("onAtRisk")).toEqual([
+				{ channelId: channel.channelId, payer: payer.address, unsettled: 900n, reason: "late" },
+			]);
 		} finally {
 			await rpc(client, "anvil_setCode", [world.token, code]);
 		}
@@ -121,9 +121,9 @@ describe("a payer that asks the chain to close while it owes", () => {
 		const channel = await owing(server, payer, 900n);
 		server.rpc.fails = (method) => method === "eth_estimateGas";
 		await payer.requestClose(channel);
-		await expect.poll(() => server.logs.some(({ message }) => message.includes("could not be sent"))).toBe(true);
+		await eventually(() => server.logs.some(({ message }) => message.includes("could not be sent"))).toBe(true);
 		server.rpc.up();
-		await expect.poll(() => onChain(channel), { timeout: 20_000 }).toEqual({ settled: 900n, finalized: true });
+		await eventually(() => onChain(channel)).toEqual({ settled: 900n, finalized: true });
 	});
 });
 
@@ -141,7 +141,7 @@ describe("while the server closes a channel of its own accord", () => {
 		const channel = await owing(server, payer, 500n);
 		const request = await running(channel, 900n);
 		await payer.requestClose(channel);
-		await expect.poll(async () => (await server.ledger(channel))?.closingBy).toBe(server.store.owner);
+		await eventually(async () => (await server.ledger(channel))?.closingBy).toBe(server.store.owner);
 		expectRefusal(
 			await server.pay("/session", await payer.voucher(await challenge(), channel, 1_000n)),
 			"session/channel-closing",
@@ -165,7 +165,7 @@ describe("while the server closes a channel of its own accord", () => {
 		const channel = await owing(server, payer, 500n);
 		const request = await running(channel, 600n);
 		await payer.requestClose(channel);
-		await expect.poll(() => onChain(channel), { timeout: 20_000 }).toEqual({ settled: 600n, finalized: true });
+		await eventually(() => onChain(channel)).toEqual({ settled: 600n, finalized: true });
 		request.release();
 		expect((await request.answer).status).toBe(409);
 		expect(await server.ledger(channel)).toMatchObject({ spent: PRICE, acceptedCumulative: 600n });
@@ -175,9 +175,9 @@ describe("while the server closes a channel of its own accord", () => {
 		const channel = await owing(server, payer, 500n);
 		const request = await running(channel, 600n);
 		const closing = server.pay("/session", await payer.close(await challenge(), channel, 300n));
-		await expect.poll(async () => (await server.ledger(channel))?.closingBy).toBe(server.store.owner);
+		await eventually(async () => (await server.ledger(channel))?.closingBy).toBe(server.store.owner);
 		await payer.requestClose(channel);
-		await expect.poll(() => listener.of("onCloseRequested").length).toBe(1);
+		await eventually(() => listener.of("onCloseRequested").length).toBe(1);
 		await server.engine.settle();
 		request.release();
 		expectPaid(await closing);
@@ -194,7 +194,7 @@ describe("a close by the server that is mined and reverts", () => {
 		server.clock.advance(2 * NEVER_SECONDS * 1_000);
 		await reverting(world, server);
 		expect(await server.ledger(channel)).toMatchObject({ closingBy: null, publishedCumulative: 900n });
-		await expect.poll(() => listener.of("onSettlementFailed")).toMatchObject([{ reason: "reverted", unsettled: 900n }]);
+		await eventually(() => listener.of("onSettlementFailed")).toMatchObject([{ reason: "reverted", unsettled: 900n }]);
 		await server.engine.settle();
 		expect(await onChain(channel)).toEqual({ settled: 0n, finalized: false });
 		// Idle as it is, it is not forgotten for another ten years.

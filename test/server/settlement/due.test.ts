@@ -4,7 +4,7 @@ import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { createSmartPayer } from "../../support/sessionDrafts.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import { Clock, DEPOSIT, type PaidServer, PRICE, type TestChannel } from "../../support/world.ts";
-import { listen, openBooks, owing, owingChannels, QUIET } from "./support.ts";
+import { eventually, listen, openBooks, owing, owingChannels, QUIET } from "./support.ts";
 
 const world = useWorld();
 const HOUR_MS = 3_600_000;
@@ -75,12 +75,12 @@ describe("a channel without a request for idleSeconds", () => {
 		expect(await world.balance(payer.address)).toBe(funds - 700n);
 		await books.balance([channel]);
 		const { closeTxHash } = (await server.ledger(channel)) ?? {};
-		await expect
-			.poll(() => listener.of("onSettled"))
-			.toMatchObject([{ settled: 700n, delta: 700n, txHash: closeTxHash }]);
-		await expect
-			.poll(() => listener.of("onChannelClosed"))
-			.toMatchObject([{ channelId: channel.channelId, settledOnChain: 700n, txHash: closeTxHash }]);
+		await eventually(() => listener.of("onSettled")).toMatchObject([
+			{ settled: 700n, delta: 700n, txHash: closeTxHash },
+		]);
+		await eventually(() => listener.of("onChannelClosed")).toMatchObject([
+			{ channelId: channel.channelId, settledOnChain: 700n, txHash: closeTxHash },
+		]);
 		const answer = await server.pay("/session", await payer.close(await server.challenge("/session"), channel, PRICE));
 		expectPaid(answer);
 		expect(answer.receipt).toMatchObject({ txHash: closeTxHash });
@@ -105,9 +105,9 @@ describe("a channel without a request for idleSeconds", () => {
 			{ settled: 700n, finalized: true },
 		]);
 		await books.balance([gone, ...others]);
-		await expect
-			.poll(() => listener.of("onSettlementFailed"))
-			.toMatchObject([{ channelId: gone.channelId, reason: "ChannelFinalized" }]);
+		await eventually(() => listener.of("onSettlementFailed")).toMatchObject([
+			{ channelId: gone.channelId, reason: "ChannelFinalized" },
+		]);
 	});
 
 	it("is only settled where the policy says so", async () => {

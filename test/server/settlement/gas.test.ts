@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { useWorld } from "../../support/useWorld.ts";
 import type { PaidServer, Payer, TestChannel } from "../../support/world.ts";
-import { costOfSettle, listen, openBooks, owing, QUIET, setGasPrice } from "./support.ts";
+import { costOfSettle, eventually, listen, openBooks, owing, QUIET, setGasPrice } from "./support.ts";
 
 const world = useWorld();
 const GWEI = 10n ** 9n;
@@ -50,9 +50,9 @@ describe("while gas is dear", () => {
 			{ settled: 9_000n, finalized: true },
 			OPEN,
 		]);
-		await expect
-			.poll(() => listener.of("onAtRisk"))
-			.toEqual([{ channelId: dust.channelId, payer: payer.address, unsettled: 1_000n, reason: "uneconomic" }]);
+		await eventually(() => listener.of("onAtRisk")).toEqual([
+			{ channelId: dust.channelId, payer: payer.address, unsettled: 1_000n, reason: "uneconomic" },
+		]);
 		const [entry] = await entries();
 		const receipt = await world.chain.client.getTransactionReceipt({ hash: entry?.minedIn?.transactionHash ?? "0x" });
 		const paid = (receipt.gasUsed * receipt.effectiveGasPrice * COIN_PRICE) / 10n ** 18n;

@@ -93,6 +93,9 @@ export async function costOfSettle({ chain }: World, coinPrice: bigint): Promise
 	return (58_200n * maxFeePerGas * coinPrice) / 10n ** 18n;
 }
 
+/** `expect.poll` for a busy machine. */
+export const eventually = (look: () => unknown) => expect.poll(look, { timeout: 20_000 });
+
 export async function all<T>(items: AsyncIterable<T>): Promise<readonly T[]> {
 	const found: T[] = [];
 	for await (const item of items) found.push(item);
@@ -106,9 +109,9 @@ export async function reverting({ chain, token }: World, server: PaidServer): Pr
 	await rpc(chain.client, "evm_setAutomine", [false]);
 	try {
 		const settling = server.engine.settle();
-		await expect.poll(async () => (await pending()).length, { timeout: 20_000 }).toBe(1);
+		await eventually(async () => (await pending()).length).toBe(1);
 		const hash = (await pending())[0]?.hash;
-		await expect.poll(() => rpc(chain.client, "eth_getTransactionByHash", [hash]), { timeout: 20_000 }).not.toBeNull();
+		await eventually(() => rpc(chain.client, "eth_getTransactionByHash", [hash])).not.toBeNull();
 		await rpc(chain.client, "anvil_setCode", [token, "0x60006000fd"]);
 		await rpc(chain.client, "evm_mine", []);
 		await settling;
