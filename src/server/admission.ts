@@ -2,6 +2,7 @@ import type { OpaqueData, Problem } from "../protocol/index.ts";
 import type { Offer } from "./method.ts";
 import type { AnyReceipt } from "./receipts.ts";
 import type { StoredResponse } from "./store/store.ts";
+import type { Meter, MeterControl } from "./stream/meter.ts";
 
 /** A request as every face of the engine presents it. */
 export type PaidRequest = Readonly<{
@@ -31,12 +32,16 @@ export type Replayed = Readonly<{ kind: "replayed"; response: StoredResponse }>;
 export type Admitted = Readonly<{
 	kind: "admitted";
 	payment: Payment;
+	/** Of a request that is paid by what it uses: its answer may go on while it is paid for. */
+	metered?: MeterControl;
+	/** What the head of an answer that goes on carries: the payment as it is by then. Its voucher is on disk when this resolves. */
+	receipt?(): Promise<AnyReceipt>;
 	/**
 	 * Takes the payment; resolves when it is on disk. `response` makes the answer that a retry gets again, from its receipt.
 	 * Resolves to a refusal when the payment can no longer be taken: then nothing may be delivered.
 	 */
 	capture(response: (receipt: AnyReceipt) => StoredResponse): Promise<Captured | Refused>;
-	/** The handler failed or the client went away: the request costs nothing (I7). */
+	/** The handler failed or the client went away: the request costs nothing (I7), a metered one what has left of it. */
 	release(): Promise<void>;
 }>;
 
@@ -51,7 +56,7 @@ export type Captured = Readonly<{ kind: "captured"; receipt: AnyReceipt }>;
 export type Payment = Readonly<{
 	/** `session` or `charge`; other payment methods may have others. */
 	intent: string;
-	/** What this request costs, in base units of the token. */
+	/** What this request costs, or one unit of it where it is metered; in base units of the token. */
 	amount: bigint;
 	/** Who pays: of `evm` an address, lowercase. */
 	payer: string;
@@ -59,6 +64,8 @@ export type Payment = Readonly<{
 	channelId?: `0x${string}`;
 	/** Charges only: the transaction that moved the money. */
 	txHash?: `0x${string}`;
+	/** Metered routes only: what this request uses is charged with it. */
+	meter?: Meter;
 	/** What the price had given along as `opaque` when this payment was asked for. */
 	opaque?: OpaqueData;
 }>;

@@ -12,6 +12,8 @@ import type { Strangers } from "./session/strangers.ts";
 import type { SettlementSettings } from "./settlement/policy.ts";
 import type { Signatures } from "./signatures.ts";
 import type { ChannelStore } from "./store/store.ts";
+import type { RunningStreams } from "./stream/running.ts";
+import type { Wakes } from "./stream/wakes.ts";
 import type { Transactions } from "./transactions.ts";
 
 /** What an operator may want to see. Values never hold keys, credentials or signatures. */
@@ -109,6 +111,10 @@ export type EngineContext = Readonly<{
 	/** Channels whose close a relayer was given and did not get through: they stay closing, and are closed again. */
 	recloses: Set<Hex>;
 	onEffects: OnEffects;
+	/** Who waits for a channel's next voucher. */
+	wakes: Wakes;
+	/** The stream that runs on each channel. */
+	streams: RunningStreams;
 	listeners: Listeners;
 	/** Unix milliseconds. */
 	now: () => number;

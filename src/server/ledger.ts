@@ -67,6 +67,8 @@ function transition(channel: Channel | undefined, event: LedgerEvent, now: numbe
 			return acceptVoucher(channel, event, now);
 		case "reserve":
 			return reserve(channel, event, now);
+		case "extend":
+			return extend(channel, event, now);
 		case "capture":
 			return capture(channel, event, now);
 		case "release":
@@ -82,7 +84,7 @@ function transition(channel: Channel | undefined, event: LedgerEvent, now: numbe
 		case "close-resumed":
 			return done({ ...channel, closingBy: event.owner });
 		case "close-decided":
-			return decideClose(channel, event, now);
+			return decideClose(channel, event);
 		case "publishing":
 			return done({ ...channel, publishedCumulative: published(channel.publishedCumulative, event.cumulativeAmount) });
 		case "deferred":
@@ -193,6 +195,21 @@ function reserve(
 		const required = requiredCumulative(channel, amount, minVoucherDelta);
 		return refuse(insufficientProblem(channel, required, "The accepted voucher does not cover the price."));
 	}
+	return hold(channel, amount, owner, now);
+}
+
+/** Who asks has shown before that the channel is its own (D7), and asks for no more than there is. */
+function extend(
+	channel: Channel,
+	{ amount, owner }: Extract<LedgerEvent, { type: "extend" }>,
+	now: number,
+): Transition {
+	if (amount < 0n || amount > available(channel)) throw new RangeError("a reservation is from 0 to what is available");
+	const unusable = closedProblem(channel) ?? frozenProblemOf(channel);
+	return unusable ? refuse(unusable) : hold(channel, amount, owner, now);
+}
+
+function hold(channel: Channel, amount: bigint, owner: string, now: number): Transition {
 	const reservations = { ...channel.reservations, [owner]: (channel.reservations[owner] ?? 0n) + amount };
 	return done({ ...channel, reservations, lastActivityAt: now });
 }
@@ -258,7 +275,6 @@ function beginClose(
 function decideClose(
 	channel: Channel,
 	{ cumulativeAmount, signature, byContract = false }: Extract<LedgerEvent, { type: "close-decided" }>,
-	now: number,
 ): Transition {
 	if (chainNow(channel).finalized) return refuse(finalizedProblem(channel.channelId));
 	if (channel.closingBy === null) throw new Error(`channel ${channel.channelId}: close-begun comes first`);
@@ -276,7 +292,6 @@ function decideClose(
 			contractSigner: byContract,
 		}),
 		...abandoned(channel),
-		lastActivityAt: now,
 	});
 }
 

@@ -39,6 +39,8 @@ export type LedgerEvent =
 			voucher: Pick<VerifiedVoucher, "cumulativeAmount" | "challengeId">;
 			minVoucherDelta: bigint;
 	  }>
+	/** A request that was admitted before wants `amount` more held for it, out of what vouchers have brought since. */
+	| Readonly<{ type: "extend"; amount: bigint; owner: string }>
 	/** The request was served and cost `used`; the rest of its reservation is free again. */
 	| Readonly<{ type: "capture"; reservation: Reservation; used: bigint }>
 	/** The request failed or was aborted: it costs nothing (I7). */

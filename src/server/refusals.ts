@@ -3,7 +3,11 @@ import type { Hex } from "viem";
 import { type Problem, problem } from "../protocol/index.ts";
 import type { Channel } from "./channel.ts";
 
-export function insufficientProblem(channel: Channel, required: bigint, detail: string): Problem {
+export function insufficientProblem(
+	channel: Pick<Channel, "channelId" | "acceptedCumulative" | "deposit">,
+	required: bigint,
+	detail: string,
+): Problem {
 	return problem("session/insufficient-balance", detail, {
 		channelId: channel.channelId,
 		requiredCumulative: required,

@@ -13,6 +13,7 @@ import {
 import { CANONICAL_PERMIT2 } from "../../voucher/index.ts";
 import type { Offer } from "../method.ts";
 import { OfferError } from "../offer.ts";
+import type { MeterSettings } from "../stream/meter.ts";
 import type { Terms } from "./terms.ts";
 
 /** The payment method of our challenges (draft-evm-charge-00, IANA Considerations). */
@@ -43,6 +44,8 @@ export type SessionOffer = Shared &
 		suggestedDeposit?: bigint;
 		/** A channel of this client to go on with. */
 		channelId?: Hex;
+		/** The answer is paid by what it uses; `amount` is the price of one unit. */
+		metered?: MeterSettings;
 	}>;
 
 /** One payment. `amount` is what the client pays in all; the recipient gets what the splits leave. */
@@ -91,6 +94,22 @@ const splitSchema = z.strictObject({
 	memo: text.max(256, "must have at most 256 characters").optional(),
 });
 
+const units = z
+	.union([z.bigint(), z.number().int()])
+	.transform(BigInt)
+	.refine((value) => value >= 1n && value <= 1_000_000_000n, "must be from 1 to 1,000,000,000 units");
+
+const meteredSchema = z.strictObject({
+	/** How many units have to be covered before the handler runs: an estimate of what the request will use. */
+	estimateUnits: units.default(1n),
+	/** How many units are reserved at a time: a crash costs the server at most that many, and each block is one write to disk. */
+	blockUnits: units.default(32n),
+	/** How long the answer waits for a voucher before it ends, in ms. */
+	stallMs: z.number().int().positive().max(3_600_000).default(30_000),
+	/** What is charged where the handler does not charge itself: one unit for each piece, byte or second of the answer. */
+	per: z.enum(["piece", "byte", "second"]).exactOptional(),
+});
+
 const priceSchema = z.strictObject({
 	method: z.literal(EVM).optional(),
 	price: amount,
@@ -120,6 +139,10 @@ const priceSchema = z.strictObject({
 		.transform((id) => id as Hex)
 		.optional(),
 	splits: z.array(splitSchema).min(1).max(MAX_SPLITS).readonly().optional(),
+	/** The answer is paid by what it uses, unit by unit, while it is made (sessions only). `true`: with every default. */
+	metered: z
+		.union([z.boolean().transform((on) => (on ? meteredSchema.parse({}) : undefined)), meteredSchema])
+		.optional(),
 });
 
 /** A price in tokens on an EVM chain, as a route's configuration states it. Amounts in base units. */
@@ -146,7 +169,7 @@ export function parseEvmOffer(price: unknown, known: readonly Terms[]): EvmOffer
 			"currency: the server takes no such token on such a chain; add it to the engine's option also",
 		);
 	}
-	const { unitType, suggestedDeposit, channelId, splits, ...texts } = rest;
+	const { unitType, suggestedDeposit, channelId, splits, metered, ...texts } = rest;
 	const shared = { method: EVM, amount: value, terms, ...definedOnly(texts) };
 	if (intent === "session") {
 		if (splits !== undefined) throw new OfferError("splits: only a charge can be split");
@@ -155,11 +178,11 @@ export function parseEvmOffer(price: unknown, known: readonly Terms[]): EvmOffer
 			intent,
 			bindBody: bindBody ?? false,
 			credentialTypes: chosen(terms.sessionTypes, credentialTypes),
-			...definedOnly({ unitType, suggestedDeposit, channelId }),
+			...definedOnly({ unitType, suggestedDeposit, channelId, metered }),
 		};
 	}
-	if (unitType !== undefined || suggestedDeposit !== undefined || channelId !== undefined)
-		throw new OfferError("unitType, suggestedDeposit and channelId: only a session has them");
+	if ([unitType, suggestedDeposit, channelId, metered].some((setting) => setting !== undefined))
+		throw new OfferError("unitType, suggestedDeposit, channelId and metered: only a session has them");
 	return {
 		...shared,
 		intent,

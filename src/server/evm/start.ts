@@ -51,6 +51,8 @@ import { topUpConclusions, topUpKey } from "../session/topUpCredit.ts";
 import { retireConclusions, retireKey, settleConclusions, settleKey } from "../settlement/conclusions.ts";
 import { Settler } from "../settlement/settler.ts";
 import { Signatures } from "../signatures.ts";
+import { RunningStreams } from "../stream/running.ts";
+import { Wakes } from "../stream/wakes.ts";
 import { type Conclusions, recordEntry, Transactions } from "../transactions.ts";
 import { ChannelWatch } from "../watch.ts";
 import { effectsOf } from "./effects.ts";
@@ -159,6 +161,8 @@ export function sharedParts(
 		relayed: options.relayer !== undefined && !isAddressEqual(options.relayer.address, options.account.address),
 		drains,
 		closes: new Map(),
+		wakes: new Wakes(),
+		streams: new RunningStreams(),
 		settling: new Map<Hex, Promise<unknown>>(),
 		recloses: new Set<Hex>(),
 		onEffects: effectsOf({ drains, listeners, urgent, log }),

@@ -2,8 +2,9 @@ import type { Hex } from "viem";
 import { type Challenge, type Problem, problem, type SessionReceipt } from "../../protocol/index.ts";
 import { voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Admitted, type Captured, type PaidRequest, type Refused, refused } from "../admission.ts";
-import type { Channel } from "../channel.ts";
+import { available, type Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import type { SessionOffer } from "../evm/offer.ts";
 import type { VoucherEvent } from "../hooks.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import {
@@ -14,16 +15,17 @@ import {
 	type Transition,
 	type VerifiedVoucher,
 } from "../ledger.ts";
-import type { Offer } from "../method.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
+import type { MeterSettings } from "../stream/meter.ts";
 import { withoutTheGone } from "./current.ts";
 import { sessionReceipt } from "./receipt.ts";
+import { SessionMeter } from "./sessionMeter.ts";
 
 /** A voucher whose signature is verified, on a channel whose chain state is fresh, and the request it came with. */
 export type Spend = Readonly<{
 	request: PaidRequest;
-	offer: Offer;
+	offer: Pick<SessionOffer, "amount" | "metered">;
 	challenge: Challenge;
 	channelId: Hex;
 	voucher: Omit<VerifiedVoucher, "challengeId">;
@@ -39,6 +41,8 @@ export type Spend = Readonly<{
  */
 export async function spend(context: EngineContext, request: Spend): Promise<Admission> {
 	const order: Order = { ...request, ticket: String(++lastTicket) };
+	const inTheWay = await replaceStream(context, order);
+	if (inTheWay !== undefined) return inTheWay;
 	const scope = idempotencyScope(order.request, order.channelId);
 	const keys = {
 		channel: order.channelId,
@@ -47,16 +51,61 @@ export async function spend(context: EngineContext, request: Spend): Promise<Adm
 	};
 	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
 	const { outcome, raised } = value;
-	const { listeners } = context;
+	const { listeners, wakes } = context;
+	const tellRaised = () => {
+		if (raised === undefined) return;
+		wakes.wake(order.channelId);
+		listeners.tell("onVoucher", raised);
+	};
 	if (outcome.kind === "reserved") {
-		if (raised !== undefined && listeners.any)
-			void durable.then(() => listeners.tell("onVoucher", raised)).catch(() => undefined);
+		if (raised !== undefined && (listeners.any || wakes.size > 0)) void durable.then(tellRaised).catch(() => undefined);
 		return admitted(context, order, scope, outcome, durable);
 	}
 	await durable;
-	if (raised !== undefined) listeners.tell("onVoucher", raised);
+	tellRaised();
 	if (outcome.kind !== "accepted") return outcome;
 	return { kind: "managed", receipt: sessionReceipt(context, outcome.channel, order.challenge) };
+}
+
+/** What a request holds before it is served: its price, or of a metered one as many units of a block as are covered. */
+function toReserve(offer: Spend["offer"], channel: Channel): bigint {
+	const { amount, metered } = offer;
+	const least = leastToReserve(offer);
+	if (metered === undefined) return least;
+	const covered = available(channel) - (available(channel) % amount);
+	const block = metered.blockUnits * amount;
+	const wanted = block < covered ? block : covered;
+	return wanted > least ? wanted : least;
+}
+
+function leastToReserve({ amount, metered }: Spend["offer"]): bigint {
+	return metered === undefined ? amount : metered.estimateUnits * amount;
+}
+
+/**
+ * A channel has one stream: a new one takes its place only when its voucher advances the channel, or when it is the same
+ * request once more (draft-evm-session-00, Concurrency Model; D16).
+ */
+async function replaceStream(
+	{ store, streams, terms, now }: EngineContext,
+	{ request, offer, challenge, channelId, voucher, management }: Order,
+): Promise<Refused | undefined> {
+	const running = offer.metered === undefined || management === "always" ? undefined : streams.of(channelId);
+	if (running === undefined) return undefined;
+	const channel = await store.channel(channelId);
+	const { minVoucherDelta } = terms;
+	const verified = { ...voucher, challengeId: challenge.id };
+	const step = applyEvent(channel, { type: "voucher", voucher: verified, minVoucherDelta }, now());
+	if (!step.ok) return refused(step.problem);
+	const isSame = request.idempotencyKey !== undefined && request.idempotencyKey === running.idempotencyKey;
+	if (!isSame && step.channel === channel) {
+		const detail =
+			"A stream is running on this channel; a new one needs a higher voucher, or the same Idempotency-Key.";
+		return refused(problem("conflict", detail, { channelId }));
+	}
+	running.control.stop("replaced");
+	await running.ended;
+	return undefined;
 }
 
 /** A `Spend` with a name of its own in this process, so that it gives back only what it holds itself. */
@@ -117,9 +166,9 @@ function decideSpend(
 	const seen = view.proof(credentialKey);
 	const isFree = seen === undefined || (seen.state === "held" && store.isGone(seen.owner));
 	if (!isFree && scope === undefined)
-		return { value: refused(repeatedProblem(channel, offer.amount)), writes: advanced };
+		return { value: refused(repeatedProblem(channel, leastToReserve(offer))), writes: advanced };
 
-	const { amount } = offer;
+	const amount = toReserve(offer, channel);
 	const held = applyEvent(
 		channel,
 		{ type: "reserve", amount, owner: store.owner, voucher: verified, minVoucherDelta },
@@ -159,6 +208,8 @@ function admitted(
 	{ channel, reservation }: Reserved,
 	durable: Promise<void>,
 ): Admitted {
+	const { metered } = order.offer;
+	if (metered !== undefined) return admittedMetered(context, order, scope, { channel, reservation }, metered, durable);
 	let ended = false;
 	// A failed write shows at capture, which waits for it too; until then nobody may be listening.
 	durable.catch(() => undefined);
@@ -168,7 +219,8 @@ function admitted(
 		async capture(response) {
 			if (ended) throw new Error("this payment was captured or released already");
 			ended = true;
-			return capture(context, order, scope, reservation, response);
+			const used = reservation.amount;
+			return capture(context, order, scope, { reservation, used, total: used, units: 1n, isComplete: true }, response);
 		},
 		async release() {
 			if (ended) return;
@@ -178,20 +230,83 @@ function admitted(
 	};
 }
 
+/** A request that is paid by what it uses: the same promise, kept unit by unit. */
+function admittedMetered(
+	context: EngineContext,
+	order: Order,
+	scope: IdempotencyScope | undefined,
+	{ channel, reservation }: Pick<Reserved, "channel" | "reservation">,
+	settings: MeterSettings,
+	durable: Promise<void>,
+): Admitted {
+	const { channelId, payer } = channel;
+	const { amount: unitPrice } = order.offer;
+	const { minVoucherDelta } = context.terms;
+	const control = new SessionMeter({ context, channelId, unitPrice, minVoucherDelta, settings, reservation });
+	const { promise: over, resolve: end } = Promise.withResolvers<void>();
+	const { idempotencyKey } = order.request;
+	const leave = context.streams.begin(channelId, { control, idempotencyKey, ended: over });
+	durable.catch(() => undefined);
+	let ending: Promise<Captured | Refused | undefined> | undefined;
+	const finish = async (isComplete: boolean, response: (receipt: SessionReceipt) => StoredResponse) => {
+		try {
+			const rest = await control.end(isComplete);
+			if (!isComplete && rest.total === 0n) return void (await release(context, order, scope, rest.reservation));
+			return await capture(context, order, scope, { ...rest, isComplete }, response);
+		} finally {
+			leave();
+			end();
+		}
+	};
+	return {
+		kind: "admitted",
+		payment: { intent: "session", amount: unitPrice, payer, channelId, meter: control.meter },
+		metered: control,
+		async receipt() {
+			await durable;
+			const now = (await context.store.channel(channelId)) ?? channel;
+			return sessionReceipt(context, now, order.challenge, { units: Number(control.meter.units) });
+		},
+		async capture(response) {
+			if (ending !== undefined) throw new Error("this payment was captured or released already");
+			ending = finish(true, response);
+			const captured = await ending;
+			if (captured === undefined) throw new Error("a complete answer was released");
+			return captured;
+		},
+		async release() {
+			ending ??= finish(false, () => ({ status: 200, headers: {}, body: null }));
+			await ending;
+		},
+	};
+}
+
+/** What a request takes of its reservation. */
+type Taken = Readonly<{
+	reservation: Reservation;
+	/** Of the reservation. Base units. */
+	used: bigint;
+	/** With what was captured before. Base units. */
+	total: bigint;
+	units: bigint;
+	/** Its answer has ended well: a retry with the same `Idempotency-Key` is the same request. */
+	isComplete: boolean;
+}>;
+
 async function capture(
 	context: EngineContext,
 	order: Order,
 	scope: IdempotencyScope | undefined,
-	reservation: Reservation,
+	{ reservation, used: usedNow, total, units, isComplete }: Taken,
 	response: (receipt: SessionReceipt) => StoredResponse,
 ): Promise<Captured | Refused> {
 	const { store, limits, now } = context;
 	const { channelId, credentialKey, challenge } = order;
 	const { value, durable } = await store.transact(endKeys(order, scope), (view): Turn<Ended> => {
 		const at = now();
-		const step = applyEvent(view.channel, { type: "capture", reservation, used: reservation.amount }, at);
+		const step = applyEvent(view.channel, { type: "capture", reservation, used: usedNow }, at);
 		if (!step.ok) return { value: { result: refused(step.problem) }, writes: givenBack(order, view) };
-		const receipt = sessionReceipt(context, step.channel, challenge, { units: 1 });
+		const receipt = sessionReceipt(context, step.channel, challenge, { units: Number(units) });
 		const used: ProofRecord = {
 			key: credentialKey,
 			state: "used",
@@ -205,7 +320,9 @@ async function capture(
 			writes: {
 				channel: step.channel,
 				proofs: { [credentialKey]: used },
-				...(done !== undefined && { idempotency: { ...done, state: "done", response: response(receipt) } }),
+				...(done !== undefined && {
+					idempotency: isComplete ? { ...done, state: "done", response: response(receipt) } : null,
+				}),
 			},
 		};
 	});
@@ -216,7 +333,7 @@ async function capture(
 	context.onEffects(ended.channel, ended.effects);
 	const { method, url } = order.request;
 	const { payer } = ended.channel;
-	context.listeners.tell("onCharged", { intent: "session", amount: reservation.amount, payer, channelId, method, url });
+	context.listeners.tell("onCharged", { intent: "session", amount: total, payer, channelId, method, url });
 	return result;
 }
 

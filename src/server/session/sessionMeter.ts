@@ -1,0 +1,253 @@
+import type { Hex } from "viem";
+import type { Problem } from "../../protocol/index.ts";
+import { available, type Channel } from "../channel.ts";
+import type { EngineContext } from "../context.ts";
+import { applyEvent, type Effect, type Reservation, requiredCumulative } from "../ledger.ts";
+import { insufficientProblem } from "../refusals.ts";
+import type { Turn } from "../store/store.ts";
+import {
+	type Meter,
+	type MeterControl,
+	type MeterSettings,
+	type MeterStop,
+	MeterStoppedError,
+	type VoucherNeed,
+} from "../stream/meter.ts";
+import { withoutTheGone } from "./current.ts";
+
+export type SessionMeterParts = Readonly<{
+	context: Pick<EngineContext, "store" | "wakes" | "onEffects" | "now">;
+	channelId: Hex;
+	/** Base units. */
+	unitPrice: bigint;
+	minVoucherDelta: bigint;
+	settings: MeterSettings;
+	/** What the request has reserved when it was admitted. */
+	reservation: Reservation;
+}>;
+
+/** What is left to be captured of a meter that has ended. */
+export type MeterRest = Readonly<{
+	reservation: Reservation;
+	/** Of the reservation, what is charged. Base units. */
+	used: bigint;
+	/** All that was charged in the life of the meter, `used` included. */
+	total: bigint;
+	units: bigint;
+}>;
+
+/**
+ * Meters one request on a channel. Units are reserved in blocks: a charge within the block costs nothing but an addition,
+ * the next block's reservation captures the last one in the same turn. What a crash finds reserved was never captured, so
+ * that the payer is at most one block ahead (draft-evm-session-00, Cost Calculation; Crash Safety).
+ */
+export class SessionMeter implements MeterControl {
+	readonly settings: MeterSettings;
+	readonly meter: Meter;
+	readonly #parts: SessionMeterParts;
+	readonly #ended = new AbortController();
+	readonly #listeners = new Set<(need: VoucherNeed) => void>();
+	#reservation: Reservation;
+	/** Of the reservation: charged, and of that what has left. Base units. */
+	#charged = 0n;
+	#delivered = 0n;
+	/** Captured by earlier blocks, base units. */
+	#captured = 0n;
+	#units = 0n;
+	/** Charges wait for each other from the first one that needs another block. */
+	#queue: Promise<void> | undefined;
+	#need: VoucherNeed | undefined;
+	#stopped: MeterStoppedError | undefined;
+
+	constructor(parts: SessionMeterParts) {
+		const { settings, unitPrice, reservation } = parts;
+		this.#parts = parts;
+		this.settings = settings;
+		this.#reservation = reservation;
+		const unitsSoFar = () => this.#units;
+		this.meter = {
+			unitPrice,
+			signal: this.#ended.signal,
+			charge: (units = 1n) => this.#charge(units),
+			get units() {
+				return unitsSoFar();
+			},
+		};
+	}
+
+	onNeed(listener: (need: VoucherNeed) => void): () => void {
+		this.#listeners.add(listener);
+		if (this.#need !== undefined) listener(this.#need);
+		return () => void this.#listeners.delete(listener);
+	}
+
+	delivered(): void {
+		this.#delivered = this.#charged;
+	}
+
+	stop(why: MeterStop, problem?: Problem): void {
+		if (this.#stopped !== undefined) return;
+		this.#stopped = new MeterStoppedError(why, problem);
+		this.#ended.abort(this.#stopped);
+	}
+
+	/**
+	 * Ends the meter and says what is to be captured of it.
+	 *
+	 * @param isComplete The answer has ended well: what was charged last is charged, also where no piece followed it.
+	 */
+	async end(isComplete: boolean): Promise<MeterRest> {
+		this.stop("ended");
+		await this.#queue?.catch(() => undefined);
+		this.#listeners.clear();
+		const used = isComplete ? this.#charged : this.#delivered;
+		const total = this.#captured + used;
+		return { reservation: this.#reservation, used, total, units: total / this.#parts.unitPrice };
+	}
+
+	/** Something has left, or was charged in an earlier block: the request is not free any more. */
+	get hasDelivered(): boolean {
+		return this.#delivered > 0n || this.#captured > 0n;
+	}
+
+	#charge(units: number | bigint): Promise<void> {
+		const count = BigInt(units);
+		if (count < 0n) throw new RangeError(`${units} units can't be charged`);
+		if (this.#stopped !== undefined) return rejected(this.#stopped);
+		const cost = count * this.#parts.unitPrice;
+		if (this.#queue === undefined && this.#take(cost)) return DONE;
+		const charging = (this.#queue ?? DONE).catch(() => undefined).then(() => this.#chargeInTurn(cost));
+		const queue = charging.finally(() => {
+			if (this.#queue === queue) this.#queue = undefined;
+		});
+		this.#queue = queue;
+		// A handler that does not wait for its charge must not bring the process down.
+		queue.catch(() => undefined);
+		charging.catch(() => undefined);
+		return charging;
+	}
+
+	async #chargeInTurn(cost: bigint): Promise<void> {
+		const { wakes, channelId } = { ...this.#parts, ...this.#parts.context };
+		while (!this.#take(cost)) {
+			if (this.#stopped !== undefined) throw this.#stopped;
+			// Listens first: what comes while the store is asked is not missed.
+			const { promise: woken, resolve: wake } = Promise.withResolvers<void>();
+			const stopListening = wakes.listen(channelId, wake);
+			try {
+				if (!(await this.#nextBlock(cost))) await this.#orStopped(woken);
+			} finally {
+				stopListening();
+			}
+		}
+		if (this.#stopped !== undefined) throw this.#stopped;
+	}
+
+	#take(cost: bigint): boolean {
+		if (this.#charged + cost > this.#reservation.amount) return false;
+		this.#charged += cost;
+		this.#units += cost / this.#parts.unitPrice;
+		return true;
+	}
+
+	/** Captures what was delivered and reserves the next block, which is on disk when this resolves; false when there is too little. */
+	async #nextBlock(cost: bigint): Promise<boolean> {
+		const { context, channelId } = this.#parts;
+		const { store } = context;
+		const { value, durable } = await store
+			.transact({ channel: channelId }, ({ channel }) => this.#swap(channel, cost))
+			.catch((error: unknown) => this.#fail(error));
+		if ("problem" in value) {
+			this.stop("closed", value.problem);
+			throw this.#stopped;
+		}
+		const delivered = this.#delivered;
+		this.#captured += delivered;
+		this.#charged -= delivered;
+		this.#delivered -= delivered;
+		this.#reservation = value.reservation;
+		await durable.catch((error: unknown) => this.#fail(error));
+		context.onEffects(value.channel, value.effects);
+		this.#need = value.need;
+		if (value.need !== undefined) for (const listener of this.#listeners) listener(value.need);
+		return value.need === undefined;
+	}
+
+	#swap(stored: Channel | undefined, cost: bigint): Turn<Swapped> {
+		const { context, unitPrice, minVoucherDelta, settings } = this.#parts;
+		const { store } = context;
+		const at = context.now();
+		const captured = applyEvent(
+			withoutTheGone(stored, store, at),
+			{ type: "capture", reservation: this.#reservation, used: this.#delivered },
+			at,
+		);
+		if (!captured.ok) return { value: { problem: captured.problem } };
+		const pending = this.#charged - this.#delivered;
+		const covered = available(captured.channel) >= pending + cost;
+		const block = settings.blockUnits * unitPrice;
+		const most = available(captured.channel) - (available(captured.channel) % unitPrice);
+		const wanted = pending + (cost > block ? cost : block);
+		const amount = covered ? (wanted < most ? wanted : most) : pending;
+		const held = applyEvent(captured.channel, { type: "extend", owner: store.owner, amount }, at);
+		if (!held.ok) {
+			// The channel sells no more: what has left stays captured.
+			return { value: { problem: held.problem } };
+		}
+		const { channel } = held;
+		const { channelId, acceptedCumulative, deposit } = channel;
+		const need = covered
+			? undefined
+			: {
+					channelId,
+					requiredCumulative: requiredCumulative(channel, cost, minVoucherDelta),
+					acceptedCumulative,
+					deposit,
+				};
+		const reservation = { owner: store.owner, generation: channel.generation, amount };
+		return { value: { channel, reservation, need, effects: captured.effects }, writes: { channel } };
+	}
+
+	#fail(error: unknown): never {
+		this.stop("failed");
+		throw error;
+	}
+
+	/** Waits for the next voucher, but not longer than a payer may stall. */
+	async #orStopped(woken: Promise<void>): Promise<void> {
+		const { stallMs } = this.settings;
+		const { signal } = this.#ended;
+		const { promise: over, resolve: end } = Promise.withResolvers<void>();
+		const timer = setTimeout(() => {
+			const need = this.#need;
+			const detail = "No voucher came in time: the stream has ended with what was paid for.";
+			this.stop("stalled", need && insufficientProblem(need, need.requiredCumulative, detail));
+		}, stallMs);
+		const onAbort = () => end();
+		signal.addEventListener("abort", onAbort);
+		if (signal.aborted) end();
+		try {
+			await Promise.race([woken, over]);
+		} finally {
+			clearTimeout(timer);
+			signal.removeEventListener("abort", onAbort);
+		}
+	}
+}
+
+const DONE: Promise<void> = Promise.resolve();
+
+function rejected(error: Error): Promise<never> {
+	const rejection = Promise.reject(error);
+	rejection.catch(() => undefined);
+	return rejection;
+}
+
+type Swapped =
+	| Readonly<{ problem: Problem }>
+	| Readonly<{
+			channel: Channel;
+			reservation: Reservation;
+			need: VoucherNeed | undefined;
+			effects: readonly Effect[];
+	  }>;

@@ -1,0 +1,48 @@
+import type { VoucherNeed } from "./meter.ts";
+
+/**
+ * One Server-Sent Event. `data` that is no text is written as JSON.
+ *
+ * @example
+ * const event: ServerSentEvent = { id: "7", event: "token", data: { text: "Hello" } };
+ */
+export type ServerSentEvent = Readonly<{ data: unknown; event?: string; id?: string; retry?: number }>;
+
+/** What a metered handler may yield: bytes or text as they are, or an event. */
+export type Piece = string | Uint8Array | ServerSentEvent;
+
+const encoder = new TextEncoder();
+
+/** A piece as it leaves. */
+export function pieceBytes(piece: Piece): Uint8Array {
+	if (typeof piece === "string") return encoder.encode(piece);
+	return piece instanceof Uint8Array ? piece : encoder.encode(eventText(piece));
+}
+
+/** An event as text: each line of its data in a field of its own. */
+export function eventText({ data, event, id, retry }: ServerSentEvent): string {
+	const text = typeof data === "string" ? data : (JSON.stringify(data) ?? "");
+	const fields = [
+		...(event === undefined ? [] : [`event: ${oneLine(event)}`]),
+		...(id === undefined ? [] : [`id: ${oneLine(id)}`]),
+		...(retry === undefined ? [] : [`retry: ${retry}`]),
+		...text.split(/\r\n|[\r\n]/).map((line) => `data: ${line}`),
+	];
+	return `${fields.join("\n")}\n\n`;
+}
+
+/** The event that asks for a voucher (draft-evm-session-00, Insufficient Balance During Streaming). */
+export function needEvent({ channelId, requiredCumulative, acceptedCumulative, deposit }: VoucherNeed): Uint8Array {
+	const data = {
+		channelId,
+		requiredCumulative: String(requiredCumulative),
+		acceptedCumulative: String(acceptedCumulative),
+		deposit: String(deposit),
+	};
+	return encoder.encode(eventText({ event: "payment-need-voucher", data }));
+}
+
+/** A line break in it would begin another field. */
+function oneLine(text: string): string {
+	return text.replace(/[\r\n\0]/g, " ");
+}
