@@ -1,75 +1,23 @@
-import { type Address, type Hex, keccak256, type LocalAccount, type PublicClient, type TransactionReceipt } from "viem";
-import type { Call } from "./calls.ts";
+import { type Address, keccak256, type LocalAccount, type PublicClient, type TransactionReceipt } from "viem";
 import { assertConfirmations, lookForReceipt } from "./confirmations.ts";
 import { Delivery } from "./delivery.ts";
 import { firstFees, lowerLimit, writtenFees } from "./fees.ts";
 import { type ChainView, lookWhereItIs, minedInOf, type Standing, viewChain } from "./follow.ts";
-import { type MinedIn, type Outbox, type OutboxEntry, type TransactionPurpose, versionsOf } from "./outbox.ts";
+import { type MinedIn, type Outbox, type OutboxEntry, versionsOf } from "./outbox.ts";
 import { finalRefusal } from "./refusals.ts";
 import { minedRevertReason } from "./replacement.ts";
 import { revertReason } from "./reverts.ts";
+import type { SenderOptions, SendRequest, SignedRequest, WaitOptions } from "./senderOptions.ts";
 import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "./transactionErrors.ts";
 
 export type { ChainView, Standing } from "./follow.ts";
+export type { SenderOptions, SendRequest, SignedRequest, WaitOptions } from "./senderOptions.ts";
 export {
 	FeesTooHighError,
 	TransactionNotSentError,
 	TransactionPendingError,
 	TransactionRevertedError,
 } from "./transactionErrors.ts";
-
-export type SenderOptions = Readonly<{
-	client: PublicClient;
-	/** Signs and pays the gas. */
-	account: LocalAccount;
-	chainId: number;
-	outbox: Outbox;
-	/** Unix milliseconds. */
-	now?: () => number;
-	/** How often a receipt is looked for, in ms. */
-	pollMs?: number;
-	/** How long `wait` looks for a receipt before it gives up waiting (the transaction goes on). */
-	timeoutMs?: number;
-	/** How many blocks deep a transaction has to lie before `wait` says how it ended; its own block counts. Default 1. */
-	confirmations?: number;
-	/** How deep it has to lie until no reorganization is reckoned with any more, in blocks, counted likewise. Default 64. */
-	finality?: number;
-	/**
-	 * How long a transaction may be passed over by blocks before more is bid for it, in ms; `Infinity`: never more than at
-	 * first. Default 30,000.
-	 */
-	stuckAfterMs?: number;
-	/** The most that is ever bid, in wei per gas. Default: any. */
-	maxFeePerGas?: bigint;
-	/**
-	 * The most gas that a call may need; one that needs more is not sent. Default: any. Code of others runs in our transactions
-	 * (a contract wallet's `isValidSignature`), and the gas is ours.
-	 */
-	maxGas?: number;
-}>;
-
-export type SendRequest = Call &
-	Readonly<{
-		purpose: TransactionPurpose;
-		/**
-		 * The most that is bid for it, in wei per gas: when gas costs more it waits. It is exceeded only for the sake of a later
-		 * transaction of the account that may cost more and can't be mined before this one. Default: any.
-		 */
-		feeLimit?: bigint;
-		/** Writes the entry durably, together with what else has to be on disk with it. Default: the outbox alone. */
-		record?: (entry: OutboxEntry) => Promise<void>;
-	}>;
-
-/** A transaction that another account has signed, to be sent for it. `record` as in {@link SendRequest}. */
-export type SignedRequest = Pick<SendRequest, "purpose" | "record"> &
-	Readonly<{ signed: Readonly<{ raw: Hex; from: Address; nonce: number }> }>;
-
-export type WaitOptions = Readonly<{
-	/** Told of the record with each new bid in it: after that is on disk and before it is broadcast. */
-	onBid?: (entry: OutboxEntry) => void;
-	/** Ends the wait soon, with a {@link TransactionPendingError}. */
-	signal?: AbortSignal;
-}>;
 
 /** Head-room over the estimate: the state may move a little between estimate and execution. */
 const GAS_MARGIN_PERCENT = 20n;

@@ -18,13 +18,16 @@ const MAX_FAILURES = 3;
 export class FollowUp {
 	readonly #sender: TransactionSender;
 	readonly #log: EngineLog;
+	readonly #stopping: AbortSignal;
 	/** In no block any more, by hash of the first version. */
 	readonly #missing = new Map<string, OutboxEntry>();
 	#running: Promise<void> | undefined;
 
-	constructor(sender: TransactionSender, log: EngineLog) {
+	/** @param stopping ends a run soon */
+	constructor(sender: TransactionSender, log: EngineLog, stopping: AbortSignal) {
 		this.#sender = sender;
 		this.#log = log;
+		this.#stopping = stopping;
 	}
 
 	resending(): readonly OutboxEntry[] {
@@ -48,6 +51,7 @@ export class FollowUp {
 		const view = await this.#sender.viewChain();
 		let failures = 0;
 		for (const entry of entries) {
+			if (this.#stopping.aborted) return;
 			try {
 				await this.#note(store, entry, await this.#sender.recheck(entry, view));
 			} catch (error) {

@@ -98,7 +98,7 @@ export class Transactions {
 		this.#conclusionsOf = conclusionsOf;
 		this.#keyOf = keyOf;
 		this.#log = log;
-		this.#followUp = new FollowUp(sender, log);
+		this.#followUp = new FollowUp(sender, log, this.#stopping.signal);
 		// Each wait listens to it.
 		setMaxListeners(0, this.#stopping.signal);
 	}

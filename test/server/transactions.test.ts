@@ -175,13 +175,23 @@ describe("a reorganization after the conclusion", () => {
 		const first = run();
 		const snapshot = await rpc(on.client, "evm_snapshot");
 		await first.transactions.perform(payment("a", 5n));
-		const second = await restart();
+		// And its node fails at first.
+		let isDown = true;
+		const client = on.clientThat(async (method, ask) => {
+			if (isDown && method === "eth_blockNumber") throw new Error("the node is down");
+			return ask();
+		});
+		const second = await restart({ client });
 		await withoutMining(on.client, async () => {
 			await takeBack(snapshot);
 			await second.transactions.resume(await stored("pending"));
+			await expect(second.transactions.followUp(store)).rejects.toThrow("the node is down");
+			const performing = second.transactions.perform(payment("b", 7n));
+			await until(async () => second.transactions.pendingEntries().length === 1);
+			expect(second.transactions.pendingEntries()[0]?.nonce).toBe(1);
+			isDown = false;
 			await second.transactions.followUp(store);
 			expect(second.transactions.resending()).toHaveLength(1);
-			const performing = second.transactions.perform(payment("b", 7n));
 			await until(async () => (await on.nonceOf("pending")) === 2);
 			await mine(on.client);
 			await performing;
