@@ -1,30 +1,10 @@
-import { execFile } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SCENARIOS } from "../../src/cli/demo/demo.ts";
 import { LevelStore } from "../../src/server/index.ts";
-
-const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
-
-/** Runs `sluice` as a shell does. */
-async function sluice(
-	args: readonly string[],
-	env: NodeJS.ProcessEnv = {},
-): Promise<Readonly<{ code: number; stdout: string; stderr: string }>> {
-	try {
-		const run = promisify(execFile)(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, ...args], {
-			env: { ...process.env, ...env },
-		});
-		return { code: 0, ...(await run) };
-	} catch (error) {
-		const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-		return { code, stdout, stderr };
-	}
-}
-
-const lastLine = (text: string) => JSON.parse(text.trimEnd().split("\n").at(-1) ?? "") as Record<string, unknown>;
+import { lastLine, sluice } from "./demoRun.ts";
 
 describe("sluice demo", () => {
 	let folder: string;
@@ -155,5 +135,10 @@ describe("sluice demo", () => {
 			expect(code).toBe(0);
 			expect(stdout).toContain("Usage: sluice");
 		}
+	});
+
+	it("lists every scenario in its help", async () => {
+		const { stdout } = await sluice(["demo", "--help"]);
+		for (const name of Object.keys(SCENARIOS)) expect(stdout).toContain(name);
 	});
 });

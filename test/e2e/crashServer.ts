@@ -1,7 +1,8 @@
 /**
  * The demo's paid server (src/cli/demo/serverProcess.ts) with more points at which it kills itself, for the tests. Reads
- * one JSON line of settings from standard input, then one line per point that it is to die at; says on standard output
- * when it listens, when it is armed and, last of all, where it died. Ends when its input ends.
+ * one JSON line of settings from standard input, then one line per point that it is to die at, or for a run of the
+ * settlement policy; says on standard output when it listens, when it is armed, when a run is over and, last of all, where
+ * it died. Ends when its input ends.
  */
 import { once } from "node:events";
 import { flushCompileCache } from "node:module";
@@ -88,7 +89,7 @@ async function main(): Promise<void> {
 	const url = await app.listen({ host: "127.0.0.1", port: settings.port });
 	lines.on("line", (text: string) => {
 		const line = JSON.parse(text) as Order | Readonly<{ settle: true }>;
-		if ("settle" in line) void engine.settle();
+		if ("settle" in line) void engine.settle().then(() => say({ settled: "all that was due" }));
 		else crash.arm(line);
 	});
 	lines.on("close", () => process.exit(0));

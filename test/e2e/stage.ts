@@ -80,14 +80,15 @@ export class Stage {
 	#settings: CrashSettings;
 	#running: Running | undefined;
 
-	static async create(): Promise<Stage> {
+	/** @param variation what the server is started with besides what every test needs */
+	static async create(variation: Pick<CrashSettings, "settlement" | "limits"> = {}): Promise<Stage> {
 		const chain = await startChain();
 		try {
 			const deployer = chain.account(0);
 			const contracts = await deployContracts(chain, deployer, deployer.address, 1n);
 			const payeeKey = generatePrivateKey();
 			await rpc(chain.client, "anvil_setBalance", [privateKeyToAccount(payeeKey).address, "0x8ac7230489e80000"]);
-			return new Stage(chain, contracts, payeeKey, await mkdtemp(join(tmpdir(), "sluice-e2e-")));
+			return new Stage(chain, contracts, payeeKey, await mkdtemp(join(tmpdir(), "sluice-e2e-")), variation);
 		} catch (error) {
 			await chain.stop();
 			throw error;
@@ -99,6 +100,7 @@ export class Stage {
 		{ token, escrow }: Readonly<{ token: Address; escrow: Address }>,
 		privateKey: Hex,
 		folder: string,
+		variation: Partial<CrashSettings>,
 	) {
 		this.chain = chain;
 		this.token = token;
@@ -116,6 +118,7 @@ export class Stage {
 			price: String(PRICE),
 			suggestedDeposit: String(DEPOSIT),
 			port: 0,
+			...variation,
 		};
 	}
 
@@ -149,6 +152,17 @@ export class Stage {
 		running.child.stdin?.write(`${JSON.stringify(order)}\n`);
 		const { armed } = await running.nextLine();
 		if (armed !== `${order.kind} ${order.point}`) throw new Error(`the server said ${armed}`);
+	}
+
+	/** Runs the settlement policy; resolves when that is over, or, to where, when the server has killed itself meanwhile. */
+	async settle(): Promise<string | undefined> {
+		const running = this.#running;
+		if (running === undefined) throw new Error("no server runs");
+		running.child.stdin?.write(`${JSON.stringify({ settle: true })}\n`);
+		const { died } = await running.nextLine();
+		if (died !== undefined && running.child.exitCode === null && running.child.signalCode === null)
+			await once(running.child, "exit");
+		return died;
 	}
 
 	/** Resolves when the server has killed itself; to where. */
