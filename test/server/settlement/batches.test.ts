@@ -134,8 +134,10 @@ describe("a batch that the token refuses as a whole", () => {
 			await server.engine.settle();
 			expect(listener.of("onSettlementFailed").length).toBe(2);
 			server.clock.advance(server.engine.limits.settleEveryMs);
+			const tried = server.rpc.calls("eth_estimateGas");
 			await server.engine.settle();
 			await eventually(() => listener.of("onSettlementFailed").length).toBe(4);
+			expect(server.rpc.calls("eth_estimateGas")).toBe(tried + 2);
 		} finally {
 			await rpc(client, "anvil_setCode", [world.token, code]);
 		}

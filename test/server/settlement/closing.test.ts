@@ -56,9 +56,9 @@ describe("a payer that asks the chain to close while it owes", () => {
 		await payer.requestClose(channel);
 		await server.restart();
 		await eventually(() => onChain(channel)).toEqual({ settled: 900n, finalized: true });
-		await eventually(async () => (await server.ledger(channel))?.closeTxHash).toBe(
-			(await closes()).at(0)?.minedIn?.transactionHash,
-		);
+		await eventually(async () => (await server.ledger(channel))?.finalized).toBe(true);
+		await eventually(async () => (await closes()).map(({ state }) => state)).toEqual(["confirmed"]);
+		expect((await server.ledger(channel))?.closeTxHash).toBe((await closes()).at(0)?.minedIn?.transactionHash);
 		await books.balance([channel]);
 	});
 
@@ -103,9 +103,10 @@ describe("a payer that asks the chain to close while it owes", () => {
 		try {
 			await payer.requestClose(channel);
 			await eventually(() => listener.of("onSettlementFailed").length).toBeGreaterThan(0);
+			server.clock.advance(190_000);
 			await server.engine.settle();
 			expect(listener.of("onAtRisk")).toEqual([]);
-			server.clock.advance(226_000);
+			server.clock.advance(40_000);
 			for (let run = 0; run < 3; run++) await server.engine.settle();
 			await eventually(() => listener.of("onAtRisk")).toEqual([
 				{ channelId: channel.channelId, payer: payer.address, unsettled: 900n, reason: "late" },
