@@ -16,6 +16,9 @@ const AHEAD_SECONDS = 15;
 /** How far endpoints may be apart. */
 const LAG_BLOCKS = 10n;
 
+/** How long an endpoint may take to answer. A server that waits longer serves nobody. */
+const ANSWER_MS = 10_000;
+
 /** Their blocks come when there is a transaction, and their clocks are moved by hand. */
 const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
 
@@ -36,7 +39,7 @@ export async function askEndpoints(urls: readonly string[], chainId: number | un
 	const connections: Connection[] = [];
 	for (const [at, url] of urls.entries()) {
 		const name = urls.length === 1 ? "rpc" : `rpc ${at + 1}`;
-		const connection = connectTo(url);
+		const connection = connectTo(url, { timeoutMs: ANSWER_MS, retries: 0 });
 		connections.push(connection);
 		const client = createPublicClient({ transport: connection.transport, cacheTime: 0 });
 		try {

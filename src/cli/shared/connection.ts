@@ -9,8 +9,8 @@ const RPC_RETRIES = 2;
 export type Connection = Readonly<{ transport: Transport; close: () => void }>;
 
 /** Asks by HTTP, or by a WebSocket that is opened by the first call and shared by all. */
-export function connectTo(url: string): Connection {
-	const options = { timeout: RPC_TIMEOUT_MS, retryCount: RPC_RETRIES };
+export function connectTo(url: string, { timeoutMs = RPC_TIMEOUT_MS, retries = RPC_RETRIES } = {}): Connection {
+	const options = { timeout: timeoutMs, retryCount: retries };
 	if (!/^wss?:/i.test(url)) return { transport: http(url, options), close: () => undefined };
 	return {
 		// Reconnecting, viem would write its errors to the console, and the RPC's URL with them.

@@ -7,7 +7,7 @@ export type FailureWords = Readonly<{ code: string; message: string }>;
 
 /** An error in words that may be shown. viem's long messages hold the RPC's URL and the whole transaction. */
 export function describeFailure(error: unknown, rpcUrls: readonly string[]): FailureWords {
-	const rpc = `the RPC at ${rpcUrls.map(originOf).join(", ")}`;
+	const rpc = rpcUrls.length === 0 ? "the RPC" : `the RPC at ${rpcUrls.map(originOf).join(", ")}`;
 	const again = "check --rpc and run the same command again (nothing is sent twice)";
 	if (error instanceof EndpointError) return { code: error.code, message: `${rpc}: ${error.message}; ${again}` };
 	if (error instanceof BaseError) {
@@ -17,6 +17,7 @@ export function describeFailure(error: unknown, rpcUrls: readonly string[]): Fai
 	}
 	if (error instanceof Error && "code" in error) return { code: String(error.code), message: error.message };
 	const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
+	if (rpcUrls.length === 0) return { code: "UNEXPECTED", message: `unexpected: ${reason}` };
 	return { code: "UNEXPECTED", message: `unexpected, perhaps an odd answer of ${rpc}: ${reason}; ${again}` };
 }
 

@@ -67,7 +67,9 @@ export function summaryOf(
 	}
 	const failed = count("failed");
 	const pending = count("pending");
-	const isFailed = failed > 0 || damaged.some(({ key }) => key.startsWith("c:"));
+	// What is owed and was left is not done, whatever the reason; nor is what can't be known.
+	const isLeft = rows.some(({ outcome, unsettled }) => outcome === "skipped" && unsettled !== "0");
+	const isFailed = failed > 0 || isLeft || damaged.some(({ key }) => key.startsWith("c:"));
 	const code: ExitCode = isFailed ? EXIT.failed : pending > 0 ? EXIT.pending : EXIT.done;
 	return {
 		code,
