@@ -32,14 +32,18 @@ export function eventText({ data, event, id, retry }: ServerSentEvent): string {
 }
 
 /** The event that asks for a voucher (draft-evm-session-00, Insufficient Balance During Streaming). */
-export function needEvent({ channelId, requiredCumulative, acceptedCumulative, deposit }: VoucherNeed): Uint8Array {
-	const data = {
+export function needEvent(need: VoucherNeed): Uint8Array {
+	return encoder.encode(eventText({ event: "payment-need-voucher", data: needData(need) }));
+}
+
+/** A need in wire form: of an event, or of a message on a socket. */
+export function needData({ channelId, requiredCumulative, acceptedCumulative, deposit }: VoucherNeed) {
+	return {
 		channelId,
 		requiredCumulative: String(requiredCumulative),
 		acceptedCumulative: String(acceptedCumulative),
 		deposit: String(deposit),
 	};
-	return encoder.encode(eventText({ event: "payment-need-voucher", data }));
 }
 
 /** A line break in it would begin another field. */
