@@ -1,11 +1,11 @@
 import { createInterface } from "node:readline/promises";
-import { openStoreCopy } from "../../server/store/index.ts";
 import type { ChannelStore } from "../../server/store/store.ts";
 import { type ChannelRow, channelRow } from "../shared/channelRow.ts";
 import type { CommonOptions, Run } from "../shared/command.ts";
 import { tellDamaged } from "../shared/damaged.ts";
 import { EXIT, type ExitCode, UsageError } from "../shared/exit.ts";
 import type { Output } from "../shared/output.ts";
+import { withStoreCopy } from "../shared/storeCopy.ts";
 import { moment } from "../shared/words.ts";
 
 export type ExportOptions = CommonOptions &
@@ -19,8 +19,7 @@ type ExportedLine = Readonly<{ at: string; kind: string; channelId: string; valu
 export async function exportChannels(run: Run, options: ExportOptions): Promise<ExitCode> {
 	const { data, format, audit = false, withVouchers = false } = options;
 	if (withVouchers) await confirmVouchers(run, options);
-	const store = await openStoreCopy(data);
-	try {
+	return withStoreCopy(data, async (store) => {
 		const channels = () => exported(store, withVouchers);
 		if (format === "csv")
 			await (audit
@@ -29,9 +28,7 @@ export async function exportChannels(run: Run, options: ExportOptions): Promise<
 		else await writeJson(run, store, channels(), audit);
 		const damaged = format === "csv" ? tellDamaged(run, store) : store.quarantined();
 		return damaged.length === 0 ? EXIT.done : EXIT.failed;
-	} finally {
-		await store.close();
-	}
+	});
 }
 
 async function writeJson(

@@ -1,8 +1,8 @@
-import { openStoreCopy } from "../../server/store/index.ts";
 import { type ChannelRow, channelRow } from "../shared/channelRow.ts";
 import type { CommonOptions, Run } from "../shared/command.ts";
 import { tellDamaged } from "../shared/damaged.ts";
 import { EXIT, type ExitCode } from "../shared/exit.ts";
+import { withStoreCopy } from "../shared/storeCopy.ts";
 import { type Column, writeTable } from "../shared/table.ts";
 import { Totals } from "../shared/totals.ts";
 import { duration, shortHex } from "../shared/words.ts";
@@ -11,21 +11,20 @@ import { type Filters, selectChannels } from "./select.ts";
 export type ListOptions = CommonOptions & Filters & Readonly<{ data: string }>;
 
 /** Lists channels, also beside a running server: out of a copy of its store. */
-export async function listChannels(run: Run, options: ListOptions): Promise<ExitCode> {
+export function listChannels(run: Run, options: ListOptions): Promise<ExitCode> {
 	const { out, format, say } = run;
-	const store = await openStoreCopy(options.data);
 	const now = Date.now();
 	const owed = new Totals();
 	let count = 0;
-	async function* rows(): AsyncGenerator<ChannelRow> {
-		for await (const channel of selectChannels(store, options, now)) {
-			count++;
-			const row = channelRow(channel);
-			owed.add(row.token, BigInt(row.unsettled));
-			yield row;
+	return withStoreCopy(options.data, async (store) => {
+		async function* rows(): AsyncGenerator<ChannelRow> {
+			for await (const channel of selectChannels(store, options, now)) {
+				count++;
+				const row = channelRow(channel);
+				owed.add(row.token, BigInt(row.unsettled));
+				yield row;
+			}
 		}
-	}
-	try {
 		if (format === "json") {
 			await out.jsonList("channels", rows(), () => ({ count, unsettled: owed, damaged: tellDamaged(run, store) }));
 		} else {
@@ -34,9 +33,7 @@ export async function listChannels(run: Run, options: ListOptions): Promise<Exit
 			say(count === 0 ? "no such channel" : `${count} channels, unsettled: ${owed}`);
 		}
 		return EXIT.done;
-	} finally {
-		await store.close();
-	}
+	});
 }
 
 function columns(now: number): readonly Column<ChannelRow>[] {

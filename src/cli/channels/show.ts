@@ -3,12 +3,12 @@ import type { OutboxEntry } from "../../escrow/outbox.ts";
 import { type EscrowChannel, readChannel } from "../../escrow/reads.ts";
 import { type Channel, chainNow, unsettled } from "../../server/channel.ts";
 import { channelsOf } from "../../server/settlement/operator.ts";
-import { openStoreCopy } from "../../server/store/index.ts";
 import type { AuditEntry, ChannelStore } from "../../server/store/store.ts";
 import { openChain } from "../shared/chain.ts";
 import { channelRow } from "../shared/channelRow.ts";
 import type { CommonOptions, Run } from "../shared/command.ts";
 import { EXIT, type ExitCode } from "../shared/exit.ts";
+import { withStoreCopy } from "../shared/storeCopy.ts";
 import { type Column, pairs, writeTable } from "../shared/table.ts";
 import { moment } from "../shared/words.ts";
 import { ChannelNotFoundError } from "./errors.ts";
@@ -30,10 +30,9 @@ type TransactionRow = Readonly<{
 }>;
 
 /** Shows one channel: what the ledger, the outbox and the audit log have of it; with an RPC, what the chain says now. */
-export async function showChannel(run: Run, channelId: Hex, options: ShowOptions): Promise<ExitCode> {
+export function showChannel(run: Run, channelId: Hex, options: ShowOptions): Promise<ExitCode> {
 	const { out, format } = run;
-	const store = await openStoreCopy(options.data);
-	try {
+	return withStoreCopy(options.data, async (store) => {
 		const channel = await store.channel(channelId);
 		if (channel === undefined) throw new ChannelNotFoundError([channelId], options.data);
 		const ledger = details(channel);
@@ -54,9 +53,7 @@ export async function showChannel(run: Run, channelId: Hex, options: ShowOptions
 		if (audit.length > 0) await out.line("\naudit log");
 		await writeTable(out, AUDIT_COLUMNS, audit);
 		return EXIT.done;
-	} finally {
-		await store.close();
-	}
+	});
 }
 
 function details(channel: Channel) {

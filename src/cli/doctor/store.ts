@@ -1,10 +1,10 @@
 /** What a store holds: whether it can be read, what is on its way, what is owed, what is at risk. */
 import type { Address } from "viem";
 import { chainNow, unsettled } from "../../server/channel.ts";
-import { type LevelStore, openStoreCopy } from "../../server/store/index.ts";
 import type { ChannelStore } from "../../server/store/store.ts";
 import { statusOf } from "../shared/channelRow.ts";
 import { describeFailure } from "../shared/failure.ts";
+import { withStoreCopy } from "../shared/storeCopy.ts";
 import { Totals } from "../shared/totals.ts";
 import { duration } from "../shared/words.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
@@ -22,34 +22,28 @@ export type StoreFindings = Readonly<{
 }>;
 
 /** Looks into a copy of the store: the server may be running. `findings` are absent where it can't be read at all. */
-export async function storeChecks(
-	folder: string,
-	chainId: number | undefined,
-): Promise<Readonly<{ checks: readonly Check[]; findings?: StoreFindings }>> {
-	let store: LevelStore;
+export async function storeChecks(folder: string, chainId: number | undefined): Promise<StoreChecks> {
 	try {
-		store = await openStoreCopy(folder);
+		return await withStoreCopy(folder, async (store) => {
+			const channels = await lookAtChannels(store, chainId);
+			const checks = [...channels.checks, await pendingCheck(store)];
+			return { checks: [...checks, damagedCheck(store)], findings: channels.findings };
+		});
 	} catch (error) {
 		const { message } = describeFailure(error, []);
 		return { checks: [fail("store", message, "restore it from a backup, or fix --data")] };
 	}
-	try {
-		const channels = await lookAtChannels(store, chainId);
-		const checks = [...channels.checks, await pendingCheck(store)];
-		const damaged = store.quarantined();
-		const records =
-			damaged.length === 0
-				? ok("damaged records", "none")
-				: fail(
-						"damaged records",
-						`${damaged.length}: ${damaged.map(({ key }) => key).join(", ")}`,
-						"restore them from a backup; everything else can still be settled",
-						{ damaged: damaged.length },
-					);
-		return { checks: [...checks, records], findings: channels.findings };
-	} finally {
-		await store.close();
-	}
+}
+
+type StoreChecks = Readonly<{ checks: readonly Check[]; findings?: StoreFindings }>;
+
+function damagedCheck(store: ChannelStore): Check {
+	const name = "damaged records";
+	const damaged = store.quarantined();
+	if (damaged.length === 0) return ok(name, "none");
+	const detail = `${damaged.length}: ${damaged.map(({ key }) => key).join(", ")}`;
+	const hint = "restore them from a backup; everything else can still be settled";
+	return fail(name, detail, hint, { damaged: damaged.length });
 }
 
 async function lookAtChannels(store: ChannelStore, chainId: number | undefined) {

@@ -27,11 +27,13 @@ export function addKeyOptions(command: Command): Command {
 		.addOption(new Option("--relayer-key-file <file>", "the file with that key").conflicts("relayerKeyEnv"));
 }
 
+export type Keys = Readonly<{ payee?: Signer; relayer?: Signer }>;
+
 /** The payee, and who pays the gas in its place, if anybody does. A dry run needs neither. */
 export async function readKeys(
 	run: Run,
 	{ privateKeyEnv, privateKeyFile, relayerKeyEnv, relayerKeyFile, dryRun = false }: KeyOptions,
-): Promise<Readonly<{ payee?: Signer; relayer?: Signer }>> {
+): Promise<Keys> {
 	const payee = await readSigner({ env: privateKeyEnv, file: privateKeyFile }, PAYEE, run.env);
 	const relayer = await readSigner({ env: relayerKeyEnv, file: relayerKeyFile }, RELAYER, run.env);
 	for (const signer of [payee, relayer]) if (signer !== undefined) run.hide(signer.key);

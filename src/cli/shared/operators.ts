@@ -4,12 +4,13 @@ import { toAccount } from "viem/accounts";
 import type { Channel } from "../../server/channel.ts";
 import type { EngineLog } from "../../server/context.ts";
 import { type ChannelGroup, groupKey, Operator } from "../../server/settlement/operator.ts";
-import { LevelStore, openStoreCopy } from "../../server/store/index.ts";
+import { LevelStore } from "../../server/store/index.ts";
 import type { ChannelStore } from "../../server/store/store.ts";
 import { type Chain, openChain } from "./chain.ts";
 import type { Run } from "./command.ts";
 import { UsageError } from "./exit.ts";
-import { type KeyOptions, readKeys } from "./keys.ts";
+import { type KeyOptions, type Keys, readKeys } from "./keys.ts";
+import { withStoreCopy } from "./storeCopy.ts";
 
 export type SettlementOptions = KeyOptions &
 	Readonly<{
@@ -47,40 +48,64 @@ export async function withOperators<T>(
 	name: string,
 	work: (workshop: Workshop) => Promise<T>,
 ): Promise<T> {
-	const { data, dryRun = false, chainId } = options;
-	const { payee, relayer } = await readKeys(run, options);
-	const chain = await openChain(options.rpc, chainId);
+	const keys = await readKeys(run, options);
+	const chain = await openChain(options.rpc, options.chainId);
 	try {
-		const store = dryRun ? await openStoreCopy(data) : await LevelStore.open({ folder: data, mustExist: true, name });
-		try {
-			const found = await groupsOf(store);
-			const here = found.groups.filter((group) => group.chainId === chain.chainId);
-			const payees = payee === undefined ? new Set(here.map((group) => group.payee)) : new Set([payee.address]);
-			const operators = new Map<Address, Operator>();
-			try {
-				for (const address of payees) {
-					const account = payee?.account ?? unsigning(address);
-					const parts = { client: chain.client, chainId: chain.chainId, store, account, log: logTo(run) };
-					const settings = { policy: policyOf(options), limits: { transactionTimeoutMs: options.timeout * 1_000 } };
-					const paying = relayer === undefined ? {} : { relayer: relayer.account };
-					const operator = await Operator.start({ ...parts, ...settings, ...paying }, found.groups);
-					operators.set(address, operator);
-					if (!dryRun) await operator.takeUp();
-				}
-				const others = {
-					chains: found.count((group) => group.chainId !== chain.chainId),
-					payees: found.count((group) => group.chainId === chain.chainId && !payees.has(group.payee)),
-				};
-				const relayed = relayer !== undefined && !payees.has(relayer.address);
-				return await work({ store, chain, operators, relayed, others });
-			} finally {
-				for (const operator of operators.values()) await operator.stop();
-			}
-		} finally {
-			await store.close();
-		}
+		return await withStore(options, name, (store) => inWorkshop(run, options, { keys, chain, store }, work));
 	} finally {
 		await chain.close();
+	}
+}
+
+async function withStore<T>(
+	{ data, dryRun = false }: SettlementOptions,
+	name: string,
+	work: (store: ChannelStore) => Promise<T>,
+): Promise<T> {
+	if (dryRun) return withStoreCopy(data, work);
+	const store = await LevelStore.open({ folder: data, mustExist: true, name });
+	try {
+		return await work(store);
+	} finally {
+		await store.close();
+	}
+}
+
+async function inWorkshop<T>(
+	run: Run,
+	options: SettlementOptions,
+	{ keys, chain, store }: Readonly<{ keys: Keys; chain: Chain; store: ChannelStore }>,
+	work: (workshop: Workshop) => Promise<T>,
+): Promise<T> {
+	const { client, chainId } = chain;
+	const { payee, relayer } = keys;
+	const found = await groupsOf(store);
+	const here = found.groups.filter((group) => group.chainId === chainId);
+	const payees = payee === undefined ? new Set(here.map((group) => group.payee)) : new Set([payee.address]);
+	const operators = new Map<Address, Operator>();
+	const shared = {
+		client,
+		chainId,
+		store,
+		log: logTo(run),
+		policy: policyOf(options),
+		limits: { transactionTimeoutMs: options.timeout * 1_000 },
+		...(relayer && { relayer: relayer.account }),
+	};
+	try {
+		for (const address of payees) {
+			const operator = await Operator.start({ ...shared, account: payee?.account ?? unsigning(address) }, here);
+			operators.set(address, operator);
+			if (!options.dryRun) await operator.takeUp();
+		}
+		const others = {
+			chains: found.count((group) => group.chainId !== chainId),
+			payees: found.count((group) => group.chainId === chainId && !payees.has(group.payee)),
+		};
+		const relayed = relayer !== undefined && !payees.has(relayer.address);
+		return await work({ store, chain, operators, relayed, others });
+	} finally {
+		for (const operator of operators.values()) await operator.stop();
 	}
 }
 
