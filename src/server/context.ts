@@ -60,13 +60,16 @@ export type Limits = Readonly<{
 	 * and 0 on development chains.
 	 */
 	maxHeadAgeSeconds?: number;
-	/** How often is looked for channels to settle or to close. */
+	/** How often channels are looked for that are due for settlement or close. Default 15,000. */
 	settleEveryMs: number;
-	/** After how long a transaction that is not mined bids more. */
+	/** How long blocks may pass a transaction of ours over before it bids more for its gas. Default 30,000. */
 	stuckAfterMs: number;
-	/** The most that is ever bid for gas, in wei; absent: what the chain asks. */
+	/** The most that any transaction of ours ever bids, in wei per gas: while gas is dearer none is sent. Absent: what the chain asks. */
 	maxFeePerGas?: bigint;
-	/** How many blocks deep a transaction of ours is followed after its outcome is known: a reorganization may take it out again. */
+	/**
+	 * Until how many blocks deep a transaction of ours is followed after its outcome is known: a reorganization may take it out
+	 * of the chain, and then it is sent again. Default 64.
+	 */
 	finalityBlocks: number;
 }>;
 

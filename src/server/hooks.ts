@@ -24,7 +24,10 @@ export type ChannelOpenedEvent = Readonly<{ channelId: Hex; payer: Address; depo
 /** A channel is finalized on chain. */
 export type ChannelClosedEvent = Readonly<{ channelId: Hex; payer: Address; settledOnChain: bigint; txHash?: Hex }>;
 
-/** Money of a channel has reached the payee on chain. Base units; `delta` is what this transaction brought. */
+/**
+ * A settlement or close of the server's own has brought in money. Base units; `delta` is what this transaction brought. What
+ * a client closes is told by `onChannelClosed` alone, and what is closed here by both.
+ */
 export type SettledEvent = Readonly<{ channelId: Hex; payer: Address; settled: bigint; delta: bigint; txHash: Hex }>;
 
 /** The payer has asked the chain to close a channel; `unsettled` of it, in base units, is still owed there. */
@@ -43,14 +46,13 @@ export type AtRiskEvent = Readonly<{
 	/** Base units. */
 	unsettled: bigint;
 	/**
-	 * `uneconomic`: bringing it in costs more than it is worth. `late`: a close was requested a good while ago and the money is
-	 * not on chain yet. `frozen`: a reorganization took back what was relied on. `lost`: a transaction of ours that had been
-	 * mined is out of the chain for good.
+	 * `uneconomic`: a close was requested, and bringing the money in costs more than it is worth. `late`: a quarter of the grace
+	 * period after a close request it is not on chain yet. `frozen`: a reorganization took back what was relied on.
 	 */
-	reason: "uneconomic" | "late" | "frozen" | "lost";
+	reason: "uneconomic" | "late" | "frozen";
 }>;
 
-/** A settlement or close that did not bring in what a channel owes; it is tried again. */
+/** A settlement or close of the server's own that did not bring in what a channel owes; it is tried again, less and less often. */
 export type SettlementFailedEvent = Readonly<{
 	channelId: Hex;
 	payer: Address;

@@ -26,7 +26,11 @@ export type TokenOptions = Readonly<{
 	 * `DOMAIN_SEPARATOR()`.
 	 */
 	token?: Readonly<{ name: string; version: string }>;
-	/** When channels in this token are settled and closed without being asked; `false`: only when somebody asks. */
+	/**
+	 * When channels in this token are settled and closed without being asked; see `SettlementPolicy` for the defaults.
+	 * `false`: never, also not where a payer has asked the chain to close its channel and may withdraw what it owes (I9). Then
+	 * it is all up to the operator: `sluice channels settle`.
+	 */
 	settlement?: SettlementPolicy | false;
 }>;
 
@@ -39,14 +43,19 @@ export type EngineOptions = TokenOptions &
 		also?: readonly TokenOptions[];
 		/** Where escrows are, as `sluice deploy` wrote it. Default: what this release records. */
 		deployments?: DeploymentsInput;
-		/** The payee: receives the money, signs and pays for deposits, settlements, `close` and charges. */
+		/** The payee: receives the money; signs deposits, settlements, closes and charges, and pays their gas unless there is a `relayer`. */
 		account: LocalAccount;
 		/**
 		 * Pays the gas of all transactions instead of the payee, who then needs none and only signs (draft-evm-session-00,
-		 * Relayed Profile). One transaction for each settled channel: batches are the payee's own.
+		 * Relayed Profile). One transaction for each settled channel: only the payee itself can send batches. Charges by
+		 * `permit2` are not offered then: the challenge names the payee as the one who submits them.
 		 */
 		relayer?: LocalAccount;
-		/** How the escrow's events are followed; `false`: not at all, channels are read when they are needed. */
+		/**
+		 * How the escrow's events are followed: asked for every `pollMs` (default 4,000), and with each new block where `client`
+		 * has a WebSocket. `false`: not at all. Channels are then read when they are needed, so that the close request of a payer
+		 * who sends nothing more stays unnoticed (I9).
+		 */
 		watch?: Readonly<{ pollMs?: number }> | false;
 		/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
 		secrets: readonly ChallengeSecret[];

@@ -3,7 +3,8 @@ import { z } from "zod";
 
 /**
  * When the channels of one token are settled or closed by themselves. Amounts in base units of the token. A channel whose
- * payer has asked the chain to close it is settled and closed at once, whatever is said here.
+ * payer has asked the chain to close it is closed at once, whatever is said here of amounts and times, if that brings in
+ * more than its gas costs (I9); else `onAtRisk` is told.
  *
  * @example
  * const settlement: SettlementPolicy = {
@@ -14,15 +15,18 @@ import { z } from "zod";
  * };
  */
 export type SettlementPolicy = Readonly<{
-	/** A channel that owes this much is settled. Default: no amount is too much. */
+	/** A channel that owes this much is settled. Default: by age and idleness alone. */
 	maxUnsettled?: bigint;
-	/** What has been owed this long is settled. Default 86,400. */
+	/** What has been owed this long is settled. Default 86,400: a day. */
 	maxAgeSeconds?: number;
-	/** A channel without a request for this long is dealt with as `onIdle` says. Default 86,400. */
+	/** A channel without a request for this long is dealt with as `onIdle` says, if it owes anything. Default 86,400. */
 	idleSeconds?: number;
 	/** Whether an idle channel is closed, which also gives the payer the rest of its deposit, or settled. Default `close`. */
 	onIdle?: "close" | "settle";
-	/** Less than this is dust: it is never sent by itself. Default 1. */
+	/**
+	 * Less than this is dust, and is left. Default 1. Of what a close request puts at risk it is only asked for where nothing is
+	 * known of what gas costs.
+	 */
 	minValue?: bigint;
 	/**
 	 * A settlement has to bring in this many times what its gas costs; needs `coinPrice`. Default 10. It is 1 where the payer
@@ -31,12 +35,13 @@ export type SettlementPolicy = Readonly<{
 	minValueToGas?: number;
 	/**
 	 * What one coin of the chain (10^18 wei) is worth in base units of the token, or who says so. Without it nothing is known of
-	 * what gas costs, and only `minValue` counts. What a rollup asks for its data on top of gas is not counted.
+	 * what gas costs, and only `minValue` counts. Where a function fails its last word counts; before its first one what can
+	 * wait has to. What a rollup asks for its data on top of gas is not counted.
 	 */
 	coinPrice?: bigint | (() => bigint | Promise<bigint>);
 	/** Times of the day, UTC `HH:MM`, in which is settled what can wait; `to` before `from` goes over midnight. Default: any time. */
 	windows?: readonly Readonly<{ from: string; to: string }>[];
-	/** How many channels go into one transaction at most: 1 to 250, default 100. Fewer where they need more gas than is allowed. */
+	/** How many channels go into one transaction at most: 1 to 250, default 100. Fewer where they would need more than `limits.maxTransactionGas`. */
 	batchSize?: number;
 	/**
 	 * The same for channels whose voucher only a contract vouches for: it may change its mind. Default: a tenth of the above.
