@@ -20,6 +20,7 @@ import type { PaymentMethod } from "../method.ts";
 import type { Screened } from "../screen.ts";
 import { resumeClose } from "../session/close.ts";
 import { admitSession } from "../session/session.ts";
+import { rememberRecloses } from "../settlement/recloses.ts";
 import { resumeRetire } from "../settlement/retire.ts";
 import type { Settler } from "../settlement/settler.ts";
 import type { ChannelWatch } from "../watch.ts";
@@ -123,7 +124,10 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 			const context = this.#contextFor(entry);
 			if (context === undefined) {
 				const { hash: txHash, chainId } = entry;
-				log.error({ txHash, chainId }, "a transaction of a token that is not taken any more is pending in this store");
+				log.error(
+					{ txHash, chainId },
+					"a transaction in a token, or on an escrow, that is not used any more is pending in this store; `sluice rescue` takes it up",
+				);
 				continue;
 			}
 			const entries = pending.get(context.transactions) ?? [];
@@ -134,6 +138,7 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 				log.error({ txHash: entry.hash, reason: describeError(error) }, "a close can't be taken up again");
 			});
 		}
+		for (const context of this.#contexts.values()) await rememberRecloses(context);
 		// Before anything new is sent: nonces of what a reorganization took out of the chain are not free.
 		for (const [transactions] of this.#transactions()) {
 			await transactions.followUp(store).catch((error: unknown) => {
@@ -187,15 +192,18 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	}
 
 	#contextFor({ chainId, purpose }: OutboxEntry): EngineContext | undefined {
-		return contextFor([...this.#contexts.values()], chainId, purpose.currency);
+		return contextFor([...this.#contexts.values()], chainId, purpose);
 	}
 }
 
-/** The context of a recorded transaction. */
+/** The context of a recorded transaction. Charges, and records of earlier releases, name no escrow. */
 export function contextFor(
 	contexts: readonly EngineContext[],
 	chainId: number,
-	currency: string | undefined,
+	{ currency, escrow }: OutboxEntry["purpose"],
 ): EngineContext | undefined {
-	return contexts.find(({ terms }) => terms.chainId === chainId && terms.currency === currency);
+	return contexts.find(
+		({ terms }) =>
+			terms.chainId === chainId && terms.currency === currency && (escrow ?? terms.escrow) === terms.escrow,
+	);
 }

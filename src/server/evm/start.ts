@@ -116,11 +116,14 @@ function watchesOf(
 	const byEscrow = new Map(contexts.map((context) => [context.chainState, context]));
 	return [...byEscrow.values()].map(({ client, terms, store, chainState, transactions }) => {
 		const { chainId, escrow } = terms;
-		const onReorganized = () =>
-			void transactions.followUp(store).catch((error: unknown) => {
+		// Also while some are on their way again: what they are about is not settled anew before they have been found.
+		const onStep = (reorganized: boolean) => {
+			if (!reorganized && transactions.resending().length === 0) return;
+			transactions.followUp(store).catch((error: unknown) => {
 				log.warn({ chainId, reason: describeError(error) }, "transactions can't be followed right now");
 			});
-		const parts = { client, chainId, escrow, store, chainState, confirmations, onReorganized, now, log };
+		};
+		const parts = { client, chainId, escrow, store, chainState, confirmations, onStep, now, log };
 		return new ChannelWatch({ ...parts, ...watch });
 	});
 }
@@ -222,7 +225,7 @@ async function createContext(
 		// One account has one nonce sequence on a chain, whatever the token.
 		transactions:
 			sameChain?.transactions ??
-			transactionsOn(options, limits, token, ({ currency }) => contextFor(before, chainId, currency), shared.log),
+			transactionsOn(options, limits, token, (purpose) => contextFor(before, chainId, purpose), shared.log),
 		chainState: sameEscrow?.chainState ?? chainStateOn(shared, token),
 	};
 }

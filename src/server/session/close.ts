@@ -110,7 +110,13 @@ async function begin(
 		return await transactions.perform({
 			...(await payeeCall(context, "close", [{ channelId, cumulativeAmount, signature }])),
 			key,
-			purpose: { kind: "close", currency: terms.currency, channelId, cumulativeAmount: String(cumulativeAmount) },
+			purpose: {
+				kind: "close",
+				currency: terms.currency,
+				escrow: terms.escrow,
+				channelId,
+				cumulativeAmount: String(cumulativeAmount),
+			},
 			record: (entry) => recordEntry(context.store, entry),
 		});
 	} catch (error) {

@@ -62,12 +62,13 @@ export async function describeOpening(
 /** All that `credit` needs after a restart, as strings. */
 export function openingPurpose(
 	{ identity, salt, voucher, challengeExpiresAt, minimum, depositKey }: Opening,
-	{ currency }: Pick<Terms, "currency">,
+	{ currency, escrow }: Pick<Terms, "currency" | "escrow">,
 ): TransactionPurpose {
 	const { channelId, payer, authorizedSigner } = identity;
 	return {
 		kind: "open",
 		currency,
+		escrow,
 		channelId,
 		payer,
 		authorizedSigner,

@@ -123,9 +123,9 @@ export function topUpKey({ channelId, depositKey }: Readonly<Record<string, stri
 /** All that `creditTopUp` needs after a restart, as strings. */
 export function topUpPurpose(
 	{ channelId, funder, amount, depositKey }: TopUp & Readonly<{ depositKey: string }>,
-	{ currency }: Pick<Terms, "currency">,
+	{ currency, escrow }: Pick<Terms, "currency" | "escrow">,
 ): TransactionPurpose {
-	return { kind: "topUp", currency, channelId, funder, amount: String(amount), depositKey };
+	return { kind: "topUp", currency, escrow, channelId, funder, amount: String(amount), depositKey };
 }
 
 function topUpFromPurpose({ channelId, funder, amount, depositKey }: TransactionPurpose): TopUp {

@@ -59,7 +59,7 @@ function retireAll(context: EngineContext, targets: readonly Target[], feeLimit:
 				RETRY_SECONDS,
 			);
 		}
-		const purpose = rowsPurpose("retire", context.terms.currency, vouchers);
+		const purpose = rowsPurpose("retire", context.terms, vouchers);
 		try {
 			const receipt = await send(context, purpose, vouchers, feeLimit);
 			results.push(...minedResults(context, sending, receipt));

@@ -3,6 +3,7 @@ import type { Hex } from "viem";
 import { z } from "zod";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import type { SettlementRow } from "../../escrow/payeeCalls.ts";
+import type { Terms } from "../evm/terms.ts";
 
 /** One channel of a transaction: what its voucher says, in base units. */
 export type PurposeRow = Pick<SettlementRow, "channelId" | "cumulativeAmount">;
@@ -23,9 +24,13 @@ const rowsSchema = z
 	.min(1);
 
 /** The purpose of a transaction that settles or retires these channels. */
-export function rowsPurpose(kind: SettlementKind, currency: string, rows: readonly PurposeRow[]): TransactionPurpose {
+export function rowsPurpose(
+	kind: SettlementKind,
+	{ currency, escrow }: Pick<Terms, "currency" | "escrow">,
+	rows: readonly PurposeRow[],
+): TransactionPurpose {
 	const written = rows.map(({ channelId, cumulativeAmount }) => [channelId, String(cumulativeAmount)]);
-	return { kind, currency, rows: JSON.stringify(written) };
+	return { kind, currency, escrow, rows: JSON.stringify(written) };
 }
 
 /** The channels of a recorded transaction; none when it is of another kind. */

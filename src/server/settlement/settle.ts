@@ -26,7 +26,7 @@ export function settle(context: EngineContext, { rows, feeLimit }: Step<Target>)
 			else vouchers.push(voucher) && sending.push(target);
 		}
 		if (vouchers.length === 0) return results;
-		const purpose = rowsPurpose("settle", context.terms.currency, vouchers);
+		const purpose = rowsPurpose("settle", context.terms, vouchers);
 		const key = settleKey(purpose);
 		try {
 			const receipt = await context.transactions.perform({
