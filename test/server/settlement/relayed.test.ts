@@ -74,4 +74,18 @@ describe("a payee without gas, whose transactions another account pays for", () 
 		expect((await all(server.store.outbox({ state: "pending" }))).length).toBe(0);
 		expect(await server.ledger(channel)).toMatchObject({ closingBy: null, finalized: true });
 	});
+
+	it("keeps it closing across a restart, and closes it then", async () => {
+		const books = await openBooks(world, server, [payer]);
+		const channel = await owing(server, payer, 900n);
+		server.clock.advance(2 * NEVER_SECONDS * 1_000);
+		await reverting(world, server);
+		await server.restart();
+		expect(await server.ledger(channel)).toMatchObject({ closingBy: server.store.owner, finalized: false });
+		const voucher = await payer.voucher(await challenge(), channel, 950n);
+		expectRefusal(await server.pay("/session", voucher), "session/channel-closing");
+		await server.engine.settle();
+		expect(await onChain(channel)).toEqual({ settled: 900n, finalized: true });
+		await books.balance([channel]);
+	});
 });
