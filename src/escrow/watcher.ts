@@ -90,6 +90,8 @@ export class EscrowWatcher {
 	#cursorRead = false;
 	#overlapDue = true;
 	#current: Promise<boolean> | undefined;
+	/** The step that begins when the current one has ended, because somebody has asked for it meanwhile. */
+	#after: Readonly<{ done: Promise<void>; cancel: () => void }> | undefined;
 	/** Delivered in a step that did not end: its block, and the channels of its events. */
 	#unfinished: { block: WatchedBlock; touched: Set<Hex> } | undefined;
 	#lagging = 0;
@@ -151,13 +153,35 @@ export class EscrowWatcher {
 	async stop(): Promise<void> {
 		this.#run?.abort();
 		this.#run = undefined;
+		this.#after?.cancel();
 		await this.#loop;
 		await this.#current?.catch(() => undefined);
 	}
 
-	/** One step now, or the end of the one that runs. Never rejects: `onFault` hears of a failure, `seen` tells of success. */
-	async poke(): Promise<void> {
+	/**
+	 * One step that begins now, or behind the one that runs, which may have asked for the head before. Never rejects: `onFault`
+	 * hears of a failure, `seen` tells of success.
+	 */
+	poke(): Promise<void> {
+		if (this.#current === undefined) return this.#look();
+		this.#after ??= this.#lookAfter(this.#current);
+		return this.#after.done;
+	}
+
+	async #look(): Promise<void> {
 		await this.#next().catch(() => undefined);
+	}
+
+	#lookAfter(running: Promise<unknown>) {
+		let isCancelled = false;
+		const look = () => {
+			this.#after = undefined;
+			return isCancelled ? undefined : this.#look();
+		};
+		const cancel = () => {
+			isCancelled = true;
+		};
+		return { done: running.then(look, look), cancel };
 	}
 
 	async #poll(signal: AbortSignal): Promise<void> {

@@ -15,12 +15,18 @@ export type ChannelWatchOptions = Readonly<{
 	/** How deep a deposit must be in the chain before it counts. */
 	confirmations: number;
 	pollMs: number;
-	/** Blocks were replaced, and what they showed is in the ledger as it is now: transactions may have to be sent again. */
-	onReorganized: () => void;
+	/**
+	 * Everything up to a block is in the ledger.
+	 *
+	 * @param reorganized Blocks were replaced: transactions of ours may have to be sent again.
+	 */
+	onStep: (reorganized: boolean) => void;
 	now: () => number;
 	log: EngineLog;
 	/** How long a start waits for the next blocks before it fails, in ms. Default 120,000. */
 	stallMs?: number;
+	/** See `WatcherOptions`. */
+	maxBlocksPerStep?: number;
 }>;
 
 /** A start can't learn what has happened on the chain: it sells nothing rather than what was closed meanwhile (I9, I10). */
@@ -70,7 +76,7 @@ export class ChannelWatch {
 	#faultLoggedAt = Number.NEGATIVE_INFINITY;
 
 	constructor(options: ChannelWatchOptions) {
-		const { client, chainId, escrow, store, chainState, confirmations, pollMs, now } = options;
+		const { client, chainId, escrow, store, chainState, confirmations, pollMs, maxBlocksPerStep, now } = options;
 		this.#options = options;
 		const name = `watcher:${chainId}:${escrow}`;
 		this.#cursorName = name;
@@ -78,6 +84,7 @@ export class ChannelWatch {
 			client,
 			escrow,
 			pollMs,
+			...(maxBlocksPerStep !== undefined && { maxBlocksPerStep }),
 			now,
 			// A start looks again at the deposits that were too young when the last run ended.
 			overlapBlocks: confirmations,
@@ -181,27 +188,25 @@ export class ChannelWatch {
 	}
 
 	async #step(step: WatchStep): Promise<void> {
-		const { chainState, confirmations, onReorganized } = this.#options;
+		const { chainState, confirmations, onStep } = this.#options;
 		const { head, latest, events, everything, reorganizedFrom } = step;
 		chainState.assertFollowing(latest);
 		const reorganized = everything || reorganizedFrom !== undefined;
 		if (everything) await this.#observeAll(step);
 		const due = [...this.#visits].filter(([, { from }]) => from <= head.number);
 		const touched = [...(everything ? [] : step.touched), ...due.map(([channelId]) => channelId)];
-		await this.#observe(
-			(await this.#ours(new Set(touched))).map(({ channelId }) => channelId),
-			step,
-			reorganized,
-		);
+		const ours = (await this.#ours(new Set(touched))).map(({ channelId }) => channelId);
+		await this.#observe(ours, step, reorganized);
 		for (const [channelId, visit] of due) {
 			if (visit.to <= head.number && this.#visits.get(channelId) === visit) this.#visits.delete(channelId);
 		}
-		if (reorganizedFrom !== undefined) onReorganized();
 		for (const { name, channelId, blockNumber } of events) {
 			const deepAt = blockNumber + BigInt(confirmations - 1);
 			if (name === "ToppedUp" && deepAt > latest.number) this.#revisit(channelId, deepAt, 0n);
 		}
 		this.#onProgress(step);
+		// A block that was replaced before it was followed shows only by the channels that it took back.
+		onStep(reorganizedFrom !== undefined || (await this.#ours(ours)).some(({ behind }) => behind !== null));
 	}
 
 	/**

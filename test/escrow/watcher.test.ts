@@ -191,6 +191,27 @@ describe("following", () => {
 		expect(most).toBe(1);
 	});
 
+	it("looks again when it is asked while a step runs, for that has asked for the head before", async () => {
+		const head = Promise.withResolvers<void>();
+		const going = Promise.withResolvers<void>();
+		let asked = 0;
+		const client = between(async (method) => {
+			if (method === "eth_getLogs" && asked++ === 0) {
+				head.resolve();
+				await going.promise;
+			}
+			return undefined;
+		});
+		const { watcher, events } = follow({ client, overlapBlocks: 1 });
+		const running = watcher.poke();
+		await head.promise;
+		const id = await open();
+		const looking = Promise.all([watcher.poke(), watcher.poke()]);
+		going.resolve();
+		await Promise.all([running, looking]);
+		expect(ids(events()).filter((one) => one === id)).toEqual([id]);
+	});
+
 	it("stops when the running step has ended, and begins none after that", async () => {
 		const { promise, resolve } = Promise.withResolvers<void>();
 		const begun = Promise.withResolvers<void>();
@@ -200,6 +221,7 @@ describe("following", () => {
 		});
 		watcher.start();
 		await begun.promise;
+		void watcher.poke();
 		let stopped = false;
 		const stopping = watcher.stop().then(() => {
 			stopped = true;

@@ -13,7 +13,7 @@ export class RpcProxy {
 	/** Which calls fail now, by method. Nothing by default. */
 	fails: (method: string) => boolean = () => false;
 	/** What the chain seems to say to a call, where it is not what it says: `{ result: null }` hides what there is. */
-	lies: (method: string) => Readonly<{ result: unknown }> | undefined = () => undefined;
+	lies: (method: string, params: readonly unknown[]) => Readonly<{ result: unknown }> | undefined = () => undefined;
 	readonly #counts = new Map<string, number>();
 	readonly #close: () => Promise<void>;
 
@@ -29,14 +29,14 @@ export class RpcProxy {
 				const chunks: Buffer[] = [];
 				for await (const chunk of request) chunks.push(chunk as Buffer);
 				const body = Buffer.concat(chunks).toString("utf8");
-				const { method, id } = JSON.parse(body) as { method: string; id: number };
+				const { method, params = [], id } = JSON.parse(body) as { method: string; params?: unknown[]; id: number };
 				proxy?.count(method);
 				if (proxy?.fails(method)) {
 					request.socket.destroy();
 					return;
 				}
 				response.setHeader("content-type", "application/json");
-				const lie = proxy?.lies(method);
+				const lie = proxy?.lies(method, params);
 				if (lie !== undefined) {
 					response.end(JSON.stringify({ jsonrpc: "2.0", id, ...lie }));
 					return;
