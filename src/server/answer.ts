@@ -102,3 +102,8 @@ export function storedResponse(
 	kept[cache] = privateCache(String(kept[cache] ?? ""));
 	return { status, headers: kept, body: body !== null && body.length <= maxBytes ? body : null };
 }
+
+/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
+export async function releaseQuietly(engine: PaymentEngine, admitted: Admitted): Promise<void> {
+	await admitted.release().catch((error: unknown) => void engine.refusalFor(error));
+}

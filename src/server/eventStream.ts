@@ -3,6 +3,10 @@ import { type AnyReceipt, receiptText } from "./receipts.ts";
 /** Statuses that have no body. */
 const BODILESS = new Set([204, 205, 304]);
 
+export function isBodiless(status: number): boolean {
+	return BODILESS.has(status);
+}
+
 /** The head of an answer, as far as it says whether events follow. */
 export type EventStreamHead = Readonly<{
 	status: number;
@@ -15,7 +19,7 @@ export type EventStreamHead = Readonly<{
  * already (gzip) can't: its receipt is in the headers alone.
  */
 export function isEventStream({ status, contentType, contentEncoding }: EventStreamHead): boolean {
-	if (BODILESS.has(status) || !/^\s*text\/event-stream\s*(;|$)/i.test(contentType ?? "")) return false;
+	if (isBodiless(status) || !/^\s*text\/event-stream\s*(;|$)/i.test(contentType ?? "")) return false;
 	return /^\s*(identity)?\s*$/i.test(contentEncoding ?? "");
 }
 

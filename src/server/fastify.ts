@@ -2,16 +2,18 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import fastifyPlugin from "fastify-plugin";
 import { problem } from "../protocol/index.ts";
 import { type Payment, type Refused, refused } from "./admission.ts";
-import { type OwnAnswer, ownAnswer, refusalAnswer } from "./answer.ts";
+import { type OwnAnswer, ownAnswer, refusalAnswer, releaseQuietly } from "./answer.ts";
 import type { PaymentEngine } from "./engine.ts";
+import { meterReply } from "./fastifyMetered.ts";
 import { asked, hasBody, hashing, headersOf, paidRequest, routeOf, stateOf, transportOf } from "./fastifyRequest.ts";
-import { answer, endUnanswered, releaseQuietly, settlement } from "./fastifySettle.ts";
+import { answer, endUnanswered, settlement } from "./fastifySettle.ts";
 import type { PaymentHooks } from "./hooks.ts";
 import type { Offer } from "./method.ts";
 import { EngineOptionsError } from "./options.ts";
 import { type Price, PriceList } from "./price.ts";
 import { isBodyBound } from "./requestBody.ts";
 import { type Screened, unpaid } from "./screen.ts";
+import { isMetered } from "./stream/body.ts";
 
 declare module "fastify" {
 	interface FastifyContextConfig {
@@ -181,6 +183,7 @@ export const sluice = fastifyPlugin<SluiceOptions>(
 			};
 			state.admitted = admission;
 			request.payment = admission.payment;
+			if (isMetered(admission)) meterReply(engine, request, reply, admission);
 			// The client may leave before there is an answer.
 			reply.raw.once("close", () => {
 				if (!state.answered) void endUnanswered(admission, reply).catch((error) => engine.refusalFor(error));

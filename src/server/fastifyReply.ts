@@ -25,16 +25,26 @@ export function clearHeaders(reply: FastifyReply): void {
 
 /** Puts the receipt into a paid reply; returns what goes out: an event stream ends with its receipt once more. */
 export function setReceipt(reply: FastifyReply, payload: Payload, receipt: AnyReceipt): Payload {
+	setReceiptHead(reply, receipt);
+	return isStream(payload) ? withLastEvent(reply, payload, receipt) : withEvent(reply, payload, receipt);
+}
+
+/** The receipt in the head of a paid reply. */
+export function setReceiptHead(reply: FastifyReply, receipt: AnyReceipt): void {
 	reply
 		.header(PAYMENT_RECEIPT, receiptField(receipt))
 		.header(CACHE_CONTROL, privateCache(String(reply.getHeader(CACHE_CONTROL) ?? "")));
 	// It is of the answer without the receipt's event.
 	if (endsWithReceipt(reply)) reply.removeHeader("content-length");
-	return isStream(payload) ? withLastEvent(reply, payload, receipt) : withEvent(reply, payload, receipt);
 }
 
 /** What Fastify is going to send, its status and headers settled. */
-export type Payload = string | Uint8Array | Readable | null | undefined;
+export type Payload = WholePayload | Readable;
+export type WholePayload = string | Uint8Array | null | undefined;
+
+export function isWhole(payload: unknown): payload is WholePayload {
+	return payload === undefined || payload === null || typeof payload === "string" || payload instanceof Uint8Array;
+}
 
 /** Fastify would not, or might not, send this: its fate is not known before it is paid for. */
 export class UnsendableError extends TypeError {
@@ -49,18 +59,25 @@ export class UnsendableError extends TypeError {
  * @throws UnsendableError for everything else
  */
 export function settlePayload(reply: FastifyReply, payload: unknown): Payload {
-	if (payload === undefined || payload === null || typeof payload === "string" || payload instanceof Uint8Array)
-		return payload;
-	if (Object.prototype.toString.call(payload) === "[object Response]") {
-		const { status, headers, body } = payload as Response;
-		reply.code(status);
-		for (const [name, value] of headers) reply.header(name, value);
-		return body === null ? "" : fromReader(body);
+	if (isWhole(payload)) return payload;
+	if (isResponse(payload)) {
+		takeHead(reply, payload);
+		return payload.body === null ? "" : fromReader(payload.body);
 	}
 	if (hasMethod(payload, "getReader")) return fromReader(payload as unknown as ReadableStream);
 	if (payload instanceof Readable) return payload;
 	if (hasMethod(payload, "pipe")) return new Readable().wrap(payload as unknown as NodeJS.ReadableStream);
 	throw new UnsendableError(`a handler returned ${Object.prototype.toString.call(payload)}, which can't be sent`);
+}
+
+/** Told as Fastify tells it: it may be of another package. */
+export function isResponse(payload: unknown): payload is Response {
+	return Object.prototype.toString.call(payload) === "[object Response]";
+}
+
+export function takeHead(reply: FastifyReply, { status, headers }: Response): void {
+	reply.code(status);
+	for (const [name, value] of headers) reply.header(name, value);
 }
 
 function hasMethod<Name extends string>(value: object, name: Name): value is Record<Name, () => unknown> {
@@ -85,7 +102,7 @@ function fromReader(stream: Pick<ReadableStream<Uint8Array>, "getReader">): Read
 	});
 }
 
-function endsWithReceipt(reply: FastifyReply): boolean {
+export function endsWithReceipt(reply: FastifyReply): boolean {
 	const field = (name: string) => String(reply.getHeader(name) ?? "");
 	return isEventStream({
 		status: reply.statusCode,
@@ -94,7 +111,7 @@ function endsWithReceipt(reply: FastifyReply): boolean {
 	});
 }
 
-function withEvent(reply: FastifyReply, payload: Exclude<Payload, Readable>, receipt: AnyReceipt) {
+function withEvent(reply: FastifyReply, payload: WholePayload, receipt: AnyReceipt) {
 	return endsWithReceipt(reply) ? Buffer.concat([bytesOf(payload), receiptEvent(receipt)]) : payload;
 }
 
@@ -166,7 +183,7 @@ export function storedReply(
 	return storedResponse(reply.statusCode, headers, bytes, receipt, maxBytes);
 }
 
-function bytesOf(payload: Exclude<Payload, Readable>): Uint8Array {
+function bytesOf(payload: WholePayload): Uint8Array {
 	if (payload === undefined || payload === null) return new Uint8Array();
 	return typeof payload === "string" ? Buffer.from(payload) : payload;
 }

@@ -20,6 +20,10 @@ export type PaidState = {
 	ownAnswer?: true;
 	/** An answer went through `onSend`. */
 	answered?: boolean;
+	/** Since when the handler of a metered route works, in monotonic ms. */
+	meteredSince?: number;
+	/** What that handler has answered with, where it is an iterable. */
+	pieces?: Readable;
 };
 
 const STATE = Symbol("sluice.payment");

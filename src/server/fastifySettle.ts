@@ -1,8 +1,9 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { PAYMENT_RECEIPT } from "../protocol/index.ts";
 import type { Admitted } from "./admission.ts";
-import { type OwnAnswer, refusalAnswer } from "./answer.ts";
+import { type OwnAnswer, refusalAnswer, releaseQuietly } from "./answer.ts";
 import type { PaymentEngine } from "./engine.ts";
+import { settleMetered } from "./fastifyMetered.ts";
 import {
 	assertSendableHead,
 	clearHeaders,
@@ -15,6 +16,7 @@ import {
 	storedReply,
 } from "./fastifyReply.ts";
 import { asked, stateOf } from "./fastifyRequest.ts";
+import { isMetered } from "./stream/body.ts";
 
 /** The last `onSend` hook of a paid route. */
 export type Settle = (request: FastifyRequest, reply: FastifyReply, sent: unknown) => Promise<unknown>;
@@ -44,6 +46,7 @@ export function settlement(
 			return sent;
 		}
 		state.answered = true;
+		if (isMetered(admitted)) return settleMetered(engine, request, reply, sent, admitted);
 		let payload: Payload | typeof WITHDRAWN;
 		try {
 			payload = await judge(reply, sent, request.raw.socket?.destroyed === true);
@@ -82,15 +85,13 @@ async function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Promi
 	return WITHDRAWN;
 }
 
-/** A store that fails now has nothing promised after its restart; the handler's own answer stands. */
-export async function releaseQuietly(engine: PaymentEngine, admitted: Admitted): Promise<void> {
-	await admitted.release().catch((error: unknown) => engine.refusalFor(error));
-}
-
 /** Ends the payment of a request whose connection closed before anything went through `onSend`. */
 export async function endUnanswered(admitted: Admitted, { raw }: FastifyReply): Promise<void> {
 	// A handler that wrote to the socket past Fastify: what it served, it served unpaid, so it is paid now.
-	if (!raw.headersSent || raw.statusCode >= 400) return admitted.release();
+	if (!raw.headersSent || raw.statusCode >= 400) {
+		admitted.metered?.stop("left");
+		return admitted.release();
+	}
 	await admitted.capture(() => ({ status: raw.statusCode, headers: {}, body: null }));
 }
 

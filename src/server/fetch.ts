@@ -1,27 +1,34 @@
-import {
-	ACCEPT_PAYMENT,
-	AUTHORIZATION,
-	CACHE_CONTROL,
-	IDEMPOTENCY_KEY,
-	isLoopback,
-	PAYMENT_RECEIPT,
-	problem,
-} from "../protocol/index.ts";
-import { type Admitted, type Payment, type Refused, refused } from "./admission.ts";
-import { type OwnAnswer, ownAnswer, privateCache, refusalAnswer, storedResponse } from "./answer.ts";
+import { ACCEPT_PAYMENT, AUTHORIZATION, IDEMPOTENCY_KEY, isLoopback, problem } from "../protocol/index.ts";
+import { type Payment, type Refused, refused } from "./admission.ts";
+import { ownAnswer, refusalAnswer } from "./answer.ts";
 import type { PaymentEngine, Transport } from "./engine.ts";
-import { isEventStream, receiptEvent } from "./eventStream.ts";
+import { deliver, type Served } from "./fetchDeliver.ts";
+import { toResponse } from "./fetchResponse.ts";
+import type { PriceConfig } from "./method.ts";
 import { type Price, PriceList } from "./price.ts";
-import { type AnyReceipt, receiptField } from "./receipts.ts";
 import { bodyHash, digestOf, isBodyBound } from "./requestBody.ts";
-import { openBody, remember, UnsendableResponseError } from "./responseBody.ts";
+import type { MeteredPayment } from "./stream/meterOf.ts";
 
-/** What serves a paid request. Whatever a framework gives besides the request is handed on. */
+/**
+ * What serves a paid request. Whatever a framework gives besides the request is handed on. Of a metered price it may also
+ * return an async iterable of strings, bytes or events, as an async generator function does: a stream of Server-Sent
+ * Events, each piece made when its reader asks for it and sent when it is paid for.
+ */
 export type PaidHandler<Rest extends readonly unknown[] = readonly []> = (
 	request: Request,
 	payment: Payment,
 	...rest: Rest
-) => Response | Promise<Response>;
+) => Served | Promise<Served>;
+
+/** The same where every price is metered: then there is a meter. */
+export type MeteredHandler<Rest extends readonly unknown[] = readonly []> = (
+	request: Request,
+	payment: MeteredPayment,
+	...rest: Rest
+) => Served | Promise<Served>;
+
+/** A price by what a request uses. */
+export type MeteredPrice = PriceConfig & Readonly<{ metered: true | object }>;
 
 /** How `paid` treats its requests. All of it may be left out. */
 export type FetchOptions = Readonly<{
@@ -39,6 +46,9 @@ export type FetchOptions = Readonly<{
 	transport?: (request: Request) => Transport;
 }>;
 
+/** What a framework calls. */
+export type PaidFetch<Rest extends readonly unknown[]> = (request: Request, ...rest: Rest) => Promise<Response>;
+
 const MAX_BODY_BYTES = 1_048_576;
 
 /**
@@ -48,6 +58,9 @@ const MAX_BODY_BYTES = 1_048_576;
  * Answers below 400 are captured before their first byte leaves; all others, handlers that throw, and clients that leave
  * before there is an answer cost nothing. What the handler throws, the returned function rejects with. Authenticate before
  * it: it answers 402 to whoever has not paid.
+ *
+ * Answers of a metered price are paid for while they leave, from their first piece on. Event streams end with their receipt;
+ * other ones can't have it as a trailer, since a `Response` has none: the client asks for it with `HEAD`.
  *
  * @param price a price, several for a choice, or a function of the request, which may read its body
  * @returns `(request, ...rest)`, where `rest` is what the handler gets after the payment
@@ -59,13 +72,33 @@ const MAX_BODY_BYTES = 1_048_576;
  * // Hono; the context comes along:
  * const quote = paid(engine, { price: "100" }, async (_request, payment, c: Context) => c.json({ paidBy: payment.payer }));
  * app.get("/quote", (c) => quote(c.req.raw, c));
+ * @example
+ * // By the token, as it is made:
+ * const chat = paid(engine, { price: "100", unitType: "token", metered: true }, async function* (request, { meter }) {
+ *   for await (const token of model(await request.text(), meter.signal)) {
+ *     await meter.charge(1);
+ *     yield { data: token };
+ *   }
+ * });
  */
+export function paid<Rest extends readonly unknown[] = readonly []>(
+	engine: PaymentEngine,
+	price: MeteredPrice | readonly MeteredPrice[],
+	handler: MeteredHandler<Rest>,
+	options?: FetchOptions,
+): PaidFetch<Rest>;
 export function paid<Rest extends readonly unknown[] = readonly []>(
 	engine: PaymentEngine,
 	price: Price<Request>,
 	handler: PaidHandler<Rest>,
+	options?: FetchOptions,
+): PaidFetch<Rest>;
+export function paid<Rest extends readonly unknown[] = readonly []>(
+	engine: PaymentEngine,
+	price: Price<Request>,
+	handler: PaidHandler<Rest> | MeteredHandler<Rest>,
 	{ route = "paid handler", maxBodyBytes = MAX_BODY_BYTES, transport = transportOf }: FetchOptions = {},
-): (request: Request, ...rest: Rest) => Promise<Response> {
+): PaidFetch<Rest> {
 	const prices = new PriceList<Request>(engine);
 	prices.constant(route, price);
 
@@ -92,108 +125,10 @@ export function paid<Rest extends readonly unknown[] = readonly []>(
 		const admission = await engine.admit({ ...head, bodyDigest: body.digest, offers }, screened);
 		if (admission.kind !== "admitted") return toResponse(ownAnswer(engine, offers, admission, asked));
 		const outcome = await deliver(engine, admission, request.signal, () =>
-			handler(request, admission.payment, ...rest),
+			handler(request, admission.payment as MeteredPayment, ...rest),
 		);
 		return "kind" in outcome ? toResponse(refusalAnswer(engine, offers, outcome, asked)) : outcome;
 	};
-}
-
-/** Runs the handler, and takes the payment before anything of its answer leaves, or gives it back. */
-async function deliver(
-	engine: PaymentEngine,
-	admitted: Admitted,
-	signal: AbortSignal,
-	serve: () => Response | Promise<Response>,
-): Promise<Response | Refused> {
-	// A store that fails now has nothing promised after its restart; the handler's own answer stands.
-	const release = () => admitted.release().catch((error: unknown) => void engine.refusalFor(error));
-	const { maxReplayBytes } = engine.limits;
-	// The client may leave before there is an answer.
-	const leave = () => void release();
-	signal.addEventListener("abort", leave);
-	try {
-		if (signal.aborted) return await withdrawn(release);
-		const response = await serve();
-		assertSendable(response);
-		if (response.status >= 400) {
-			await release();
-			return response;
-		}
-		// What an answer fails with before it begins, it fails with before it is paid.
-		const opened = await openBody(response, signal, maxReplayBytes);
-		if (opened.kind === "withdrawn" || signal.aborted) return await withdrawn(release);
-		signal.removeEventListener("abort", leave);
-		const { status } = response;
-		const stored = (receipt: AnyReceipt) => {
-			const bytes = opened.kind === "whole" ? withEvent(response, opened.bytes, receipt) : null;
-			return storedResponse(status, remember(response.headers), bytes, receipt, maxReplayBytes);
-		};
-		const captured = await admitted.capture(stored).catch((error: unknown) => engine.refusalFor(error));
-		if (captured.kind === "captured") {
-			const { receipt } = captured;
-			if (opened.kind === "whole") return paidResponse(response, withEvent(response, opened.bytes, receipt), receipt);
-			return paidResponse(response, withLastEvent(response, opened.stream, receipt), receipt);
-		}
-		// Nothing may be delivered: the answer becomes the refusal.
-		if (opened.kind === "stream") await opened.stream.cancel().catch(() => undefined);
-		return captured;
-	} catch (error) {
-		await release();
-		throw error;
-	} finally {
-		signal.removeEventListener("abort", leave);
-	}
-}
-
-/** Nobody reads this answer. */
-async function withdrawn(release: () => Promise<void>): Promise<Response> {
-	await release();
-	return new Response(null, { status: 204 });
-}
-
-/** @throws UnsendableResponseError for what is no answer: a network error, an upgrade to a protocol that nobody could charge for */
-function assertSendable(response: Response): void {
-	if (response?.status >= 200) return;
-	throw new UnsendableResponseError(
-		"a paid handler must return a Response with a status from 200 on; an upgraded connection can't be paid for",
-	);
-}
-
-function paidResponse(
-	{ headers: own, status, statusText }: Response,
-	body: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
-	receipt: AnyReceipt,
-): Response {
-	const headers = new Headers(own);
-	headers.set(PAYMENT_RECEIPT, receiptField(receipt));
-	headers.set(CACHE_CONTROL, privateCache(headers.get(CACHE_CONTROL) ?? ""));
-	// It is of the answer without the receipt's event.
-	if (endsWithReceipt({ status, headers })) headers.delete("content-length");
-	const isEmpty = body instanceof Uint8Array && body.length === 0;
-	return new Response(isEmpty ? null : body, { status, statusText, headers });
-}
-
-function endsWithReceipt({ status, headers }: Pick<Response, "status" | "headers">): boolean {
-	return isEventStream({
-		status,
-		contentType: headers.get("content-type"),
-		contentEncoding: headers.get("content-encoding"),
-	});
-}
-
-function withEvent(response: Response, bytes: Uint8Array<ArrayBuffer>, receipt: AnyReceipt): Uint8Array<ArrayBuffer> {
-	return endsWithReceipt(response) ? new Uint8Array([...bytes, ...receiptEvent(receipt)]) : bytes;
-}
-
-function withLastEvent(
-	response: Response,
-	stream: ReadableStream<Uint8Array>,
-	receipt: AnyReceipt,
-): ReadableStream<Uint8Array> {
-	if (!endsWithReceipt(response)) return stream;
-	return stream.pipeThrough(
-		new TransformStream<Uint8Array, Uint8Array>({ flush: (controller) => controller.enqueue(receiptEvent(receipt)) }),
-	);
 }
 
 function headOf({ method, url, headers }: Request) {
@@ -239,13 +174,4 @@ async function measure(request: Request, maxBytes: number): Promise<Measured | R
 	// Neither is over before the other one.
 	void Promise.allSettled([reader?.cancel(), request.body?.cancel()]);
 	return refused(problem("content-too-large", `The body of this paid request can have ${maxBytes} bytes at most.`));
-}
-
-function toResponse({ status, headers, body }: OwnAnswer): Response {
-	const fields = new Headers();
-	for (const [name, value] of Object.entries(headers)) {
-		for (const one of typeof value === "string" ? [value] : value) fields.append(name, one);
-	}
-	const bytes = body instanceof Uint8Array ? new Uint8Array(body) : body;
-	return new Response(bytes?.length ? bytes : null, { status, headers: fields });
 }

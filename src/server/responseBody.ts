@@ -21,9 +21,15 @@ const MAX_PIECES = 1_024;
  * byte.
  *
  * @param maxBytes of a longer body it is of no interest whether it is whole
+ * @param maxPieces nor of one in more pieces; no more are read ahead
  * @throws what the body fails with before its first byte
  */
-export async function openBody({ body }: Response, signal: AbortSignal, maxBytes: number): Promise<Opened> {
+export async function openBody(
+	{ body }: Response,
+	signal: AbortSignal,
+	maxBytes: number,
+	maxPieces = MAX_PIECES,
+): Promise<Opened> {
 	if (signal.aborted) {
 		await body?.cancel().catch(() => undefined);
 		return { kind: "withdrawn" };
@@ -37,7 +43,9 @@ export async function openBody({ body }: Response, signal: AbortSignal, maxBytes
 			await reader.cancel().catch(() => undefined);
 			return { kind: "withdrawn" };
 		}
-		return first === undefined ? { kind: "whole", bytes: new Uint8Array() } : await rest(reader, first, maxBytes);
+		return first === undefined
+			? { kind: "whole", bytes: new Uint8Array() }
+			: await rest(reader, first, maxBytes, maxPieces);
 	} finally {
 		left.stop();
 	}
@@ -56,11 +64,11 @@ async function firstBytes(reader: Reader): Promise<Uint8Array | undefined> {
 	}
 }
 
-async function rest(reader: Reader, first: Uint8Array, maxBytes: number): Promise<Opened> {
+async function rest(reader: Reader, first: Uint8Array, maxBytes: number, maxPieces: number): Promise<Opened> {
 	const pieces = [first];
 	let length = first.byteLength;
 	const later = nextTask();
-	while (length <= maxBytes && pieces.length < MAX_PIECES) {
+	while (length <= maxBytes && pieces.length < maxPieces) {
 		const pending = reader.read();
 		// Its failure belongs to whoever reads the stream.
 		pending.catch(() => undefined);

@@ -2,143 +2,226 @@ import type { Admitted } from "../admission.ts";
 import { receiptEvent } from "../eventStream.ts";
 import type { AnyReceipt } from "../receipts.ts";
 import type { StoredResponse } from "../store/store.ts";
-import { needEvent, type Piece, pieceBytes } from "./events.ts";
+import { EventCutter } from "./eventCutter.ts";
+import { needEvent, pieceBytes } from "./events.ts";
 import { type MeterControl, MeterStoppedError, type VoucherNeed } from "./meter.ts";
+import type { PieceSource } from "./source.ts";
+import type { Tariff } from "./tariff.ts";
+
+/** An admitted request that is paid by what it uses. */
+export type AdmittedMetered = Admitted & Readonly<{ metered: MeterControl }>;
+
+export function isMetered(admitted: Admitted): admitted is AdmittedMetered {
+	return admitted.metered !== undefined;
+}
 
 export type MeteredBodyParts = Readonly<{
 	/** The handler's answer, piece by piece. */
-	source: AsyncIterable<Piece>;
-	admitted: Admitted & Readonly<{ metered: MeterControl }>;
+	source: PieceSource;
+	admitted: AdmittedMetered;
+	/** What a piece costs besides what the handler charges itself. */
+	tariff: Tariff;
 	/** Whether it is a stream of Server-Sent Events: then it says when it needs a voucher, and ends with its receipt. */
 	isEventStream: boolean;
 	/** The answer as a retry gets it: its body is not kept. */
 	stored: (receipt: AnyReceipt) => StoredResponse;
 	/** Hears of what the payment fails with. */
 	onFault: (error: unknown) => void;
-	/** Unix milliseconds. */
-	now: () => number;
+	/** Monotonic milliseconds. */
+	clock?: () => number;
 }>;
 
-export type MeteredBody = Readonly<{
-	stream: ReadableStream<Uint8Array>;
-	/** What the whole answer was charged with, once it has ended well; for a trailer. `undefined` when it has not. */
-	receipt: Promise<AnyReceipt | undefined>;
-}>;
+/** What leaves next. */
+type Step = Readonly<{ bytes: Uint8Array | undefined; isPiece: boolean }>;
+
+const END: Step = { bytes: undefined, isPiece: false };
 
 /**
- * The body of a metered answer: each piece leaves when it is paid for, and is made when its reader asks for it. Nothing is
- * buffered but the piece in hand, so that a slow reader slows the meter. It fails where the meter stops before the
- * handler's end: what has left by then is charged, nothing else.
+ * The body of a metered answer, as any face takes it: each piece leaves when it is paid for, and is made when its reader
+ * asks for it. Nothing is buffered but the piece in hand, so that a slow reader slows the meter. It fails, also while
+ * nobody reads, where the meter stops before the handler's end: what has left by then is charged, nothing else.
+ *
+ * One `next` at a time.
  */
-export function meteredBody(parts: MeteredBodyParts): MeteredBody {
-	const { admitted, isEventStream, stored, onFault } = parts;
-	const { metered } = admitted;
-	const { promise: receipt, resolve: tellReceipt } = Promise.withResolvers<AnyReceipt | undefined>();
-	const pieces = paidPieces(parts);
-	let pending: Promise<IteratorResult<Piece, unknown>> | undefined;
-	let need: VoucherNeed | undefined;
-	let wake: () => void = () => undefined;
-	const stopNeeds = metered.onNeed((latest) => {
-		need = latest;
-		wake();
-	});
+export class MeteredBody {
+	/** What the whole answer was charged with, once it has ended well; for a trailer. `undefined` when it has not. */
+	readonly receipt: Promise<AnyReceipt | undefined>;
+	readonly #parts: MeteredBodyParts;
+	readonly #clock: () => number;
+	readonly #tellReceipt: (receipt: AnyReceipt | undefined) => void;
+	readonly #cutter: EventCutter | undefined;
+	readonly #stopNeeds: () => void;
+	/** Paid for, but not asked for yet. */
+	readonly #blocks: Uint8Array[] = [];
+	#prepared: Step | undefined;
+	#isMaking = false;
+	/** The source has nothing more. */
+	#isDry = false;
+	#need: VoucherNeed | undefined;
+	#failure: Readonly<{ error: unknown }> | undefined;
+	/** Ends well, or has failed. */
+	#isOver = false;
+	#ending: Promise<unknown> = Promise.resolve();
+	#wake: () => void = () => undefined;
+	#onFailure: (error: unknown) => void = () => undefined;
 
-	const end = async (work: () => Promise<AnyReceipt | undefined>) => {
-		stopNeeds();
-		let taken: AnyReceipt | undefined;
-		try {
-			taken = await work();
-			return taken;
-		} catch (error) {
+	constructor(parts: MeteredBodyParts) {
+		const { admitted, isEventStream, clock = () => performance.now() } = parts;
+		const { metered } = admitted;
+		this.#parts = parts;
+		this.#clock = clock;
+		this.#cutter = isEventStream ? new EventCutter() : undefined;
+		const { promise, resolve } = Promise.withResolvers<AnyReceipt | undefined>();
+		this.receipt = promise;
+		this.#tellReceipt = resolve;
+		this.#stopNeeds = metered.onNeed((need) => {
+			this.#need = need;
+			this.#wake();
+		});
+		const { signal } = metered.meter;
+		if (signal.aborted) this.#fail(signal.reason);
+		else signal.addEventListener("abort", this.#onStop);
+	}
+
+	/** Calls `listener` when the body fails, also while nobody reads; at once, where it has failed already. */
+	onFailure(listener: (error: unknown) => void): void {
+		this.#onFailure = listener;
+		if (this.#failure !== undefined) listener(this.#failure.error);
+	}
+
+	/**
+	 * Resolves when there is something to send, or the answer has ended. Nothing has left then.
+	 *
+	 * @throws what the body fails with before that: it has cost nothing
+	 */
+	async begin(): Promise<void> {
+		this.#prepared ??= await this.#step();
+	}
+
+	/**
+	 * The next bytes, never none; `undefined` after the last ones.
+	 *
+	 * @throws what the handler or the payment fails with
+	 */
+	async next(): Promise<Uint8Array | undefined> {
+		const { bytes, isPiece } = this.#prepared ?? (await this.#step());
+		this.#prepared = undefined;
+		if (this.#failure !== undefined) throw this.#failure.error;
+		if (isPiece) this.#parts.admitted.metered.delivered();
+		return bytes;
+	}
+
+	/** The client has left, or never came: what it has got is charged. Resolves when that is written down. */
+	async leave(): Promise<void> {
+		if (!this.#isOver) this.#parts.admitted.metered.stop("left");
+		await this.#ending;
+	}
+
+	async #step(): Promise<Step> {
+		for (;;) {
+			if (this.#failure !== undefined) throw this.#failure.error;
+			const block = this.#blocks.shift();
+			if (block !== undefined) return { bytes: block, isPiece: true };
+			if (this.#isDry) return this.#end();
+			if (this.#need !== undefined && this.#cutter !== undefined) {
+				const bytes = needEvent(this.#need);
+				this.#need = undefined;
+				return { bytes, isPiece: false };
+			}
+			const { promise, resolve } = Promise.withResolvers<void>();
+			this.#wake = resolve;
+			this.#make();
+			await promise;
+		}
+	}
+
+	/** Has one more piece made, unless one is under way. */
+	#make(): void {
+		if (this.#isMaking) return;
+		this.#isMaking = true;
+		this.#makeOne().then(
+			() => {
+				this.#isMaking = false;
+				this.#wake();
+			},
+			(error: unknown) => this.#fail(error),
+		);
+	}
+
+	async #makeOne(): Promise<void> {
+		const { source, tariff } = this.#parts;
+		const startedAt = this.#clock();
+		const { done, value } = await source.next();
+		if (done) {
+			this.#isDry = true;
+			const rest = this.#cutter?.rest();
+			if (rest !== undefined && rest.length > 0) this.#blocks.push(rest);
+			return;
+		}
+		const bytes = pieceBytes(value);
+		await tariff(bytes.length, this.#clock() - startedAt);
+		if (bytes.length === 0) return;
+		if (this.#cutter === undefined) this.#blocks.push(bytes);
+		else this.#blocks.push(...this.#cutter.push(bytes));
+	}
+
+	async #end(): Promise<Step> {
+		if (this.#isOver) return END;
+		const { admitted, stored, isEventStream, onFault } = this.#parts;
+		this.#over();
+		const capturing = admitted.capture(stored).catch((error: unknown) => {
 			onFault(error);
 			return undefined;
-		} finally {
-			tellReceipt(taken);
-		}
-	};
-	const abandon = () => {
-		// It may hang in its handler: nobody waits for that.
-		void pieces.return(undefined).catch(() => undefined);
-		return end(async () => {
-			await admitted.release();
-			return undefined;
 		});
-	};
+		this.#ending = capturing;
+		const captured = await capturing;
+		if (captured?.kind === "captured") {
+			const { receipt } = captured;
+			this.#tellReceipt(receipt);
+			return isEventStream ? { bytes: receiptEvent(receipt), isPiece: false } : END;
+		}
+		this.#tellReceipt(undefined);
+		const error = new MeterStoppedError(captured === undefined ? "failed" : "closed", captured?.problem);
+		this.#failure = { error };
+		this.#onFailure(error);
+		throw error;
+	}
 
-	const stream = new ReadableStream<Uint8Array>(
+	readonly #onStop = () => this.#fail(this.#parts.admitted.metered.meter.signal.reason);
+
+	#fail(error: unknown): void {
+		if (this.#isOver) return;
+		this.#over();
+		const { admitted, source, onFault } = this.#parts;
+		this.#failure = { error };
+		source.cancel(error);
+		this.#ending = admitted
+			.release()
+			.catch(onFault)
+			.finally(() => this.#tellReceipt(undefined));
+		this.#wake();
+		this.#onFailure(error);
+	}
+
+	#over(): void {
+		this.#isOver = true;
+		this.#stopNeeds();
+		this.#parts.admitted.metered.meter.signal.removeEventListener("abort", this.#onStop);
+	}
+}
+
+/** For faces that take Web streams: a piece is made when it is read. */
+export function webBody(body: MeteredBody): ReadableStream<Uint8Array<ArrayBuffer>> {
+	return new ReadableStream<Uint8Array<ArrayBuffer>>(
 		{
+			start: (controller) => body.onFailure((error) => controller.error(error)),
 			async pull(controller) {
-				for (;;) {
-					if (need !== undefined) {
-						const event = needEvent(need);
-						need = undefined;
-						if (isEventStream) return controller.enqueue(event);
-					}
-					const { promise: woken, resolve } = Promise.withResolvers<"woken">();
-					wake = () => resolve("woken");
-					if (need !== undefined) continue;
-					pending ??= pieces.next();
-					let next: IteratorResult<Piece, unknown> | "woken";
-					try {
-						next = await orStopped(metered.meter.signal, Promise.race([pending, woken]));
-					} catch (error) {
-						await abandon();
-						return controller.error(error);
-					}
-					if (next === "woken") continue;
-					pending = undefined;
-					if (!next.done) {
-						const bytes = pieceBytes(next.value);
-						metered.delivered();
-						if (bytes.length === 0) continue;
-						return controller.enqueue(bytes);
-					}
-					const taken = await end(async () => {
-						const captured = await admitted.capture(stored);
-						return captured.kind === "captured" ? captured.receipt : undefined;
-					});
-					if (taken === undefined) return controller.error(new MeterStoppedError("failed"));
-					if (isEventStream) controller.enqueue(receiptEvent(taken));
-					return controller.close();
-				}
+				const bytes = await body.next();
+				if (bytes === undefined) controller.close();
+				else controller.enqueue(bytes as Uint8Array<ArrayBuffer>);
 			},
-			async cancel() {
-				metered.stop("left");
-				await abandon();
-			},
+			cancel: () => body.leave(),
 		},
 		{ highWaterMark: 0 },
 	);
-	return { stream, receipt };
-}
-
-/** The handler's pieces, each after it was charged where the route says what one costs. */
-async function* paidPieces({ source, admitted, now }: MeteredBodyParts): AsyncGenerator<Piece, void, undefined> {
-	const { meter, settings } = admitted.metered;
-	const startedAt = now();
-	let seconds = 0n;
-	for await (const piece of source) {
-		if (settings.per === "piece") await meter.charge(1n);
-		if (settings.per === "byte") await meter.charge(pieceBytes(piece).length);
-		if (settings.per === "second") {
-			// The second that has begun is paid as well.
-			const begun = BigInt(Math.floor((now() - startedAt) / 1_000)) + 1n;
-			if (begun > seconds) await meter.charge(begun - seconds);
-			seconds = begun;
-		}
-		yield piece;
-	}
-}
-
-/** What `promise` says, or why the meter has stopped, whichever is first. */
-async function orStopped<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-	const { promise: stopped, reject } = Promise.withResolvers<never>();
-	const onAbort = () => reject(signal.reason);
-	if (signal.aborted) onAbort();
-	signal.addEventListener("abort", onAbort);
-	try {
-		return await Promise.race([promise, stopped]);
-	} finally {
-		signal.removeEventListener("abort", onAbort);
-	}
 }

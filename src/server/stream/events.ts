@@ -11,12 +11,31 @@ export type ServerSentEvent = Readonly<{ data: unknown; event?: string; id?: str
 /** What a metered handler may yield: bytes or text as they are, or an event. */
 export type Piece = string | Uint8Array | ServerSentEvent;
 
+/** A metered handler yielded something that is no piece. */
+export class UnsendablePieceError extends TypeError {
+	override readonly name = "UnsendablePieceError";
+	readonly code = "UNSENDABLE_PIECE";
+	constructor(piece: unknown) {
+		super(
+			`a metered handler yielded ${Object.prototype.toString.call(piece)}; yield a string, a Uint8Array, or an event with data`,
+		);
+	}
+}
+
 const encoder = new TextEncoder();
 
-/** A piece as it leaves. */
-export function pieceBytes(piece: Piece): Uint8Array {
+/**
+ * A piece as it leaves.
+ *
+ * @throws UnsendablePieceError
+ */
+export function pieceBytes(piece: unknown): Uint8Array {
 	if (typeof piece === "string") return encoder.encode(piece);
-	return piece instanceof Uint8Array ? piece : encoder.encode(eventText(piece));
+	if (piece instanceof Uint8Array) return piece;
+	if (typeof piece === "object" && piece !== null && "data" in piece) {
+		return encoder.encode(eventText(piece as ServerSentEvent));
+	}
+	throw new UnsendablePieceError(piece);
 }
 
 /** An event as text: each line of its data in a field of its own. */

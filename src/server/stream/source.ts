@@ -1,0 +1,50 @@
+import { Readable } from "node:stream";
+import type { Piece } from "./events.ts";
+
+/** Where the pieces of an answer come from: each is made when it is asked for, one after the other. */
+export type PieceSource = Readonly<{
+	next(): Promise<IteratorResult<unknown, unknown>>;
+	/** Lets go of it: whoever feeds it may stop, also while a piece is being made. Never throws. */
+	cancel(reason: unknown): void;
+}>;
+
+/** What a metered handler may return in place of a whole answer, besides streams. */
+export function isPieces(value: unknown): value is AsyncIterable<Piece> {
+	if (typeof value !== "object" || value === null || value instanceof Uint8Array) return false;
+	if (!(Symbol.asyncIterator in value) || typeof value[Symbol.asyncIterator] !== "function") return false;
+	// Streams are taken as streams, though most of them can be iterated.
+	return !("pipe" in value || "getReader" in value);
+}
+
+export function fromPieces(pieces: AsyncIterable<Piece>): PieceSource {
+	const iterator = pieces[Symbol.asyncIterator]();
+	return {
+		next: async () => iterator.next(),
+		// A generator ends where it stands; one that is at work ends when it comes to its next piece. Nobody waits for that.
+		cancel: () => quietly(() => iterator.return?.()),
+	};
+}
+
+/** A Web stream, or whatever has its reader. */
+export function fromReader(stream: Pick<ReadableStream<unknown>, "getReader">): PieceSource {
+	const reader = stream.getReader();
+	return {
+		next: () => reader.read() as Promise<IteratorResult<unknown, unknown>>,
+		cancel: (reason) => quietly(() => reader.cancel?.(reason)),
+	};
+}
+
+/** A Node stream, chunk by chunk as it gives them. It reads ahead what it always does: its `highWaterMark`. */
+export function fromNode(stream: Readable): PieceSource {
+	return fromReader(toWeb(stream, { strategy: { highWaterMark: 0 } }));
+}
+
+/** Node has this parameter since 18.7; its types don't. */
+const toWeb = Readable.toWeb as unknown as (
+	stream: Readable,
+	options: Readonly<{ strategy: QueuingStrategy }>,
+) => ReadableStream<unknown>;
+
+function quietly(work: () => unknown): void {
+	void (async () => work())().catch(() => undefined);
+}
