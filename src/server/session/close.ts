@@ -12,7 +12,7 @@ import { retireKey, rowsOf } from "../settlement/rows.ts";
 import { whenSettled } from "../settlement/targets.ts";
 import type { Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, type FailedOutcome, recordEntry } from "../transactions.ts";
-import { decideClose, payeeCall, putClosed, reopen, resumeClosing } from "./closing.ts";
+import { decideClose, endStream, payeeCall, putClosed, reopen, resumeClosing } from "./closing.ts";
 import { withoutTheGone } from "./current.ts";
 import type { SessionOrder } from "./order.ts";
 import { sessionReceipt } from "./receipt.ts";
@@ -96,6 +96,7 @@ async function begin(
 		listening.stop();
 		return stopped;
 	}
+	endStream(context, channelId);
 	await listening.done;
 	try {
 		const decided = await decideClose(context, channelId, (channel) => closingVoucher(channel, payload));

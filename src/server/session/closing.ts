@@ -33,6 +33,14 @@ export async function payeeCall(
 	return call(escrow, row.channelId, row.cumulativeAmount, row.signature);
 }
 
+/**
+ * Ends the stream that runs on a channel which sells no more: what it has delivered is captured before the channel is
+ * closed. A request that has not answered yet may still finish with what it has charged.
+ */
+export function endStream({ streams }: Pick<EngineContext, "streams">, channelId: Hex): void {
+	streams.of(channelId)?.control.stop("closed");
+}
+
 /** Amount and signature of a close are fixed, durably; by how much the client's own voucher raised what was accepted. */
 export type Decided = LastVoucher & Readonly<{ channel: Channel; raisedBy: bigint }>;
 

@@ -92,6 +92,8 @@ export async function creditTopUp(
 	chainState.readAhead(channel);
 	if (isNew) log.info({ channelId, deposit: String(channel.deposit), txHash }, "channel topped up");
 	context.onEffects(channel, effects);
+	// A stream that waits says anew what it needs.
+	context.wakes.wake(channelId);
 	return { channel, txHash };
 }
 

@@ -6,7 +6,7 @@ import { type Refused, refused } from "../admission.ts";
 import { type Channel, reserved } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type Effect } from "../ledger.ts";
-import { decideClose, payeeCall, reopen, resumeClosing } from "../session/closing.ts";
+import { decideClose, endStream, payeeCall, reopen, resumeClosing } from "../session/closing.ts";
 import { withoutTheGone } from "../session/current.ts";
 import type { Turn } from "../store/store.ts";
 import { recordEntry } from "../transactions.ts";
@@ -113,6 +113,7 @@ async function lastVoucher(context: EngineContext, target: Target): Promise<Sett
 	try {
 		const refusal = await stopSelling(context, target);
 		if (refusal !== undefined) return refusal;
+		endStream(context, channelId);
 		await listening.done;
 		const decided = await decideClose(context, channelId, ({ acceptedCumulative, voucherSignature }) => ({
 			cumulativeAmount: acceptedCumulative,
