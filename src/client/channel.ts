@@ -26,8 +26,8 @@ export class DepositExhaustedError extends Error {
 export class OverchargeError extends Error {
 	override readonly name = "OverchargeError";
 	readonly code = "OVERCHARGE";
-	constructor(channelId: Hex, asked: bigint, owed: bigint) {
-		super(`channel ${channelId}: the server asks for a voucher of ${asked}, but at most ${owed} is owed`);
+	constructor(channelId: Hex, asked: bigint, owed: bigint, hint = "") {
+		super(`channel ${channelId}: the server asks for a voucher of ${asked}, but at most ${owed} is owed${hint}`);
 	}
 }
 
@@ -49,6 +49,8 @@ export class PayerChannel {
 	readonly isUnrecorded: boolean;
 	/** The one top-up that was signed or sent and of which it is not known yet whether the deposit has it (I4). */
 	topUp: PendingTopUp | undefined;
+	/** An answer has broken off while it was paid for, and no receipt has told since what it has cost. */
+	hasBrokenStream = false;
 	/** Until its server has refused a top-up that there was no need for yet. */
 	topsUpEarly = true;
 	/** The Permit2 nonce of its opening: however often that is signed, it can be executed once. */
@@ -69,6 +71,11 @@ export class PayerChannel {
 	#uncertain: bigint;
 	/** The highest count of the server's receipts. */
 	#charged: bigint;
+	/** What stops each answer that is being read and paid for. */
+	readonly #streams = new Set<() => void>();
+	/** The streams that were ever asked for, and the newest one until it has ended. */
+	readonly #askedFor = new WeakSet<object>();
+	#newestStream: object | undefined;
 	#toppingUp: Promise<unknown> | undefined;
 
 	constructor(init: ChannelInit) {
@@ -88,6 +95,11 @@ export class PayerChannel {
 	/** What was delivered and is in the server's own count too. Never falls, as `consumed` may when the server charged less. */
 	get accounted(): bigint {
 		return least(this.#charged, this.consumed);
+	}
+
+	/** What may have been consumed besides. */
+	get uncertain(): bigint {
+		return this.#uncertain;
 	}
 
 	/** What has to be deposited for one more request at `price`. */
@@ -119,6 +131,73 @@ export class PayerChannel {
 		const stepped = this.signed === 0n ? needed : this.signed + minVoucherDelta;
 		const step = least(stepped, limit);
 		return this.#raise(step > needed ? step : needed);
+	}
+
+	/**
+	 * Books `amount` more for an answer that is being read, as far as credit that was signed and not consumed reaches:
+	 * nothing is signed for it. Returns how much that is.
+	 */
+	hold(amount: bigint): bigint {
+		const held = least(amount, least(this.signed, this.deposit) - this.needs(0n));
+		if (held <= 0n) return 0n;
+		this.#inFlight += held;
+		return held;
+	}
+
+	/** An answer is being read from now on: the server's count runs behind until it ends. */
+	beginStream(stop: () => void): void {
+		this.#streams.add(stop);
+	}
+
+	/** A stream is asked for: the first time it takes the place of the one before (D16). */
+	askForStream(stream: object): void {
+		if (this.#askedFor.has(stream)) return;
+		this.#askedFor.add(stream);
+		this.#newestStream = stream;
+	}
+
+	hasNewerStream(stream: object): boolean {
+		return this.#newestStream !== undefined && this.#newestStream !== stream;
+	}
+
+	streamEnded(stream: object): void {
+		if (this.#newestStream === stream) this.#newestStream = undefined;
+	}
+
+	/** Ends whatever is being read on this channel. */
+	stopStreams(): void {
+		for (const stop of [...this.#streams]) stop();
+	}
+
+	/**
+	 * An answer has ended, or nobody reads on. `rest` was booked for it and not delivered.
+	 *
+	 * @param spent - the server's count after it; without one, what became of the rest is not known
+	 */
+	endStream(stop: () => void, rest: bigint, spent?: bigint): void {
+		this.#streams.delete(stop);
+		const before = this.#uncertain;
+		this.lost(rest);
+		if (spent === undefined) this.hasBrokenStream = true;
+		if (spent === undefined) return;
+		this.settleLost(spent);
+		// It was the last word on this answer.
+		if (this.#isIdle) this.#uncertain = least(this.#uncertain, before);
+	}
+
+	/** Counts up to `amount` of what is uncertain as consumed, never beyond what was signed. Returns how much that was. */
+	claim(amount: bigint): bigint {
+		const claimed = least(amount, this.#uncertain, this.signed - this.needs(0n));
+		if (claimed <= 0n) return 0n;
+		this.#uncertain -= claimed;
+		this.consumed += claimed;
+		return claimed;
+	}
+
+	/** A receipt at the head of an answer that goes on: its count says nothing of this answer yet. */
+	noteSpent(spent: bigint): void {
+		if (spent > this.#charged) this.#charged = spent;
+		if (this.#isIdle && spent > this.consumed) this.claim(spent - this.consumed);
 	}
 
 	/** A top-up on its way: whoever needs it waits for it. */
@@ -219,10 +298,15 @@ export class PayerChannel {
 	 */
 	settleLost(spent: bigint): void {
 		if (spent > this.#charged) this.#charged = spent;
-		if (this.#inFlight === 0n) this.#settle(least(this.#charged, this.signed));
+		if (this.#isIdle) this.#settle(least(this.#charged, this.signed));
+	}
+
+	get #isIdle(): boolean {
+		return this.#inFlight === 0n && this.#streams.size === 0;
 	}
 
 	#settle(charged: bigint): void {
+		this.hasBrokenStream = false;
 		const priced = this.consumed + this.#uncertain;
 		this.consumed = least(charged, priced);
 		this.#uncertain = priced - this.consumed;

@@ -17,6 +17,8 @@ import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
 import { paySession } from "./session.ts";
 import { CredentialSigner, type TokenNames } from "./sign.ts";
 import type { PayerChannelState } from "./state.ts";
+import { streamEvents } from "./stream/events.ts";
+import { parseStreamOptions, type StreamEvent, type StreamOptions, type StreamSettings } from "./stream/options.ts";
 
 /** Routes whose price is remembered, so that the next request to them carries its voucher at once. */
 const REMEMBERED_ROUTES = 1_000;
@@ -60,6 +62,8 @@ export type PaymentClientOptions = Readonly<{
 	 * be signed. Default: when the deposit does not cover a request.
 	 */
 	topUpBelow?: bigint;
+	/** How answers are paid that are metered while they are read: how far ahead, and how they are counted. */
+	stream?: StreamOptions;
 	/** Channels of an earlier client (`channel.state()`), to go on with. The escrow is asked before one is used. */
 	resume?: readonly PayerChannelState[];
 	/** Default: the platform's `fetch`. */
@@ -85,6 +89,7 @@ export class PaymentClient {
 	readonly #retry: RetryOptions;
 	readonly #now: () => number;
 	readonly #acceptPayment: string | undefined;
+	readonly #stream: StreamOptions;
 	readonly #routes = new LRUCache<string, SessionRequest>({ max: REMEMBERED_ROUTES });
 
 	/** @throws PolicyError, ChannelStateError */
@@ -103,6 +108,7 @@ export class PaymentClient {
 			payments: new Payments(),
 			credentialTypes: options.credentialTypes,
 			topUpBelow: options.topUpBelow ?? 0n,
+			stream: parseStreamOptions(options.stream),
 			prefer,
 			send: (request, credential) => this.#send(request, credential),
 			now,
@@ -113,9 +119,11 @@ export class PaymentClient {
 		}
 		this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
 		this.#retry = retry;
+		this.#stream = options.stream ?? {};
 		this.#now = now;
 		this.#acceptPayment = options.acceptPayment ?? acceptPaymentOf(prefer);
 		this.fetch = this.fetch.bind(this);
+		this.stream = this.stream.bind(this);
 	}
 
 	/** The channels that are open, or may be: their deposit was signed for. */
@@ -133,11 +141,38 @@ export class PaymentClient {
 	 * one; its body is kept until it is answered. A redirect that answers a paid request is handed on, not followed; a 402
 	 * behind a redirect is paid only within the origin, and only for `GET` and `HEAD`.
 	 *
+	 * An answer that is metered pays for itself as its body is read, with vouchers beside it; to cancel it is to stop paying.
+	 * Where it can't be paid any further its body ends with the error that says why.
+	 *
 	 * @throws PolicyRefusedError when no offer is allowed, before anything is signed
 	 * @throws DepositExhaustedError, OverchargeError, TopUpRefusedError, and what `fetch` throws
 	 */
 	async fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
-		let request = await Outgoing.from(new Request(input, init), this.#acceptPayment);
+		return this.#fetchPaid(new Request(input, init));
+	}
+
+	/**
+	 * The events of a stream, which is paid for as it is read: to leave the loop is to stop paying. A connection that breaks is
+	 * gone on with where its last event had an id: with `Last-Event-ID` and the same `Idempotency-Key`, so that nothing is
+	 * paid twice. Each stream sends its request when its first event is asked for.
+	 *
+	 * @throws StreamRefusedError when the answer is no event stream
+	 * @throws StreamBrokenError, StreamStoppedError, StreamLimitError, StreamVoucherRefusedError, and what `fetch` throws
+	 * @example
+	 * for await (const { data } of payer.stream("https://api.example.com/chat", { method: "POST", body })) process.stdout.write(data);
+	 */
+	stream(
+		input: string | URL | Request,
+		init?: RequestInit,
+		options: StreamOptions = {},
+	): AsyncGenerator<StreamEvent, void, undefined> {
+		const settings = parseStreamOptions({ ...this.#stream, ...options });
+		const parts = { fetch: (request: Request) => this.#fetchPaid(request, settings), retry: this.#retry };
+		return streamEvents(parts, new Request(input, init));
+	}
+
+	async #fetchPaid(plain: Request, stream?: StreamSettings): Promise<Response> {
+		let request = await Outgoing.from(plain, this.#acceptPayment, stream);
 		let offer = await this.#rememberedOffer(request);
 		for (let triesLeft = MAX_TRIES; ; triesLeft--) {
 			if (offer === undefined) {
@@ -159,7 +194,7 @@ export class PaymentClient {
 
 	/**
 	 * Closes every channel, or one, with what was consumed; the rest of the deposit goes back to the payer. Waits for
-	 * requests on their way; later ones open another channel. Each close is checked on the payer's own node.
+	 * requests on their way, and ends streams that are being read; later ones open another channel. Each close is checked on the payer's own node.
 	 *
 	 * @throws CloseRefusedError when a server does not (an AggregateError when several do not): its channel is still there
 	 */

@@ -1,9 +1,16 @@
-import { encodeSessionPayload, type Problem, problemType, type SessionReceipt } from "../protocol/index.ts";
+import {
+	type Challenge,
+	encodeSessionPayload,
+	type Problem,
+	problemType,
+	type SessionReceipt,
+} from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
 import { least } from "./least.ts";
 import { manage } from "./manage.ts";
 import type { SessionParts } from "./parts.ts";
 import { discard } from "./retry.ts";
+import { voucherCredential } from "./voucherCredential.ts";
 
 /** A channel that was closed: what the server captured, in base units, and the transaction that paid the rest back. */
 export type ClosedChannel = Readonly<{ channel: PayerChannel; receipt: SessionReceipt }>;
@@ -20,8 +27,8 @@ export class CloseRefusedError extends Error {
 }
 
 /**
- * Closes one channel after the requests that are on their way; those that come later wait, and open another. Resolves to
- * `undefined` when there is nothing to close: it was closed meanwhile, or never opened.
+ * Closes one channel after the requests that are on their way; what is still being read ends there. Later ones wait, and open
+ * another channel. Resolves to `undefined` when there is nothing to close: it was closed meanwhile, or never opened.
  *
  * @throws CloseRefusedError; the channel is then still there
  */
@@ -34,14 +41,29 @@ export async function closeChannel(
 	while (channels.isBusy(key)) await channels.free(key);
 	if (!channels.has(key, channel)) return undefined;
 	return channels.alone(key, async () => {
+		channel.stopStreams();
 		await channels.drained(channel);
 		// A request on its way may have learned that the server has forgotten it.
 		if (!channels.has(key, channel)) return undefined;
 		if (!channel.open && (await channels.look(channel)) === undefined) return undefined;
+		if (channel.hasBrokenStream) await learnSpent(parts, key, channel);
 		const receipt = await close(parts, key, channel);
 		channels.remove(key, channel);
 		return receipt && { channel, receipt };
 	});
+}
+
+/**
+ * Asks the server for its count, with the last voucher once more: what it has delivered and the payer has not seen is paid.
+ * A close for less would be taken as none, and settled with all that was signed ahead. A server that does not say may do so.
+ */
+async function learnSpent(parts: SessionParts, key: string, channel: PayerChannel): Promise<void> {
+	const amount = least(channel.signed, channel.deposit);
+	if (!channel.open || amount === 0n) return;
+	const voucher = (challenge: Challenge) => voucherCredential(parts, challenge, channel, amount, undefined);
+	const told = await manage(parts, key, channel, voucher, () => true, "HEAD").catch(() => undefined);
+	if (told?.receipt !== undefined) channel.claim(told.receipt.spent - channel.consumed);
+	discard(told?.response);
 }
 
 /** The receipt of the close; `undefined` when the channel was closed before. The escrow has the last word on both. */

@@ -10,3 +10,11 @@ export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts
 export type { RetryOptions } from "./retry.ts";
 export type { TokenNames } from "./sign.ts";
 export { ChannelStateError, type PayerChannelState } from "./state.ts";
+export {
+	StreamBrokenError,
+	StreamLimitError,
+	StreamRefusedError,
+	StreamStoppedError,
+	StreamVoucherRefusedError,
+} from "./stream/errors.ts";
+export type { StreamEvent, StreamOptions } from "./stream/options.ts";

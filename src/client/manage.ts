@@ -19,6 +19,7 @@ export type Managed =
  * caller's to discard.
  *
  * @param isOver - whether a refusal is the end, though it comes with a fresh challenge
+ * @param method - by default that of the request it was opened with
  */
 export async function manage(
 	{ send, now }: Pick<SessionParts, "send" | "now">,
@@ -26,8 +27,9 @@ export async function manage(
 	channel: PayerChannel,
 	credentialFor: (challenge: Challenge) => Promise<string>,
 	isOver: (problem: Problem) => boolean = () => false,
+	method = channel.resource.method,
 ): Promise<Managed> {
-	const { url, method } = channel.resource;
+	const { url } = channel.resource;
 	const request = await Outgoing.from(new Request(url, { method }));
 	const freshChallenge = (response: Response): Challenge | undefined =>
 		offersOf(response, now()).find((offer) => offer.intent === "session" && keyOf(request, offer.request) === key)

@@ -7,6 +7,10 @@ import {
 	paymentCredentials,
 } from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
+import type { StreamSettings } from "./stream/options.ts";
+
+/** Header fields that are about one request and its answer alone. */
+const OF_ITS_OWN = /^(content-.*|idempotency-key|last-event-id|range|if-.*|accept-payment)$/;
 
 /** One logical request: sent as often as it takes, with the same bytes and one `Idempotency-Key`. */
 export class Outgoing {
@@ -19,13 +23,17 @@ export class Outgoing {
 	readonly route: string;
 	/** The answer to a paid try was lost: from then on a refusal no longer proves that nothing was charged. */
 	answerLost = false;
+	/** How its answer is paid for if it is metered. */
+	readonly stream: StreamSettings | undefined;
+	/** What a metered answer has to have covered before it begins, in base units, where that is more than its price. */
+	estimate = 0n;
 	/** What its tries have in the books of a channel, as delivered or as uncertain. */
 	tried: Readonly<{ channel: PayerChannel; price: bigint }> | undefined;
 	readonly #request: Request;
 	readonly #body: Blob | undefined;
 	#reopened = false;
 
-	private constructor(request: Request, body: Blob | undefined) {
+	private constructor(request: Request, body: Blob | undefined, stream: StreamSettings | undefined) {
 		const { host, origin, pathname } = new URL(request.url);
 		this.url = request.url;
 		this.method = request.method;
@@ -33,6 +41,7 @@ export class Outgoing {
 		this.origin = origin;
 		this.signal = request.signal;
 		this.route = `${request.method} ${origin}${pathname}`;
+		this.stream = stream;
 		this.#request = request;
 		this.#body = body;
 	}
@@ -41,13 +50,13 @@ export class Outgoing {
 	 * Reads the body, so that it can be sent again, and gives the request an `Idempotency-Key` and an `Accept-Payment` unless
 	 * it has them.
 	 */
-	static async from(request: Request, acceptPayment?: string): Promise<Outgoing> {
+	static async from(request: Request, acceptPayment?: string, stream?: StreamSettings): Promise<Outgoing> {
 		// A Blob: the platform's fetch can't send an ArrayBuffer to where a 307 leads.
 		const body = mayHaveBody(request.method) ? await request.blob() : undefined;
 		if (!request.headers.has(IDEMPOTENCY_KEY)) request.headers.set(IDEMPOTENCY_KEY, crypto.randomUUID());
 		if (acceptPayment !== undefined && !request.headers.has(ACCEPT_PAYMENT))
 			request.headers.set(ACCEPT_PAYMENT, acceptPayment);
-		return new Outgoing(request, body);
+		return new Outgoing(request, body, stream);
 	}
 
 	/** Whether sending it twice does no harm even to a server that knows nothing of `Idempotency-Key`. */
@@ -77,7 +86,15 @@ export class Outgoing {
 	 */
 	redirectedTo(url: string): Outgoing | undefined {
 		if (mayHaveBody(this.method) || new URL(url).origin !== this.origin) return undefined;
-		return new Outgoing(new Request(url, this.#request), undefined);
+		return new Outgoing(new Request(url, this.#request), undefined, this.stream);
+	}
+
+	/** A `HEAD` beside this request, as whoever sent it: for a voucher alone (D11). */
+	headAt(url: string, signal: AbortSignal): Promise<Outgoing> {
+		const headers = new Headers(this.#request.headers);
+		for (const name of [...headers.keys()]) if (OF_ITS_OWN.test(name)) headers.delete(name);
+		const { credentials } = this.#request;
+		return Outgoing.from(new Request(url, { method: "HEAD", headers, credentials, cache: "no-store", signal }));
 	}
 
 	/** Whether a challenge is for this very body (draft-httpauth-payment-00, Request Body Digest Binding). */

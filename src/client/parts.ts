@@ -2,6 +2,7 @@ import type { Problem, SessionReceipt } from "../protocol/index.ts";
 import type { AbilityParts } from "./ability.ts";
 import type { Channels } from "./channels.ts";
 import type { Outgoing } from "./outgoing.ts";
+import type { StreamSettings } from "./stream/options.ts";
 
 /** What paying works with. */
 export type Parts = AbilityParts &
@@ -17,6 +18,8 @@ export type SessionParts = Parts &
 		channels: Channels;
 		/** A channel whose deposit leaves less than this is topped up with the next request; 0: only when it has to be. */
 		topUpBelow: bigint;
+		/** How metered answers are paid, unless the request says it. */
+		stream: StreamSettings;
 	}>;
 
 /** What came of one paid request, and whether another try can do better. */
@@ -27,4 +30,6 @@ export type Tried = Readonly<{
 	response: Response;
 	receipt: SessionReceipt | undefined;
 	refusal: Problem | undefined;
+	/** Whether more may be asked for the answer while it is read. */
+	goesOn: boolean;
 }>;

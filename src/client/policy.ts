@@ -49,8 +49,13 @@ const policySchema = z
 		 * of, in base units. Default: nothing.
 		 */
 		maxUnaccounted: z.bigint().nonnegative().default(0n),
-		/** The most that one request may cost, in base units. */
+		/** The most that one request may cost, or one unit of an answer that is paid by what it uses, in base units. */
 		maxPrice: amount,
+		/**
+		 * The most that a whole answer may cost that is paid by what it uses, a stream for example, in base units. Default:
+		 * `maxPrice`, as any request.
+		 */
+		maxStream: amount.optional(),
 		/** How many channels may hold a deposit at a time, those that their server has forgotten included. */
 		maxChannels: z.number().int().positive().default(16),
 	})

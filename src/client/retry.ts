@@ -71,8 +71,8 @@ export function discard(response: Response | undefined): void {
 	response?.body?.cancel().catch(() => undefined);
 }
 
-/** Waits, but not longer than the caller does; p-retry then sees the abort itself. */
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Waits, but not longer than the caller does: resolves at once when that is aborted. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
 	return new Promise((resolve) => {
 		const end = () => {
 			clearTimeout(timer);

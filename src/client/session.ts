@@ -1,6 +1,5 @@
 import {
 	type Challenge,
-	encodeSessionPayload,
 	isExpired,
 	type Problem,
 	problemType,
@@ -12,13 +11,15 @@ import { isManagementAnswer, offersOf, receiptFor, refusalOf } from "./answer.ts
 import { keyOf, type Offered, OverchargeError, PayerChannel } from "./channel.ts";
 import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "./cover.ts";
 import { openCredential } from "./funding.ts";
+import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
 import { randomBytes32 } from "./pending.ts";
 import { depositFor } from "./policy.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
-import { signTopUp } from "./topUp.ts";
+import { mayGoOn, paidAnswer } from "./stream/paidBody.ts";
+import { voucherCredential } from "./voucherCredential.ts";
 
 /** Pays one request by the channel for its terms, opening it if there is none. The policy has allowed the terms before. */
 export async function paySession(
@@ -55,7 +56,8 @@ async function open(
 	if (receipt !== undefined) {
 		channel.open = true;
 		// An answer about the channel alone: its voucher does not cover what the request costs by now (D11).
-		return { response, again: await isManagementAnswer(response) };
+		const again = await isManagementAnswer(response);
+		return { response: again ? response : answerOf(parts, key, channel, request, offer, price, tried), again };
 	}
 	switch (refusal?.type) {
 		case problemType("session/challenge-not-found"):
@@ -137,7 +139,22 @@ async function payVoucher(
 		channel.topsUpEarly = false;
 		return { response, again: channels.has(key, channel) };
 	}
-	return { response, again };
+	return { response: answerOf(parts, key, channel, request, offer, price, paid), again };
+}
+
+/** The answer to a paid request: one that may go on pays for itself while it is read. */
+function answerOf(
+	parts: SessionParts,
+	key: string,
+	channel: PayerChannel,
+	request: Outgoing,
+	offer: Offered<SessionRequest>,
+	price: bigint,
+	{ response, receipt, goesOn }: Tried,
+): Response {
+	if (receipt === undefined || !goesOn) return response;
+	const settings = request.stream ?? parts.stream;
+	return paidAnswer({ parts, key, channel, request, offer, settings, price, response, receipt });
 }
 
 /** The channel's challenge as long as it is good and fits the request; else the one that came with the offer. */
@@ -153,24 +170,9 @@ async function challengeFor(
 	return challenge;
 }
 
-async function voucherCredential(
-	parts: SessionParts,
-	challenge: Challenge,
-	channel: PayerChannel,
-	cumulativeAmount: bigint,
-	topUp: MergedTopUp | undefined,
-): Promise<string> {
-	const { signer } = parts;
-	const { channelId } = channel;
-	const deposit = topUp && (await signTopUp(parts, challenge, channel, topUp));
-	const signature = await signer.voucher(channel, cumulativeAmount);
-	const voucher = { action: "voucher", channelId, cumulativeAmount, signature } as const;
-	return signer.credential(challenge, encodeSessionPayload(deposit === undefined ? voucher : { ...voucher, deposit }));
-}
-
 /** What a refusal of a voucher asks for: a fresh challenge, a higher voucher, or another channel. */
 function afterRefusal(
-	{ channels, now }: SessionParts,
+	parts: SessionParts,
 	key: string,
 	channel: PayerChannel,
 	request: Outgoing,
@@ -178,6 +180,7 @@ function afterRefusal(
 	refusal: Problem,
 	response: Response,
 ): boolean {
+	const { channels, now } = parts;
 	const offers = offersOf(response, now());
 	const fresh = offers.flatMap((offer) =>
 		offer.intent === "session" && keyOf(request, offer.request) === key ? [offer] : [],
@@ -191,6 +194,7 @@ function afterRefusal(
 		case problemType("session/delta-too-small"): {
 			const required = String(refusal.requiredCumulative ?? "");
 			if (!/^\d{1,39}$/.test(required)) return false;
+			if (estimates(parts, channel, request, terms, BigInt(required))) return true;
 			try {
 				// At another price or step the next try says another amount by itself.
 				if (fresh === undefined || isSameRate(fresh.request, terms))
@@ -213,6 +217,25 @@ function afterRefusal(
 	}
 }
 
+/**
+ * Whether the server wants more covered than the price before it begins, as one may that is paid by what is used. Only where
+ * the policy says what such an answer may cost, within that and within the credit of a stream; once for each request.
+ */
+function estimates(
+	parts: SessionParts,
+	channel: PayerChannel,
+	request: Outgoing,
+	{ amount }: SessionRequest,
+	required: bigint,
+): boolean {
+	const { aheadUnits } = request.stream ?? parts.stream;
+	const estimate = required - channel.needs(0n);
+	if (request.method === "HEAD" || request.estimate > 0n || estimate <= amount + channel.uncertain) return false;
+	if (estimate > least(aheadUnits * amount, parts.policy.maxStream ?? 0n)) return false;
+	request.estimate = estimate;
+	return true;
+}
+
 function isSameRate(a: SessionRequest, b: SessionRequest): boolean {
 	return a.amount === b.amount && a.methodDetails.minVoucherDelta === b.methodDetails.minVoucherDelta;
 }
@@ -222,9 +245,10 @@ function isGone(refusal: Problem | undefined): refusal is Problem {
 	return refusal !== undefined && gone.includes(refusal.type);
 }
 
-/** HEAD is about the channel and costs nothing (D11). */
-function priceOf({ method }: Outgoing, { amount }: SessionRequest): bigint {
-	return method === "HEAD" ? 0n : amount;
+/** HEAD is about the channel and costs nothing (D11). What is paid by its use may have to be covered by more than a unit. */
+function priceOf({ method, estimate }: Outgoing, { amount }: SessionRequest): bigint {
+	if (method === "HEAD") return 0n;
+	return estimate > amount ? estimate : amount;
 }
 
 /**
@@ -233,7 +257,7 @@ function priceOf({ method }: Outgoing, { amount }: SessionRequest): bigint {
  * again unless the server claims it, and then once.
  */
 async function tryToPay(
-	{ send }: SessionParts,
+	parts: SessionParts,
 	channel: PayerChannel,
 	request: Outgoing,
 	terms: SessionRequest,
@@ -247,10 +271,12 @@ async function tryToPay(
 	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta, limit, tried);
 	let booked: "delivered" | "failed" | "lost" = "failed";
 	let receipt: SessionReceipt | undefined;
+	let goesOn = false;
 	try {
 		const credential = await sign(amount);
 		booked = "lost";
-		const response = await send(request, credential);
+		if (request.stream !== undefined) channel.askForStream(request.stream);
+		const response = await parts.send(request, credential);
 		receipt = receiptFor(response, channel);
 		if (receipt !== undefined) booked = "delivered";
 		const refusal = receipt === undefined ? await refusalOf(response) : undefined;
@@ -258,11 +284,15 @@ async function tryToPay(
 			if (!request.answerLost) booked = "failed";
 			onRefusal(refusal, response);
 		}
-		return { response, receipt, refusal };
+		// Its price counts as consumed from here on, in either case.
+		const mayCostMore = (parts.policy.maxStream ?? 0n) > price;
+		goesOn = receipt !== undefined && mayGoOn(request, response, receipt, channel.needs(0n), mayCostMore);
+		return { response, receipt, refusal, goesOn };
 	} finally {
 		request.tried = { channel, price: channel[booked](price, tried) };
 		if (receipt !== undefined) {
-			channel.settleLost(receipt.spent);
+			if (goesOn) channel.noteSpent(receipt.spent);
+			else channel.settleLost(receipt.spent);
 			if (topUp !== undefined) credit(channel, topUp);
 		}
 	}

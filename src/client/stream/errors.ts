@@ -1,0 +1,67 @@
+import type { Hex } from "viem";
+
+/** An answer that is paid while it is read would cost more than the policy allows: nothing more was signed for it. */
+export class StreamLimitError extends Error {
+	override readonly name = "StreamLimitError";
+	readonly code = "STREAM_LIMIT";
+	readonly channelId: Hex;
+	constructor(channelId: Hex, maxStream: bigint) {
+		super(`channel ${channelId}: a stream may cost ${maxStream}, and the server asks for more; raise policy.maxStream`);
+		this.channelId = channelId;
+	}
+}
+
+/** The server did not take a voucher that it needs to go on with a stream. */
+export class StreamVoucherRefusedError extends Error {
+	override readonly name = "StreamVoucherRefusedError";
+	readonly code = "STREAM_VOUCHER_REFUSED";
+	readonly channelId: Hex;
+	/** What the server answered; `undefined` where it took vouchers, and asked for the same ones again and again. */
+	readonly status: number | undefined;
+	constructor(channelId: Hex, status?: number) {
+		super(
+			status === undefined
+				? `channel ${channelId}: the server asks again and again for a voucher that it was given`
+				: `channel ${channelId}: the server answered ${status} to a voucher by HEAD, without a receipt`,
+		);
+		this.channelId = channelId;
+		this.status = status;
+	}
+}
+
+/** The payer has closed the channel that paid for a stream, or has given it to a newer one. */
+export class StreamStoppedError extends Error {
+	override readonly name = "StreamStoppedError";
+	readonly code = "STREAM_STOPPED";
+	constructor(why: "closed" | "replaced", cause?: unknown) {
+		super(EXPLAINED[why], { cause });
+	}
+}
+
+const EXPLAINED = {
+	closed: "the channel that pays for this stream was closed; what was read of it is paid for",
+	replaced:
+		"a newer stream on the same channel has taken this one's place; a channel has one at a time, so give each stream a PaymentClient of its own",
+};
+
+/** The answer to `stream` is no event stream. */
+export class StreamRefusedError extends Error {
+	override readonly name = "StreamRefusedError";
+	readonly code = "STREAM_REFUSED";
+	/** The answer, its body not read. */
+	readonly response: Response;
+	constructor(response: Response) {
+		const type = response.headers.get("content-type") ?? "no content type";
+		super(`the server answered ${response.status} with ${type}, and no event stream`);
+		this.response = response;
+	}
+}
+
+/** A stream has broken off and can't be gone on with. */
+export class StreamBrokenError extends Error {
+	override readonly name = "StreamBrokenError";
+	readonly code = "STREAM_BROKEN";
+	constructor(detail: string, cause: unknown) {
+		super(`the stream has broken off, ${detail}`, { cause });
+	}
+}

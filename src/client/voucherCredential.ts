@@ -1,0 +1,21 @@
+import { type Challenge, encodeSessionPayload } from "../protocol/index.ts";
+import type { PayerChannel } from "./channel.ts";
+import type { MergedTopUp } from "./cover.ts";
+import type { FundingParts } from "./funding.ts";
+import { signTopUp } from "./topUp.ts";
+
+/** `action="voucher"`, with a top-up where one goes along (draft-evm-session-00, Voucher Payload). */
+export async function voucherCredential(
+	parts: FundingParts,
+	challenge: Challenge,
+	channel: PayerChannel,
+	cumulativeAmount: bigint,
+	topUp: MergedTopUp | undefined,
+): Promise<string> {
+	const { signer } = parts;
+	const { channelId } = channel;
+	const deposit = topUp && (await signTopUp(parts, challenge, channel, topUp));
+	const signature = await signer.voucher(channel, cumulativeAmount);
+	const voucher = { action: "voucher", channelId, cumulativeAmount, signature } as const;
+	return signer.credential(challenge, encodeSessionPayload(deposit === undefined ? voucher : { ...voucher, deposit }));
+}
