@@ -140,6 +140,19 @@ export {
 	type VoucherPayload,
 	voucherPayloadSchema,
 } from "./session.ts";
+export {
+	formatSocketControl,
+	formatSocketMessage,
+	parseSocketFrame,
+	parseSocketRefusal,
+	SOCKET_CLOSE,
+	type SocketControl,
+	type SocketEvent,
+	type SocketFrame,
+	type SocketMessage,
+	SocketMessageError,
+	type SocketRefusal,
+} from "./socket.ts";
 export { formatSource, parseSource, type Source } from "./source.ts";
 export { formatTimestamp, parseTimestamp } from "./timestamp.ts";
 export {

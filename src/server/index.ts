@@ -10,7 +10,14 @@ export { type ChallengeFor, PaymentEngine, type Transport } from "./engine.ts";
 export type { ChargeOffer, EvmPrice, SessionOffer, Split } from "./evm/offer.ts";
 export type { Terms } from "./evm/terms.ts";
 export { HijackError, type SluiceOptions, sluice } from "./fastify.ts";
-export { type FetchOptions, type PaidHandler, paid } from "./fetch.ts";
+export {
+	type FetchOptions,
+	type MeteredHandler,
+	type MeteredPrice,
+	type PaidFetch,
+	type PaidHandler,
+	paid,
+} from "./fetch.ts";
 export type {
 	AtRiskEvent,
 	ChannelClosedEvent,
@@ -43,6 +50,14 @@ export {
 	type StoreCopy,
 } from "./store/index.ts";
 export { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
+export { EventTooLongError } from "./stream/eventCutter.ts";
+export { type Piece, type ServerSentEvent, UnsendablePieceError } from "./stream/events.ts";
+export { type EventPrice, meterEvents, type UpstreamEvent } from "./stream/gateway.ts";
+export { type Meter, type MeterStop, MeterStoppedError } from "./stream/meter.ts";
+export { type MeteredPayment, meterOf, NotMeteredError } from "./stream/meterOf.ts";
+export { type PaidSockets, paidSocket, type SocketOptions } from "./stream/socket.ts";
+export { type PaidSocket, type SocketHandler, UnawaitedSendError } from "./stream/socketRun.ts";
+export { SocketLibraryError } from "./stream/socketUpgrade.ts";
 export { CatchUpError } from "./watch.ts";
 
 /**

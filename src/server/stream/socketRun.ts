@@ -1,0 +1,198 @@
+import type { IncomingMessage } from "node:http";
+import { formatSocketMessage, problem, type SOCKET_CLOSE, type SocketMessage } from "../../protocol/index.ts";
+import { type Admitted, type Payment, refused } from "../admission.ts";
+import { needData } from "./events.ts";
+import { type Meter, type MeterStop, MeterStoppedError } from "./meter.ts";
+import {
+	type Begun,
+	receiptData,
+	refusalData,
+	refuseSocket,
+	releaseSocket,
+	type SocketOrder,
+	storedSocket,
+} from "./socketAdmission.ts";
+import type { SocketLine } from "./socketLine.ts";
+import { tariffOf } from "./tariff.ts";
+
+/** Messages that a handler may have given to `send` without waiting for them. */
+const MAX_UNSENT = 256;
+
+/** A handler gives messages faster than they leave, and waits for none of them. */
+export class UnawaitedSendError extends Error {
+	override readonly name = "UnawaitedSendError";
+	readonly code = "UNAWAITED_SEND";
+	constructor() {
+		super(`${MAX_UNSENT} messages wait to be sent on a paid socket; await each send before the next one`);
+	}
+}
+
+/**
+ * A WebSocket that is paid for, as its handler works with it.
+ *
+ * @example
+ * const chat = await paidSocket(engine, { price: "100", unitType: "token", metered: true }, async ({ payment, send, messages }) => {
+ *   for await (const question of messages) {
+ *     for await (const token of model(question)) {
+ *       await meterOf(payment).charge(1);
+ *       await send(token);
+ *     }
+ *   }
+ * });
+ */
+export type PaidSocket = Readonly<{
+	payment: Payment;
+	/** Where the price is metered: what is sent is charged with it. */
+	meter?: Meter;
+	/**
+	 * Sends one message, after it was charged where the price says what one costs (`per`). Resolves when the connection has
+	 * taken it: a client that reads slowly slows the handler.
+	 *
+	 * @throws MeterStoppedError when it won't be paid for, or the client has left
+	 * @throws SocketMessageError, UnawaitedSendError
+	 */
+	send(message: SocketMessage): Promise<void>;
+	/** What the client sends, in order, until it leaves. More than is read in time ends the socket with 1008. */
+	messages: AsyncIterable<SocketMessage>;
+	/** Aborts when the client has left, or nothing more is paid for. */
+	signal: AbortSignal;
+}>;
+
+/** What serves a paid socket: until it returns. */
+export type SocketHandler = (socket: PaidSocket, request: IncomingMessage) => void | Promise<void>;
+
+/** Runs a handler on a line that is paid for, to its end. What was delivered is charged then, and all else given back. */
+export async function runSocket(
+	order: SocketOrder,
+	line: SocketLine,
+	{ admitted, receipt }: Begun,
+	handler: SocketHandler,
+	onError: (error: unknown) => void,
+): Promise<void> {
+	const { engine, request } = order;
+	const { metered } = admitted;
+	const left = new AbortController();
+	line.onLeave(() => (metered === undefined ? left.abort(new MeterStoppedError("left")) : metered.stop("left")));
+	const stopNeeds = metered?.onNeed((need) => void line.say("payment-need-voucher", needData(need)));
+	void takeVouchers(order, line);
+	const signal = metered?.meter.signal ?? left.signal;
+	const { socket, idle } = paidSocketOf(line, admitted, signal);
+	line.takesMessages = true;
+	void line.say("payment-receipt", receiptData(receipt), { isAdmitted: true });
+	try {
+		signal.throwIfAborted();
+		// It may go on though nobody pays any more: nobody waits for that.
+		await orStopped(
+			signal,
+			(async () => {
+				await handler(socket, request);
+				await idle();
+			})(),
+		);
+		if (metered !== undefined) {
+			const captured = await admitted
+				.capture((receipt) => storedSocket(engine, receipt))
+				.catch((error: unknown) => engine.refusalFor(error));
+			if (captured.kind === "refused") return await refuseSocket(order, line, captured);
+			void line.say("payment-receipt", receiptData(captured.receipt));
+		}
+		await line.close("done");
+	} catch (error) {
+		await releaseSocket(engine, admitted);
+		if (error instanceof MeterStoppedError && error === signal.reason) {
+			const { problem: why } = error;
+			if (why !== undefined) void line.say("payment-required", refusalData(order, refused(why)));
+			return await line.close(CLOSE_OF[error.why], error.message);
+		}
+		onError(error);
+		await line.close("failed", "the handler failed; what was delivered before is charged");
+	} finally {
+		stopNeeds?.();
+	}
+}
+
+const CLOSE_OF: Readonly<Record<MeterStop, keyof typeof SOCKET_CLOSE>> = {
+	left: "done",
+	stalled: "unpaid",
+	replaced: "replaced",
+	closed: "unpaid",
+	ended: "goingAway",
+	failed: "failed",
+};
+
+/** @returns the socket, and a wait until all that was given to `send` has left */
+function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: AbortSignal) {
+	const tariff = metered && tariffOf(metered);
+	let unsent = 0;
+	let tail: Promise<unknown> = Promise.resolve();
+	let freeSince = performance.now();
+	const sendInTurn = async (frame: string | Uint8Array, bytes: number, workedMs: number) => {
+		signal.throwIfAborted();
+		await tariff?.(bytes, workedMs);
+		signal.throwIfAborted();
+		// From here on it may arrive: it is paid whatever comes.
+		metered?.delivered();
+		await line.send(frame);
+	};
+	const socket: PaidSocket = {
+		payment,
+		...(metered !== undefined && { meter: metered.meter }),
+		messages: line.messages,
+		signal,
+		async send(message) {
+			const frame = formatSocketMessage(message);
+			if (unsent >= MAX_UNSENT) throw new UnawaitedSendError();
+			const workedMs = unsent === 0 ? performance.now() - freeSince : 0;
+			unsent++;
+			const sent = tail.then(() => sendInTurn(frame, sizeOf(message), workedMs));
+			tail = sent.catch(() => undefined);
+			try {
+				await sent;
+			} finally {
+				unsent--;
+				freeSince = performance.now();
+			}
+		},
+	};
+	return { socket, idle: () => tail };
+}
+
+/** Vouchers, and whatever else is about the channel, that come on the socket itself: as by `HEAD` beside it (D11). */
+async function takeVouchers(order: SocketOrder, line: SocketLine): Promise<void> {
+	for await (const credential of line.credentials) {
+		const answer = await takeVoucher(order, credential);
+		if (answer.kind === "refused") void line.say("payment-required", refusalData(order, answer));
+		else void line.say("payment-receipt", receiptData(answer.receipt));
+	}
+}
+
+async function takeVoucher({ engine, url, offers }: SocketOrder, credential: string) {
+	const method = "HEAD";
+	const head = { offers, authorization: [credential], idempotencyKey: undefined };
+	const screened = engine.screen(head);
+	if (screened.kind === "refused") return screened;
+	const isPaymentAlone = engine.isManagement(method, screened);
+	const admission = isPaymentAlone ? await engine.admit({ ...head, method, url, bodyDigest: "" }, screened) : undefined;
+	if (admission?.kind === "refused" || admission?.kind === "managed") return admission;
+	if (admission?.kind === "admitted") await releaseSocket(engine, admission);
+	return refused(problem("bad-request", "This socket is paid for; send a voucher of its channel, nothing else."));
+}
+
+/** Bytes of the application, without the envelope. */
+function sizeOf(message: SocketMessage): number {
+	if (message instanceof Uint8Array) return message.byteLength;
+	return Buffer.byteLength(typeof message === "string" ? message : JSON.stringify(message.data));
+}
+
+/** What `promise` says, or why it was stopped, whichever is first. */
+async function orStopped<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+	const { promise: stopped, reject } = Promise.withResolvers<never>();
+	const onAbort = () => reject(signal.reason);
+	if (signal.aborted) onAbort();
+	signal.addEventListener("abort", onAbort);
+	try {
+		return await Promise.race([promise, stopped]);
+	} finally {
+		signal.removeEventListener("abort", onAbort);
+	}
+}
