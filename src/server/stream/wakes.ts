@@ -11,6 +11,11 @@ export class Wakes {
 		return size;
 	}
 
+	/** Whether anybody waits for this channel. */
+	has(channelId: Hex): boolean {
+		return this.#waiting.has(channelId);
+	}
+
 	/** The channel has more to spend, or its deposit has grown. */
 	wake(channelId: Hex): void {
 		for (const wake of [...(this.#waiting.get(channelId) ?? [])]) wake();

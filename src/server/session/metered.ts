@@ -1,0 +1,104 @@
+/** What a channel promises to a request that is paid by what it uses, and how it is kept. */
+import { problem, type SessionReceipt } from "../../protocol/index.ts";
+import { type Admitted, type Captured, type Refused, refused } from "../admission.ts";
+import { available, type Channel } from "../channel.ts";
+import type { EngineContext } from "../context.ts";
+import type { IdempotencyScope } from "../idempotency.ts";
+import { applyEvent, type Reservation } from "../ledger.ts";
+import type { StoredResponse } from "../store/store.ts";
+import type { MeterSettings } from "../stream/meter.ts";
+import { sessionReceipt } from "./receipt.ts";
+import { SessionMeter } from "./sessionMeter.ts";
+import { capture, type Order, release, type Spend } from "./spendEnd.ts";
+
+/** What a request holds before it is served: its price, or of a metered one as many units of a block as are covered. */
+export function toReserve(offer: Spend["offer"], channel: Channel): bigint {
+	const { amount, metered } = offer;
+	const least = leastToReserve(offer);
+	if (metered === undefined) return least;
+	const covered = available(channel) - (available(channel) % amount);
+	const block = metered.blockUnits * amount;
+	const wanted = block < covered ? block : covered;
+	return wanted > least ? wanted : least;
+}
+
+export function leastToReserve({ amount, metered }: Spend["offer"]): bigint {
+	return metered === undefined ? amount : metered.estimateUnits * amount;
+}
+
+/**
+ * A channel has one stream: a new one takes its place only when its voucher advances the channel, or when it is the same
+ * request once more (draft-evm-session-00, Concurrency Model; D16).
+ */
+export async function replaceStream(
+	{ store, streams, terms, now }: EngineContext,
+	{ request, offer, challenge, channelId, voucher, management }: Order,
+): Promise<Refused | undefined> {
+	const running = offer.metered === undefined || management === "always" ? undefined : streams.of(channelId);
+	if (running === undefined) return undefined;
+	const channel = await store.channel(channelId);
+	const { minVoucherDelta } = terms;
+	const verified = { ...voucher, challengeId: challenge.id };
+	const step = applyEvent(channel, { type: "voucher", voucher: verified, minVoucherDelta }, now());
+	if (!step.ok) return refused(step.problem);
+	const isSame = request.idempotencyKey !== undefined && request.idempotencyKey === running.idempotencyKey;
+	if (!isSame && step.channel === channel) {
+		const detail =
+			"A stream is running on this channel; a new one needs a higher voucher, or the same Idempotency-Key.";
+		return refused(problem("conflict", detail, { channelId }));
+	}
+	running.control.stop("replaced");
+	await running.ended;
+	return undefined;
+}
+
+/** A request that is paid by what it uses: the same promise, kept unit by unit. */
+export function admittedMetered(
+	context: EngineContext,
+	order: Order,
+	scope: IdempotencyScope | undefined,
+	{ channel, reservation }: Readonly<{ channel: Channel; reservation: Reservation }>,
+	settings: MeterSettings,
+	durable: Promise<void>,
+): Admitted {
+	const { channelId, payer } = channel;
+	const { amount: unitPrice } = order.offer;
+	const { minVoucherDelta } = context.terms;
+	const control = new SessionMeter({ context, channelId, unitPrice, minVoucherDelta, settings, reservation });
+	const { promise: over, resolve: end } = Promise.withResolvers<void>();
+	const { idempotencyKey } = order.request;
+	const leave = context.streams.begin(channelId, { control, idempotencyKey, ended: over });
+	durable.catch(() => undefined);
+	let ending: Promise<Captured | Refused | undefined> | undefined;
+	const finish = async (isComplete: boolean, response: (receipt: SessionReceipt) => StoredResponse) => {
+		try {
+			const rest = await control.end(isComplete);
+			if (!isComplete && rest.total === 0n) return void (await release(context, order, scope, rest.reservation));
+			return await capture(context, order, scope, { ...rest, isComplete }, response);
+		} finally {
+			leave();
+			end();
+		}
+	};
+	return {
+		kind: "admitted",
+		payment: { intent: "session", amount: unitPrice, payer, channelId, meter: control.meter },
+		metered: control,
+		async receipt() {
+			await durable;
+			const now = (await context.store.channel(channelId)) ?? channel;
+			return sessionReceipt(context, now, order.challenge, { units: Number(control.meter.units) });
+		},
+		async capture(response) {
+			if (ending !== undefined) throw new Error("this payment was captured or released already");
+			ending = finish(true, response);
+			const captured = await ending;
+			if (captured === undefined) throw new Error("a complete answer was released");
+			return captured;
+		},
+		async release() {
+			ending ??= finish(false, () => ({ status: 200, headers: {}, body: null }));
+			await ending;
+		},
+	};
+}
