@@ -74,7 +74,11 @@ export class MeteredBody {
 		const { promise, resolve } = Promise.withResolvers<AnyReceipt | undefined>();
 		this.receipt = promise;
 		this.#tellReceipt = resolve;
+		let told: VoucherNeed | undefined;
 		this.#stopNeeds = metered.onNeed((need) => {
+			// A meter looks again whenever something happens on its channel.
+			if (told !== undefined && isSame(need, told)) return;
+			told = need;
 			this.#need = need;
 			this.#wake();
 		});
@@ -208,6 +212,14 @@ export class MeteredBody {
 		this.#stopNeeds();
 		this.#parts.admitted.metered.meter.signal.removeEventListener("abort", this.#onStop);
 	}
+}
+
+function isSame(a: VoucherNeed, b: VoucherNeed): boolean {
+	return (
+		a.requiredCumulative === b.requiredCumulative &&
+		a.acceptedCumulative === b.acceptedCumulative &&
+		a.deposit === b.deposit
+	);
 }
 
 /** For faces that take Web streams: a piece is made when it is read. */
