@@ -47,9 +47,10 @@ export type AtRiskEvent = Readonly<{
 	unsettled: bigint;
 	/**
 	 * `uneconomic`: a close was requested, and bringing the money in costs more than it is worth. `late`: a quarter of the grace
-	 * period after a close request it is not on chain yet. `frozen`: a reorganization took back what was relied on.
+	 * period after a close request it is not on chain yet. `frozen`: a reorganization took back what was relied on. `lost`: the channel
+	 * was closed on chain with less than was delivered on it.
 	 */
-	reason: "uneconomic" | "late" | "frozen";
+	reason: "uneconomic" | "late" | "frozen" | "lost";
 }>;
 
 /** A settlement or close of the server's own that did not bring in what a channel owes; it is tried again, less and less often. */

@@ -1,7 +1,8 @@
 import { inspect } from "node:util";
-import { createPublicClient, custom, type Hex } from "viem";
+import { createPublicClient, custom, encodeFunctionData, type Hex } from "viem";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { advance, pooled, takeOut } from "../../src/cli/demo/chainControl.ts";
+import { paymentChannelEscrowAbi } from "../../src/escrow/generated/escrow.ts";
 import { ChainStateReader } from "../../src/server/chainState.ts";
 import { unsettled } from "../../src/server/index.ts";
 import { ChannelWatch, type ChannelWatchOptions } from "../../src/server/watch.ts";
@@ -73,6 +74,27 @@ async function whileMining<T>(work: Promise<T>): Promise<T> {
 		await new Promise((resolve) => setTimeout(resolve, 20));
 	}
 	return done;
+}
+
+/** A watch of its own over the store of a server that does not watch. */
+function watchOver(server: PaidServer, options: Partial<ChannelWatchOptions> & { maxHeadAgeMs?: number } = {}) {
+	const { escrow, chain } = world;
+	const { maxHeadAgeMs = 0, ...rest } = options;
+	const { client: node = chain.client } = options;
+	const shared = { client: node, escrow, store: server.store, confirmations: 1, now: server.clock.now };
+	const logs: string[] = [];
+	const log = (_: object, message: string) => void logs.push(message);
+	const chainState = new ChainStateReader({ ...shared, maxAgeMs: OLD_MS, maxHeadAgeMs, onEffects: () => undefined });
+	const watch = new ChannelWatch({
+		...shared,
+		chainId: chain.chainId,
+		chainState,
+		pollMs: 20,
+		onStep: () => undefined,
+		log: { info: log, warn: log, error: log },
+		...rest,
+	});
+	return { watch, logs };
 }
 
 describe("a server that watches the chain", () => {
@@ -485,27 +507,6 @@ describe("the age of the chain's head", () => {
 });
 
 describe("a start", () => {
-	/** A watch of its own over the store of a server that does not watch. */
-	function watchOver(server: PaidServer, options: Partial<ChannelWatchOptions> & { maxHeadAgeMs?: number } = {}) {
-		const { escrow, chain } = world;
-		const { maxHeadAgeMs = 0, ...rest } = options;
-		const { client: node = chain.client } = options;
-		const shared = { client: node, escrow, store: server.store, confirmations: 1, now: server.clock.now };
-		const logs: string[] = [];
-		const log = (_: object, message: string) => void logs.push(message);
-		const chainState = new ChainStateReader({ ...shared, maxAgeMs: OLD_MS, maxHeadAgeMs, onEffects: () => undefined });
-		const watch = new ChannelWatch({
-			...shared,
-			chainId: chain.chainId,
-			chainState,
-			pollMs: 20,
-			onStep: () => undefined,
-			log: { info: log, warn: log, error: log },
-			...rest,
-		});
-		return { watch, logs };
-	}
-
 	it("reads again what it has read ahead of the block that it had reached, for that may be another one by then", async () => {
 		const server = await world.serve();
 		const channel = await server.open(payer);
@@ -554,8 +555,10 @@ describe("a start", () => {
 			message: expect.stringMatching(/it was stopped/),
 		});
 	});
+});
 
-	// The last one: the chain's clock is not the tests' any more after it.
+describe("after a long absence", () => {
+	// The last ones: the chain's clock is not the tests' any more after them.
 	it("after long is not kept from working off what is old, for it is read as of now (I9)", async () => {
 		const server = await world.serve();
 		const closing = await server.open(payer);
@@ -580,5 +583,25 @@ describe("a start", () => {
 		await watch.catchUp();
 		expect(await isClosing(server, closing)).toBe(true);
 		expect(new Set(asked)).toEqual(new Set([newest]));
+	});
+
+	it("a channel whose payer has taken everything back is told as lost", async () => {
+		const { hooks, of } = listen();
+		const server = await world.serve({ engine: { ...WATCHING, hooks } });
+		const channel = await openByHash(server, PRICE);
+		await server.stop();
+		await payer.requestClose(channel);
+		await advance(client(), 901);
+		const data = encodeFunctionData({
+			abi: paymentChannelEscrowAbi,
+			functionName: "withdraw",
+			args: [channel.channelId],
+		});
+		await payer.sendBlind({ to: world.escrow, data });
+		await server.restart();
+		expect(await found(server, channel)).toMatchObject({ finalized: true, spent: PRICE, settledOnChain: 0n });
+		const { channelId } = channel;
+		expect(of("onChannelClosed")).toMatchObject([{ channelId, settledOnChain: 0n }]);
+		expect(of("onAtRisk")).toEqual([{ channelId, payer: payer.address, unsettled: PRICE, reason: "lost" }]);
 	});
 });

@@ -31,9 +31,14 @@ export function effectsOf({ drains, listeners, urgent, log }: EffectsParts): OnE
 			listeners.tell("onAtRisk", { channelId, payer, unsettled: owed, reason: "frozen" });
 		},
 		thawed: ({ channelId }) => log.info({ channelId }, "the chain shows again what the channel was relied on for"),
-		closed({ channelId, payer, settledOnChain, closeTxHash }) {
+		closed({ channelId, payer, spent, settledOnChain, closeTxHash }) {
 			const event = { channelId, payer, settledOnChain, ...(closeTxHash !== null && { txHash: closeTxHash }) };
 			listeners.tell("onChannelClosed", event);
+			const unpaid = spent - settledOnChain;
+			if (unpaid <= 0n) return;
+			const values = { channelId, spent: String(spent), settled: String(settledOnChain) };
+			log.error(values, "a channel was closed on chain with less than was delivered on it");
+			listeners.tell("onAtRisk", { channelId, payer, unsettled: unpaid, reason: "lost" });
 		},
 	};
 	return (channel, effects) => {
