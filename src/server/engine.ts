@@ -237,8 +237,9 @@ export class PaymentEngine {
 	async #keepHouseOnce(): Promise<void> {
 		const { methods, store, now, log } = this.#parts;
 		try {
-			for (const method of methods) await method.keepHouse();
-			await store.prune(now());
+			const kept = await Promise.allSettled([...methods.map((method) => method.keepHouse()), store.prune(now())]);
+			const failed = kept.find((one) => one.status === "rejected");
+			if (failed !== undefined) throw failed.reason;
 		} catch (error) {
 			log.warn({ reason: describeError(error) }, "housekeeping failed");
 		}

@@ -83,6 +83,8 @@ export class Transactions {
 	readonly #running = new Map<string, Promise<TransactionReceipt>>();
 	/** Recorded, outcome unknown, and nobody waiting. */
 	readonly #unfinished = new Map<string, OutboxEntry>();
+	/** Found beside an unfinished one of the same key, each to be followed when the one before it has ended. */
+	readonly #later = new Map<string, readonly OutboxEntry[]>();
 	/** Of transactions on their way, in the order in which they were asked for. */
 	readonly #draws = new Map<string, Draw>();
 	readonly #followUp: FollowUp;
@@ -115,7 +117,7 @@ export class Transactions {
 
 	/** The records of transactions on their way, whether somebody waits for them or not: their outcome is unknown. */
 	pendingEntries(): readonly OutboxEntry[] {
-		return [...this.#unfinished.values()];
+		return [...this.#unfinished.values(), ...[...this.#later.values()].flat()];
 	}
 
 	/** Those that had come to their conclusion when a reorganization took them out of the chain: they are being sent again. */
@@ -171,18 +173,30 @@ export class Transactions {
 
 	/** Takes up what an earlier run, or a request that gave up waiting, left unfinished. */
 	async resume(pending: Iterable<OutboxEntry>): Promise<void> {
-		const later: OutboxEntry[] = [];
 		for (const entry of pending) {
 			this.#sender.reserveNonce(entry);
 			const key = this.#keyOf(entry.purpose);
-			if (this.isUnderWay(key)) later.push(entry);
+			// A crash between two attempts leaves both: one after the other.
+			if (this.isUnderWay(key)) this.#later.set(key, [...(this.#later.get(key) ?? []), entry]);
 			else this.#unfinished.set(key, entry);
 		}
-		await Promise.all(
-			[...this.#unfinished.keys()].map((key) => this.join(key)?.catch((error) => this.#notDone(key, error))),
-		);
-		// A crash between two attempts leaves both: one after the other.
-		if (later.length > 0) await this.resume(later.filter(({ purpose }) => !this.isUnderWay(this.#keyOf(purpose))));
+		for (let tried = new Set<OutboxEntry>(); ; ) {
+			const untried = [...this.#unfinished].filter(([, entry]) => !tried.has(entry));
+			if (untried.length === 0) return;
+			tried = new Set([...tried, ...untried.map(([, entry]) => entry)]);
+			await Promise.all(untried.map(([key]) => this.join(key)?.catch((error) => this.#notDone(key, error))));
+			this.#takeUpLater();
+		}
+	}
+
+	/** What waited behind a transaction of the same key that has ended. */
+	#takeUpLater(): void {
+		for (const [key, [next, ...others]] of this.#later) {
+			if (this.isUnderWay(key)) continue;
+			if (others.length === 0) this.#later.delete(key);
+			else this.#later.set(key, others);
+			if (next !== undefined) this.#unfinished.set(key, next);
+		}
 	}
 
 	#notDone(key: string, error: unknown): void {

@@ -1,5 +1,5 @@
 import type { Hex } from "viem";
-import { type Channel, unsettled } from "../../server/channel.ts";
+import { type Channel, chainNow, unsettled } from "../../server/channel.ts";
 import type { SettlementRun } from "../../server/settlement/run.ts";
 import type { ChannelStore } from "../../server/store/store.ts";
 import type { Run } from "../shared/command.ts";
@@ -53,7 +53,7 @@ export async function bringIn(
 async function allOf({ store, operators, chain }: Workshop, way: "settle" | "close"): Promise<readonly Channel[]> {
 	const found: Channel[] = [];
 	for await (const channel of store.channels()) {
-		if (channel.finalized || channel.chainId !== chain.chainId || !operators.has(channel.payee)) continue;
+		if (chainNow(channel).finalized || channel.chainId !== chain.chainId || !operators.has(channel.payee)) continue;
 		if (way === "close" || mayOwe(channel)) found.push(channel);
 	}
 	return found;
@@ -74,8 +74,9 @@ async function named(
 		else found.push(channel);
 	}
 	if (missing.length > 0) throw new ChannelNotFoundError(missing, folder);
-	for (const { channelId, chainId, payee, finalized } of found) {
-		if (finalized) throw new ChannelClosedError(channelId);
+	for (const channel of found) {
+		const { channelId, chainId, payee } = channel;
+		if (chainNow(channel).finalized) throw new ChannelClosedError(channelId);
 		if (chainId !== chain.chainId) {
 			throw new UsageError(`channel ${channelId} is of chain ${chainId}: give --rpc of that chain`);
 		}

@@ -1,7 +1,7 @@
 /** Opens what settling out of a store takes: the store, the chain, and somebody who deals with the channels. */
 import type { Address, LocalAccount } from "viem";
 import { toAccount } from "viem/accounts";
-import type { Channel } from "../../server/channel.ts";
+import { type Channel, chainNow } from "../../server/channel.ts";
 import type { EngineLog } from "../../server/context.ts";
 import { type ChannelGroup, groupKey, Operator } from "../../server/settlement/operator.ts";
 import { LevelStore } from "../../server/store/index.ts";
@@ -113,7 +113,7 @@ async function inWorkshop<T>(
 async function groupsOf(store: ChannelStore) {
 	const groups = new Map<string, { group: ChannelGroup; owing: number }>();
 	for await (const channel of store.channels()) {
-		if (channel.finalized) continue;
+		if (chainNow(channel).finalized) continue;
 		const { chainId, escrow, token, payee } = channel;
 		const key = groupKey(channel);
 		const known = groups.get(key) ?? { group: { chainId, escrow, token, payee }, owing: 0 };
@@ -128,8 +128,8 @@ async function groupsOf(store: ChannelStore) {
 }
 
 /** Whether the chain may owe something for a channel, whatever the store knew of the chain when it was copied. */
-export function mayOwe({ finalized, acceptedCumulative }: Channel): boolean {
-	return !finalized && acceptedCumulative > 0n;
+export function mayOwe(channel: Channel): boolean {
+	return !chainNow(channel).finalized && channel.acceptedCumulative > 0n;
 }
 
 function policyOf({ minValue, coinPrice }: SettlementOptions) {

@@ -121,18 +121,20 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 			log.error({ key, reason }, "a stored record is damaged; restore it from a backup");
 		const pending = new Map<EngineContext["transactions"], OutboxEntry[]>();
 		for await (const entry of store.outbox({ state: "pending" })) {
-			const context = this.#contextFor(entry);
-			if (context === undefined) {
+			const known = this.#contextFor(entry);
+			if (known === undefined) {
 				const { hash: txHash, chainId } = entry;
 				log.error(
 					{ txHash, chainId },
 					"a transaction in a token, or on an escrow, that is not used any more is pending in this store; `sluice rescue` takes it up",
 				);
-				continue;
 			}
+			// Others of its account wait behind its nonce, whoever knows what it was for.
+			const context = known ?? [...this.#contexts.values()].find(({ terms }) => terms.chainId === entry.chainId);
+			if (context === undefined) continue;
 			const entries = pending.get(context.transactions) ?? [];
 			pending.set(context.transactions, [...entries, entry]);
-			const resumeClosing = CLOSING[entry.purpose.kind];
+			const resumeClosing = known && CLOSING[entry.purpose.kind];
 			// A damaged channel is out of use as it is; the others go on.
 			await resumeClosing?.(context, entry).catch((error: unknown) => {
 				log.error({ txHash: entry.hash, reason: describeError(error) }, "a close can't be taken up again");
@@ -155,10 +157,15 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	}
 
 	async keepHouse(): Promise<void> {
-		for (const [transactions, { store }] of this.#transactions()) {
-			await transactions.resume([]);
-			await transactions.followUp(store);
-		}
+		// A chain that does not answer must not keep the others waiting.
+		const kept = await Promise.allSettled(
+			[...this.#transactions()].map(async ([transactions, { store }]) => {
+				await transactions.resume([]);
+				await transactions.followUp(store);
+			}),
+		);
+		const failed = kept.find((one) => one.status === "rejected");
+		if (failed !== undefined) throw failed.reason;
 	}
 
 	async settle(): Promise<void> {

@@ -298,11 +298,21 @@ export function transactionsOn(
 	});
 	const conclusions = (purpose: OutboxEntry["purpose"]) => {
 		const context = contextOf(purpose);
-		if (context === undefined)
-			throw new Error(`the outbox holds a transaction in ${purpose.currency}, which is not taken`);
-		return conclusionsOf(context, purpose);
+		return context === undefined ? leftPending(log) : conclusionsOf(context, purpose);
 	};
 	return new Transactions(sender, conclusions, keyOf, log);
+}
+
+/**
+ * Of a transaction in a token, or on an escrow, that is not used any more: it is sent and bid for, because others wait behind
+ * its nonce, and stays in the outbox for whoever knows what follows from it.
+ */
+function leftPending(log: EngineLog): Conclusions {
+	const leave = (outcome: string) => async (entry: OutboxEntry) => {
+		const values = { txHash: entry.hash, transaction: entry.purpose.kind, outcome };
+		log.warn(values, "a transaction that nothing here can conclude has ended; `sluice rescue` takes it up");
+	};
+	return { succeeded: leave("confirmed"), failed: (entry, outcome) => leave(outcome)(entry) };
 }
 
 type SendingOptions = Pick<EngineOptions, "account" | "relayer" | "store" | "now" | "receiptPollMs">;
