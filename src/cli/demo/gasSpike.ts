@@ -30,9 +30,9 @@ export async function gasSpikeScenario(
 	progress: (text: string) => void,
 ): Promise<Outcome> {
 	const { chain, escrow } = world;
-	const each = Math.max(8, Math.floor((wanted - 1) / 6));
-	// Four times as much is worth the gas of a close, and is not worth ten times that.
-	const counts = { waiting: each, "waiting as well": each, urgent: 4 * each, tiny: 1 };
+	const each = Math.max(8, Math.floor(wanted / 6.125));
+	// Four times as much is worth the gas of a close, and not ten times that; an eighth is worth it when gas is cheap.
+	const counts = { waiting: each, "waiting as well": each, urgent: 4 * each, tiny: Math.floor(each / 8) };
 	const payers = await world.addPayers(Object.keys(counts).length, { gas: true });
 	const startedAt = performance.now();
 	let ok = 0;

@@ -11,6 +11,7 @@ const IDLE_SECONDS = 2;
 export const IDLE_CLOSE_SERVER: ServerVariation = {
 	settlement: { idleSeconds: IDLE_SECONDS, onIdle: "close" },
 	limits: { settleEveryMs: 250 },
+	tell: ["onChannelClosed"],
 };
 
 /**
@@ -36,7 +37,8 @@ export async function idleCloseScenario(
 	if (first === undefined) throw new Error("the agent had no channel to leave behind");
 
 	progress(`nobody calls anything; the policy closes what is idle for ${IDLE_SECONDS} s`);
-	const closed = async (channelId: typeof first.channelId) => (await world.channelOnChain(channelId)).finalized;
+	const closed = async (channelId: typeof first.channelId) =>
+		(await world.channelOnChain(channelId)).finalized && server.events.some((told) => told.channelId === channelId);
 	await until("the idle channel was closed", () => closed(first.channelId));
 	const closedAfterSeconds = (performance.now() - vanishedAt) / 1_000;
 	const { settled, deposit } = await world.channelOnChain(first.channelId);
@@ -44,8 +46,9 @@ export async function idleCloseScenario(
 
 	progress("the agent comes back and pays one more; then it vanishes again");
 	const response = await agent.fetch(url);
+	if (!response.ok) throw new Error(`the agent that came back was answered with ${response.status}`);
 	await response.arrayBuffer();
-	if (response.ok) ok++;
+	ok++;
 	const second = agent.channels.find(({ channelId }) => channelId !== first.channelId);
 	if (second === undefined) throw new Error("the agent opened no channel when it came back");
 	await until("the second channel was closed", () => closed(second.channelId));
