@@ -18,6 +18,7 @@ import { FACES, type Face } from "./faces.ts";
 import { type Answer, type Send, send } from "./http.ts";
 import { type PaidServer, type Routes, standardRoutes } from "./paidServer.ts";
 import { encode, type Payer, type TestChannel } from "./payer.ts";
+import { merged, topUpByAuthorization } from "./sessionDrafts.ts";
 import { StreamReader } from "./streamReader.ts";
 import type { World } from "./world.ts";
 
@@ -129,6 +130,20 @@ export class MeteredPayer {
 		const answer = await this.get(path, amount, { method: "HEAD" });
 		expect(answer.status).toBe(200);
 		return answer;
+	}
+
+	/** A voucher with a deposit that it needs, in one request beside the stream. */
+	async payWithTopUp(path: string, amount: bigint, more: bigint): Promise<Answer> {
+		const topUp = await topUpByAuthorization(this.#payer, this.#challenge, this.channel, more);
+		const authorization = encode(merged(await this.voucher(amount), topUp));
+		return send(this.#origin, path, { method: "HEAD", authorization });
+	}
+
+	/** A deposit alone. */
+	async topUp(path: string, more: bigint): Promise<void> {
+		const draft = await topUpByAuthorization(this.#payer, this.#challenge, this.channel, more);
+		const answer = await send(this.#origin, path, { authorization: encode(draft) });
+		expect(answer.status, answer.text).toBe(200);
 	}
 
 	/** Closes the channel by the client's own decision. */

@@ -130,20 +130,22 @@ export async function readEvents(
 	const pieces: string[] = [];
 	const needs: Need[] = [];
 	let receipt: Receipt | undefined;
-	try {
-		for (let event = await reader.event(); event !== undefined; event = await reader.event()) {
-			if (event.event === "payment-receipt") receipt = receiptFromJson(JSON.parse(event.data));
-			else if (event.event === "payment-need-voucher") {
-				const need = needOf(event);
-				needs.push(need);
-				await pay(need);
-			} else pieces.push(event.data);
-			if (stop(pieces)) break;
-		}
-		return { pieces, needs, receipt, isBroken: false };
-	} catch {
-		return { pieces, needs, receipt, isBroken: true };
+	let isBroken = false;
+	const next = () =>
+		reader.event().catch(() => {
+			isBroken = true;
+			return undefined;
+		});
+	for (let event = await next(); event !== undefined; event = await next()) {
+		if (event.event === "payment-receipt") receipt = receiptFromJson(JSON.parse(event.data));
+		else if (event.event === "payment-need-voucher") {
+			const need = needOf(event);
+			needs.push(need);
+			await pay(need);
+		} else pieces.push(event.data);
+		if (stop(pieces)) break;
 	}
+	return { pieces, needs, receipt, isBroken };
 }
 
 export function needOf({ data }: Event): Need {

@@ -58,7 +58,7 @@ export class MeteredBody {
 	/** The source has nothing more. */
 	#isDry = false;
 	#need: VoucherNeed | undefined;
-	#failure: Readonly<{ error: unknown }> | undefined;
+	#failure: Readonly<{ error: unknown; isDue: Promise<void> }> | undefined;
 	/** Ends well, or has failed. */
 	#isOver = false;
 	#ending: Promise<unknown> = Promise.resolve();
@@ -87,10 +87,11 @@ export class MeteredBody {
 		else signal.addEventListener("abort", this.#onStop);
 	}
 
-	/** Calls `listener` when the body fails, also while nobody reads; at once, where it has failed already. */
+	/** Calls `listener` when the body fails, also while nobody reads, or where it has failed already. */
 	onFailure(listener: (error: unknown) => void): void {
 		this.#onFailure = listener;
-		if (this.#failure !== undefined) listener(this.#failure.error);
+		const failure = this.#failure;
+		void failure?.isDue.then(() => listener(failure.error));
 	}
 
 	/**
@@ -110,7 +111,7 @@ export class MeteredBody {
 	async next(): Promise<Uint8Array | undefined> {
 		const { bytes, isPiece } = this.#prepared ?? (await this.#step());
 		this.#prepared = undefined;
-		if (this.#failure !== undefined) throw this.#failure.error;
+		if (this.#failure !== undefined) await this.#throw(this.#failure);
 		if (isPiece) this.#parts.admitted.metered.delivered();
 		return bytes;
 	}
@@ -123,7 +124,7 @@ export class MeteredBody {
 
 	async #step(): Promise<Step> {
 		for (;;) {
-			if (this.#failure !== undefined) throw this.#failure.error;
+			if (this.#failure !== undefined) return this.#throw(this.#failure);
 			const block = this.#blocks.shift();
 			if (block !== undefined) return { bytes: block, isPiece: true };
 			if (this.#isDry) return this.#end();
@@ -185,9 +186,19 @@ export class MeteredBody {
 			return isEventStream ? { bytes: receiptEvent(receipt), isPiece: false } : END;
 		}
 		this.#tellReceipt(undefined);
-		const error = new MeterStoppedError(captured === undefined ? "failed" : "closed", captured?.problem);
-		this.#failure = { error };
-		this.#onFailure(error);
+		const failure = this.#break(new MeterStoppedError(captured === undefined ? "failed" : "closed", captured?.problem));
+		return this.#throw(failure);
+	}
+
+	#break(error: unknown) {
+		const failure = { error, isDue: afterWrites() };
+		this.#failure = failure;
+		void failure.isDue.then(() => this.#onFailure(error));
+		return failure;
+	}
+
+	async #throw({ error, isDue }: Readonly<{ error: unknown; isDue: Promise<void> }>): Promise<never> {
+		await isDue;
 		throw error;
 	}
 
@@ -197,14 +208,13 @@ export class MeteredBody {
 		if (this.#isOver) return;
 		this.#over();
 		const { admitted, source, onFault } = this.#parts;
-		this.#failure = { error };
+		this.#break(error);
 		source.cancel(error);
 		this.#ending = admitted
 			.release()
 			.catch(onFault)
 			.finally(() => this.#tellReceipt(undefined));
 		this.#wake();
-		this.#onFailure(error);
 	}
 
 	#over(): void {
@@ -212,6 +222,11 @@ export class MeteredBody {
 		this.#stopNeeds();
 		this.#parts.admitted.metered.meter.signal.removeEventListener("abort", this.#onStop);
 	}
+}
+
+/** Whoever closes the socket throws away what it still holds: what was handed over in this task has left it after that. */
+function afterWrites(): Promise<void> {
+	return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 function isSame(a: VoucherNeed, b: VoucherNeed): boolean {
