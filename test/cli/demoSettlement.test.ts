@@ -31,7 +31,8 @@ async function play(name: string, ...options: string[]): Promise<Record<string, 
 	return outcome;
 }
 
-describe("sluice demo, settlement", () => {
+// Each scenario starts several processes, and a busy machine takes its time.
+describe("sluice demo, settlement", { timeout: 150_000 }, () => {
 	it("idle-close: closes the channel of a client that vanished, with its highest voucher", async () => {
 		const outcome = await play("idle-close", "--requests", "20");
 		expect(outcome).toMatchObject({
