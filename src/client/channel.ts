@@ -176,13 +176,13 @@ export class PayerChannel {
 	 */
 	endStream(stop: () => void, rest: bigint, spent?: bigint): void {
 		this.#streams.delete(stop);
-		const before = this.#uncertain;
-		this.lost(rest);
-		if (spent === undefined) this.hasBrokenStream = true;
-		if (spent === undefined) return;
-		this.settleLost(spent);
-		// It was the last word on this answer.
-		if (this.#isIdle) this.#uncertain = least(this.#uncertain, before);
+		if (spent === undefined) {
+			this.lost(rest);
+			this.hasBrokenStream = true;
+		} else {
+			this.delivered(rest);
+			this.settleLost(spent, true);
+		}
 	}
 
 	/** Counts up to `amount` of what is uncertain as consumed, never beyond what was signed. Returns how much that was. */
@@ -294,11 +294,15 @@ export class PayerChannel {
 	/**
 	 * The server's count of a receipt settles what became of lost requests, and what others really cost; never beyond
 	 * their prices, or what was signed. Only while nothing is on its way: its count may run ahead of ours otherwise. What
-	 * it did not charge stays uncertain, since it may still be at it.
+	 * it did not charge stays uncertain, since it may still be at it; unless the receipt has the last word on an answer that
+	 * is paid by what it uses.
 	 */
-	settleLost(spent: bigint): void {
+	settleLost(spent: bigint, isLastWord = false): void {
 		if (spent > this.#charged) this.#charged = spent;
-		if (this.#isIdle) this.#settle(least(this.#charged, this.signed));
+		if (!this.#isIdle) return;
+		const before = this.#uncertain;
+		this.#settle(least(this.#charged, this.signed));
+		if (isLastWord) this.#uncertain = least(this.#uncertain, before);
 	}
 
 	get #isIdle(): boolean {

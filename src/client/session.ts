@@ -225,13 +225,17 @@ function estimates(
 	parts: SessionParts,
 	channel: PayerChannel,
 	request: Outgoing,
-	{ amount }: SessionRequest,
+	terms: SessionRequest,
 	required: bigint,
 ): boolean {
 	const { aheadUnits } = request.stream ?? parts.stream;
-	const estimate = required - channel.needs(0n);
-	if (request.method === "HEAD" || request.estimate > 0n || estimate <= amount + channel.uncertain) return false;
-	if (estimate > least(aheadUnits * amount, parts.policy.maxStream ?? 0n)) return false;
+	const price = priceOf(request, terms);
+	// Answers that were lost before may be what it claims.
+	const isOwed = required <= least(channel.needs(0n) + channel.uncertain, channel.signed + price);
+	if (request.method === "HEAD" || request.estimate > 0n || isOwed) return false;
+	// Its own price is among what is on its way.
+	const estimate = required - (channel.needs(0n) - price);
+	if (estimate > least(aheadUnits * terms.amount, parts.policy.maxStream ?? 0n)) return false;
 	request.estimate = estimate;
 	return true;
 }
@@ -292,7 +296,8 @@ async function tryToPay(
 		request.tried = { channel, price: channel[booked](price, tried) };
 		if (receipt !== undefined) {
 			if (goesOn) channel.noteSpent(receipt.spent);
-			else channel.settleLost(receipt.spent);
+			// What was estimated and not used is as good as never signed for.
+			else channel.settleLost(receipt.spent, request.estimate > 0n);
 			if (topUp !== undefined) credit(channel, topUp);
 		}
 	}
