@@ -1,37 +1,15 @@
-import {
-	type Address,
-	BaseError,
-	ContractFunctionExecutionError,
-	type Hex,
-	isAddressEqual,
-	type PublicClient,
-	toHex,
-} from "viem";
+import { type Address, BaseError, type Hex, isAddressEqual, toHex } from "viem";
 import { isNodeFault } from "../../escrow/nodeFault.ts";
-import type { OutboxEntry } from "../../escrow/outbox.ts";
-import {
-	EscrowUnusableError,
-	hasCode,
-	readAuthorizationState,
-	readBalance,
-	readDecimals,
-	readEscrow,
-	readTokenDomain,
-	TokenUnusableError,
-} from "../../escrow/reads.ts";
-import { TransactionSender } from "../../escrow/sender.ts";
+import { EscrowUnusableError, hasCode, readDecimals, readEscrow } from "../../escrow/reads.ts";
 import {
 	createPermit2Domain,
 	createVoucherDomain,
 	createVoucherVerifier,
-	type TokenDomain,
 	type VoucherVerifier,
 } from "../../voucher/index.ts";
 import { ChainStateReader, ChainUnavailableError } from "../chainState.ts";
 import type { Channel } from "../channel.ts";
-import { chargeConclusions } from "../charge/conclusions.ts";
-import { chargeKey } from "../charge/order.ts";
-import type { EngineContext, EngineLog, Limits } from "../context.ts";
+import type { EngineContext, EngineLog } from "../context.ts";
 import { loadCrypto } from "../crypto.ts";
 import { describeError } from "../describeError.ts";
 import type { Listeners } from "../hooks.ts";
@@ -43,21 +21,18 @@ import {
 	type TokenSettings,
 } from "../options.ts";
 import { RateLimit } from "../rateLimit.ts";
-import { closeConclusions, closeKey } from "../session/close.ts";
-import { openConclusions, openKey } from "../session/credit.ts";
 import { Drains } from "../session/drain.ts";
 import { Strangers } from "../session/strangers.ts";
-import { topUpConclusions, topUpKey } from "../session/topUpCredit.ts";
-import { retireConclusions, retireKey, settleConclusions, settleKey } from "../settlement/conclusions.ts";
 import { Settler } from "../settlement/settler.ts";
 import { Signatures } from "../signatures.ts";
 import { RunningStreams } from "../stream/running.ts";
 import { Wakes } from "../stream/wakes.ts";
-import { type Conclusions, recordEntry, Transactions } from "../transactions.ts";
 import { ChannelWatch } from "../watch.ts";
 import { effectsOf } from "./effects.ts";
 import { contextFor, EvmMethod } from "./method.ts";
+import { transactionsOn } from "./sending.ts";
 import { chargeTypes, sessionTypes, type Terms } from "./terms.ts";
+import { tokenDomainOf } from "./tokenFacts.ts";
 
 /** Channels whose voucher rate is remembered. */
 const RATED_CHANNELS = 10_000;
@@ -270,128 +245,9 @@ export function chainStateOn(
 	});
 }
 
-/**
- * Sends what has to be sent on one chain, and concludes it.
- *
- * @param contextOf where a recorded transaction belongs; `undefined` for one that nothing is known of here
- */
-export function transactionsOn(
-	{ account, relayer, store, now, receiptPollMs }: SendingOptions,
-	{ transactionTimeoutMs, confirmations, maxTransactionGas, finalityBlocks, stuckAfterMs, maxFeePerGas }: Limits,
-	{ client, chainId }: Pick<TokenSettings, "client" | "chainId">,
-	contextOf: (purpose: OutboxEntry["purpose"]) => EngineContext | undefined,
-	log: EngineLog,
-): Transactions {
-	const sender = new TransactionSender({
-		client,
-		account: relayer ?? account,
-		chainId,
-		outbox: { put: (entry) => recordEntry(store, entry) },
-		timeoutMs: transactionTimeoutMs,
-		confirmations,
-		maxGas: maxTransactionGas,
-		finality: finalityBlocks,
-		stuckAfterMs,
-		...(maxFeePerGas !== undefined && { maxFeePerGas }),
-		...(now && { now }),
-		...(receiptPollMs !== undefined && { pollMs: receiptPollMs }),
-	});
-	const conclusions = (purpose: OutboxEntry["purpose"]) => {
-		const context = contextOf(purpose);
-		return context === undefined ? leftPending(log) : conclusionsOf(context, purpose);
-	};
-	return new Transactions(sender, conclusions, keyOf, log);
-}
-
-/**
- * Of a transaction in a token, or on an escrow, that is not used any more: it is sent and bid for, because others wait behind
- * its nonce, and stays in the outbox for whoever knows what follows from it.
- */
-function leftPending(log: EngineLog): Conclusions {
-	const leave = (outcome: string) => async (entry: OutboxEntry) => {
-		const values = { txHash: entry.hash, transaction: entry.purpose.kind, outcome };
-		log.warn(values, "a transaction that nothing here can conclude has ended; `sluice rescue` takes it up");
-	};
-	return { succeeded: leave("confirmed"), failed: (entry, outcome) => leave(outcome)(entry) };
-}
-
-type SendingOptions = Pick<EngineOptions, "account" | "relayer" | "store" | "now" | "receiptPollMs">;
-
-function conclusionsOf(context: EngineContext, { kind }: OutboxEntry["purpose"]): Conclusions {
-	switch (kind) {
-		case "open":
-			return openConclusions(context);
-		case "topUp":
-			return topUpConclusions(context);
-		case "close":
-			return closeConclusions(context);
-		case "charge":
-			return chargeConclusions(context);
-		case "settle":
-			return settleConclusions(context);
-		case "retire":
-			return retireConclusions(context);
-		default:
-			throw new Error(`the outbox holds a transaction of unknown kind ${kind}`);
-	}
-}
-
-function keyOf(purpose: OutboxEntry["purpose"]): string {
-	switch (purpose.kind) {
-		case "open":
-			return openKey(purpose);
-		case "topUp":
-			return topUpKey(purpose);
-		case "close":
-			return closeKey(purpose);
-		case "settle":
-			return settleKey(purpose);
-		case "retire":
-			return retireKey(purpose);
-		default:
-			return chargeKey(purpose.proof);
-	}
-}
-
 /** Development chains make a block when there is a transaction, or none for hours. */
 const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
 
 function defaultHeadAgeSeconds(chainId: number): number {
 	return DEVELOPMENT_CHAINS.includes(chainId) ? 0 : 60;
-}
-
-/** Where the token's own signatures are good; `undefined` for a plain ERC-20 token, which moves by Permit2 or by the payer. */
-async function tokenDomainOf(
-	client: PublicClient,
-	{ currency, chainId, token }: TokenSettings,
-	holder: Address,
-): Promise<TokenDomain | undefined> {
-	if (!(await answers(readBalance(client, currency, holder)))) {
-		throw new EngineOptionsError(
-			`option currency: ${currency} is not an ERC-20 token on chain ${chainId}; fix its address`,
-		);
-	}
-	if (!(await answers(readAuthorizationState(client, currency, holder, NO_NONCE)))) {
-		if (token === undefined) return undefined;
-		throw new EngineOptionsError(`option token: ${currency} is not an ERC-3009 token, so it needs no name and version`);
-	}
-	try {
-		return await readTokenDomain(client, currency, chainId, token);
-	} catch (cause) {
-		if (!(cause instanceof TokenUnusableError)) throw cause;
-		throw new EngineOptionsError(`option currency: ${cause.message} (option token)`, { cause });
-	}
-}
-
-const NO_NONCE: Hex = `0x${"0".repeat(64)}`;
-
-/** Whether a contract has that function. Rejects when the node does not say. */
-async function answers(call: Promise<unknown>): Promise<boolean> {
-	try {
-		await call;
-		return true;
-	} catch (error) {
-		if (error instanceof ContractFunctionExecutionError && !isNodeFault(error)) return false;
-		throw error;
-	}
 }
