@@ -103,6 +103,12 @@ export class StreamReader {
 		return parseProblem(JSON.parse(await this.text()));
 	}
 
+	/** How many listeners this end's socket has. */
+	get listeners(): number {
+		const { socket } = this.#response;
+		return socket.eventNames().reduce((sum, name) => sum + socket.listenerCount(name), 0);
+	}
+
 	/** Closes the connection, as a client that has gone. */
 	leave(): void {
 		this.#response.socket.destroy();
