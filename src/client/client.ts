@@ -9,13 +9,14 @@ import { acceptPaymentOf, type ChoiceParts, chooseOffer, parsePreference } from 
 import { type ClosedChannel, closeChannel } from "./close.ts";
 import { Nodes } from "./nodes.ts";
 import { Outgoing } from "./outgoing.ts";
-import type { Outcome } from "./parts.ts";
+import type { Outcome, Parts } from "./parts.ts";
 import { Payments } from "./payments.ts";
 import { type PaymentPolicy, parsePolicy } from "./policy.ts";
 import { channelFromState } from "./resume.ts";
 import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
 import { paySession } from "./session.ts";
 import { CredentialSigner, type TokenNames } from "./sign.ts";
+import { openSocket, type PayerSocket, type SocketOptions } from "./socket.ts";
 import type { PayerChannelState } from "./state.ts";
 import { streamEvents } from "./stream/events.ts";
 import { parseStreamOptions, type StreamEvent, type StreamOptions, type StreamSettings } from "./stream/options.ts";
@@ -124,6 +125,7 @@ export class PaymentClient {
 		this.#acceptPayment = options.acceptPayment ?? acceptPaymentOf(prefer);
 		this.fetch = this.fetch.bind(this);
 		this.stream = this.stream.bind(this);
+		this.socket = this.socket.bind(this);
 	}
 
 	/** The channels that are open, or may be: their deposit was signed for. */
@@ -171,23 +173,44 @@ export class PaymentClient {
 		return streamEvents(parts, new Request(input, init));
 	}
 
-	async #fetchPaid(plain: Request, stream?: StreamSettings): Promise<Response> {
+	/**
+	 * A WebSocket that is paid for as it is read, by the policy of streams. Needs a server that takes payment by messages
+	 * (`challengeInBand`), for no platform's WebSocket shows a 402, and a WebSocket: browsers and Node from 22 on have one.
+	 *
+	 * @throws SocketUnavailableError, SocketClosedError, SocketRefusedError, and what `fetch` throws
+	 * @example
+	 * const socket = await payer.socket("wss://api.example.com/chat");
+	 * socket.send("Hello");
+	 * for await (const message of socket) console.log(message);
+	 */
+	socket(url: string | URL, options: SocketOptions = {}): Promise<PayerSocket> {
+		const parts = {
+			pay: (request: Request, stream: StreamSettings, send: Parts["send"]) => this.#fetchPaid(request, stream, send),
+			send: this.#parts.send,
+			stream: this.#stream,
+			now: this.#now,
+		};
+		return openSocket(parts, url, options);
+	}
+
+	async #fetchPaid(plain: Request, stream?: StreamSettings, send = this.#parts.send): Promise<Response> {
+		const parts = { ...this.#parts, send };
 		let request = await Outgoing.from(plain, this.#acceptPayment, stream);
 		let offer = await this.#rememberedOffer(request);
 		for (let triesLeft = MAX_TRIES; ; triesLeft--) {
 			if (offer === undefined) {
-				const response = await this.#send(request);
+				const response = await send(request);
 				if (response.status !== 402) return response;
 				const asked = response.redirected ? request.redirectedTo(response.url) : request;
-				offer = asked && (await chooseOffer(this.#parts, asked, response));
+				offer = asked && (await chooseOffer(parts, asked, response));
 				if (asked === undefined || offer === undefined) return response;
 				request = asked;
 				discard(response);
 			}
-			const { response, again } = await this.#pay(request, offer);
+			const { response, again } = await this.#pay(parts, request, offer);
 			if (!again || triesLeft === 1) return response;
 			// A refusal that more of the same can mend: a fresh challenge, another price, a channel that is gone.
-			offer = response.status === 402 ? await chooseOffer(this.#parts, request, response) : undefined;
+			offer = response.status === 402 ? await chooseOffer(parts, request, response) : undefined;
 			discard(response);
 		}
 	}
@@ -218,11 +241,11 @@ export class PaymentClient {
 		return { intent: "session", challenge, request: known };
 	}
 
-	async #pay(request: Outgoing, offer: Offer): Promise<Outcome> {
+	async #pay(parts: ChoiceParts & ChargeParts, request: Outgoing, offer: Offer): Promise<Outcome> {
 		request.signal.throwIfAborted();
-		if (offer.intent === "charge") return payCharge(this.#parts, request, offer);
+		if (offer.intent === "charge") return payCharge(parts, request, offer);
 		this.#routes.set(request.route, offer.request);
-		return paySession(this.#parts, request, offer);
+		return paySession(parts, request, offer);
 	}
 
 	#send(request: Outgoing, credential?: string): Promise<Response> {

@@ -9,6 +9,8 @@ export { TopUpRefusedError } from "./cover.ts";
 export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
 export type { TokenNames } from "./sign.ts";
+export { PayerSocket, type SocketOptions, SocketRefusedError, SocketUnavailableError } from "./socket.ts";
+export { SocketClosedError } from "./socketWire.ts";
 export { ChannelStateError, type PayerChannelState } from "./state.ts";
 export {
 	StreamBrokenError,

@@ -146,6 +146,7 @@ export {
 	parseSocketFrame,
 	parseSocketRefusal,
 	SOCKET_CLOSE,
+	type SocketBeside,
 	type SocketControl,
 	type SocketEvent,
 	type SocketFrame,

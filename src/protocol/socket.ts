@@ -26,10 +26,18 @@ export type SocketRefusal = Readonly<{
 	retryAfterSeconds?: number;
 }>;
 
-/** A frame, read. `isAdmitted` stands beside the receipt of the payment that opens the socket for messages. */
+/** What stands beside the data of a message about the payment. */
+export type SocketBeside = Readonly<{
+	/** Of a receipt: it is that of the payment that opens the socket for messages of the application. */
+	isAdmitted?: boolean;
+	/** Of a credential that opens the socket: what the `Idempotency-Key` header says where there can be one. */
+	idempotencyKey?: string;
+}>;
+
+/** A frame, read. */
 export type SocketFrame =
 	| Readonly<{ kind: "message"; message: SocketMessage }>
-	| Readonly<{ kind: "control"; event: SocketControl; data: unknown; isAdmitted: boolean }>;
+	| Readonly<{ kind: "control"; event: SocketControl; data: unknown } & SocketBeside>;
 
 /** Why a paid socket was closed. */
 export const SOCKET_CLOSE = {
@@ -89,9 +97,9 @@ export function formatSocketMessage(message: SocketMessage): string | Uint8Array
 export function formatSocketControl(
 	event: SocketControl,
 	data: unknown,
-	{ isAdmitted = false }: Readonly<{ isAdmitted?: boolean }> = {},
+	{ isAdmitted = false, idempotencyKey }: SocketBeside = {},
 ): string {
-	return JSON.stringify({ event, data, ...(isAdmitted && { admitted: true }) });
+	return JSON.stringify({ event, data, ...(isAdmitted && { admitted: true }), idempotencyKey });
 }
 
 /** Reads a frame: a text, or the bytes of a binary one. `undefined` where it is none of ours. */
@@ -104,9 +112,12 @@ export function parseSocketFrame(frame: string | Uint8Array): SocketFrame | unde
 		return undefined;
 	}
 	if (!isJsonObject(json)) return undefined;
-	const { event, data, admitted } = json;
+	const { event, data, admitted, idempotencyKey } = json;
 	if (typeof event !== "string" || event.length > MAX_EVENT_LENGTH || data === undefined) return undefined;
-	if (isControl(event)) return { kind: "control", event, data, isAdmitted: admitted === true };
+	if (isControl(event)) {
+		const key = typeof idempotencyKey === "string" ? { idempotencyKey } : {};
+		return { kind: "control", event, data, isAdmitted: admitted === true, ...key };
+	}
 	if (event.startsWith(RESERVED)) return undefined;
 	return { kind: "message", message: event === "message" && typeof data === "string" ? data : { event, data } };
 }

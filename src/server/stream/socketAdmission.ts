@@ -44,7 +44,7 @@ export async function releaseSocket(engine: PaymentEngine, admitted: Admitted): 
 	await admitted.release().catch((error: unknown) => void engine.refusalFor(error));
 }
 
-/** Admits a request as any other one: `credentials` are the values of its `Authorization`, or what came in their place. */
+/** Admits a request as any other one. `authorization` is what its header says, or what came in its place. */
 export async function admitUpgrade(order: SocketOrder, authorization: readonly string[]): Promise<Admission> {
 	const { engine, url, offers, idempotencyKey } = order;
 	const head = { offers, authorization, idempotencyKey };
@@ -63,10 +63,11 @@ export async function admitInBand(
 	for (let triesLeft = MAX_TRIES; triesLeft > 0; triesLeft--) {
 		if (refusal !== undefined) void line.say("payment-required", refusalData(order, refusal));
 		const tooLate = setTimeout(() => void line.close("unpaid", "no payment came in time"), payWithinMs);
-		const { value: credential } = await line.credentials.next();
+		const { value: sent } = await line.credentials.next();
 		clearTimeout(tooLate);
-		if (credential === undefined) return void (await line.closed);
-		const admission = await admitUpgrade(order, [credential]);
+		if (sent === undefined) return void (await line.closed);
+		const { credential, idempotencyKey = order.idempotencyKey } = sent;
+		const admission = await admitUpgrade({ ...order, idempotencyKey }, [credential]);
 		const begun = admission.kind === "admitted" ? await beginSocket(order, admission) : admission;
 		if (!("kind" in begun)) return begun;
 		refusal = begun.kind === "refused" ? begun : undefined;

@@ -3,6 +3,7 @@ import {
 	formatSocketControl,
 	parseSocketFrame,
 	SOCKET_CLOSE,
+	type SocketBeside,
 	type SocketControl,
 	type SocketMessage,
 } from "../../protocol/index.ts";
@@ -24,12 +25,14 @@ export type LineOptions = Readonly<{
 	maxQueuedBytes: number;
 }>;
 
+/** A `Payment …` value, and the `Idempotency-Key` that came along. */
+export type SentCredential = Readonly<{ credential: string; idempotencyKey: string | undefined }>;
+
 /** A WebSocket as frames of ours: what comes is sorted and bounded, what goes waits until the connection has taken it. */
 export class SocketLine {
 	/** What the application is sent. */
 	readonly messages: Inbox<SocketMessage>;
-	/** `Payment …` values. */
-	readonly credentials = new Inbox<string>(MAX_CREDENTIALS, Number.POSITIVE_INFINITY);
+	readonly credentials = new Inbox<SentCredential>(MAX_CREDENTIALS, Number.POSITIVE_INFINITY);
 	/** Resolves when nothing of the connection is left. */
 	readonly closed: Promise<void>;
 	/** Whether messages of the application are taken by now. */
@@ -82,8 +85,8 @@ export class SocketLine {
 	}
 
 	/** Says something of the payment. */
-	say(event: SocketControl, data: unknown, also?: Readonly<{ isAdmitted?: boolean }>): Promise<void> {
-		return this.send(formatSocketControl(event, data, also));
+	say(event: SocketControl, data: unknown, beside?: SocketBeside): Promise<void> {
+		return this.send(formatSocketControl(event, data, beside));
 	}
 
 	/** Closes it in good order; a client that does not answer is cut off. */
@@ -103,7 +106,9 @@ export class SocketLine {
 			if (!this.messages.push(frame.message, data.length))
 				void this.close("policy", "more messages than the handler takes");
 		} else if (frame?.kind === "control" && frame.event === "payment-authorization" && isText(frame.data)) {
-			if (!this.credentials.push(frame.data)) void this.close("policy", "more credentials than are taken");
+			const { data: credential, idempotencyKey } = frame;
+			if (!this.credentials.push({ credential, idempotencyKey }))
+				void this.close("policy", "more credentials than are taken");
 		} else {
 			const isEarly = frame?.kind === "message";
 			void this.close("policy", isEarly ? "pay first, and wait for the receipt" : "not a frame of this protocol");

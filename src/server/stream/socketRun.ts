@@ -159,7 +159,7 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 
 /** Vouchers, and whatever else is about the channel, that come on the socket itself: as by `HEAD` beside it (D11). */
 async function takeVouchers(order: SocketOrder, line: SocketLine): Promise<void> {
-	for await (const credential of line.credentials) {
+	for await (const { credential } of line.credentials) {
 		const answer = await takeVoucher(order, credential);
 		if (answer.kind === "refused") void line.say("payment-required", refusalData(order, answer));
 		else void line.say("payment-receipt", receiptData(answer.receipt));

@@ -143,9 +143,9 @@ describe("an Idempotency-Key", () => {
 		const first = new Client(at.server, draft, key);
 		expect((await first.closed).code).toBe(1000);
 		expect((await plainAnswer(new Client(at.server, draft, key))).status).toBe(409);
-		const third = new Client(at.server, undefined, key);
+		const third = new Client(at.server);
 		await challenged(third);
-		third.authorize(draft);
+		third.authorize(draft, "the same");
 		await until("it is refused", () => third.said("payment-required").length === 2);
 		expect(third.said("payment-required")[1]?.data).toMatchObject({ challenges: [], problem: { status: 409 } });
 		third.ws.terminate();

@@ -90,16 +90,16 @@ export class Client {
 
 	/** The server's receipts, as numbers. */
 	get receipts() {
-		return this.said("payment-receipt").map(({ data, isAdmitted }) => ({
+		return this.said("payment-receipt").map(({ data, isAdmitted = false }) => ({
 			acceptedCumulative: BigInt(String(data.acceptedCumulative)),
 			spent: BigInt(String(data.spent)),
 			isAdmitted,
 		}));
 	}
 
-	authorize(draft: Draft | string): void {
+	authorize(draft: Draft | string, idempotencyKey?: string): void {
 		const data = typeof draft === "string" ? draft : encode(draft);
-		this.ws.send(JSON.stringify({ event: "payment-authorization", data }));
+		this.ws.send(JSON.stringify({ event: "payment-authorization", data, idempotencyKey }));
 	}
 
 	send(event: string, data: unknown): void {
