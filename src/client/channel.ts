@@ -4,6 +4,7 @@ import type { ChannelParameters } from "../voucher/index.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { type PayerChannelState, stateOfTopUp } from "./state.ts";
+import { NewestStream } from "./stream/newest.ts";
 import type { SentTransaction } from "./wallet.ts";
 
 /** A challenge that was checked against the policy, and its request. */
@@ -50,7 +51,7 @@ export class PayerChannel {
 	/** The one top-up that was signed or sent and of which it is not known yet whether the deposit has it (I4). */
 	topUp: PendingTopUp | undefined;
 	/** An answer has broken off while it was paid for, and no receipt has told since what it has cost. */
-	hasBrokenStream = false;
+	hasBrokenStream: boolean;
 	/** Until its server has refused a top-up that there was no need for yet. */
 	topsUpEarly = true;
 	/** The Permit2 nonce of its opening: however often that is signed, it can be executed once. */
@@ -71,11 +72,9 @@ export class PayerChannel {
 	#uncertain: bigint;
 	/** The highest count of the server's receipts. */
 	#charged: bigint;
+	readonly newestStream = new NewestStream();
 	/** What stops each answer that is being read and paid for. */
 	readonly #streams = new Set<() => void>();
-	/** The streams that were ever asked for, and the newest one until it has ended. */
-	readonly #askedFor = new WeakSet<object>();
-	#newestStream: object | undefined;
 	#toppingUp: Promise<unknown> | undefined;
 
 	constructor(init: ChannelInit) {
@@ -90,6 +89,8 @@ export class PayerChannel {
 		this.consumed = init.consumed ?? 0n;
 		this.#uncertain = init.uncertain ?? 0n;
 		this.#charged = this.consumed;
+		// An earlier client may have left one.
+		this.hasBrokenStream = this.#uncertain > 0n;
 	}
 
 	/** What was delivered and is in the server's own count too. Never falls, as `consumed` may when the server charged less. */
@@ -149,21 +150,6 @@ export class PayerChannel {
 		this.#streams.add(stop);
 	}
 
-	/** A stream is asked for: the first time it takes the place of the one before (D16). */
-	askForStream(stream: object): void {
-		if (this.#askedFor.has(stream)) return;
-		this.#askedFor.add(stream);
-		this.#newestStream = stream;
-	}
-
-	hasNewerStream(stream: object): boolean {
-		return this.#newestStream !== undefined && this.#newestStream !== stream;
-	}
-
-	streamEnded(stream: object): void {
-		if (this.#newestStream === stream) this.#newestStream = undefined;
-	}
-
 	/** Ends whatever is being read on this channel. */
 	stopStreams(): void {
 		for (const stop of [...this.#streams]) stop();
@@ -176,13 +162,12 @@ export class PayerChannel {
 	 */
 	endStream(stop: () => void, rest: bigint, spent?: bigint): void {
 		this.#streams.delete(stop);
-		if (spent === undefined) {
-			this.lost(rest);
-			this.hasBrokenStream = true;
-		} else {
-			this.delivered(rest);
-			this.settleLost(spent, true);
-		}
+		const before = this.#uncertain;
+		this.lost(rest);
+		this.hasBrokenStream ||= spent === undefined;
+		if (spent === undefined) return;
+		this.settleLost(spent);
+		if (this.#isIdle) this.#uncertain = least(this.#uncertain, before);
 	}
 
 	/** Counts up to `amount` of what is uncertain as consumed, never beyond what was signed. Returns how much that was. */

@@ -279,7 +279,7 @@ async function tryToPay(
 	try {
 		const credential = await sign(amount);
 		booked = "lost";
-		if (request.stream !== undefined) channel.askForStream(request.stream);
+		if (request.stream !== undefined) channel.newestStream.askFor(request.stream);
 		const response = await parts.send(request, credential);
 		receipt = receiptFor(response, channel);
 		if (receipt !== undefined) booked = "delivered";

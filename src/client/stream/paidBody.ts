@@ -153,7 +153,7 @@ class PaidReading {
 	/** Whether the payer itself has sent a newer stream on the channel, which has one at a time. */
 	get #isReplaced(): boolean {
 		const { channel, request } = this.#answer;
-		return request.stream !== undefined && channel.hasNewerStream(request.stream);
+		return request.stream !== undefined && channel.newestStream.hasReplaced(request.stream);
 	}
 
 	/** Nobody reads on. */
@@ -214,7 +214,7 @@ class PaidReading {
 		if (this.#isOver) return;
 		this.#isOver = true;
 		const { channel, request } = this.#answer;
-		if (request.stream !== undefined) channel.streamEnded(request.stream);
+		if (request.stream !== undefined) channel.newestStream.ended(request.stream);
 		request.signal.removeEventListener("abort", this.#onAbort);
 		if (isComplete) this.#vouchers.finish(this.#receipt !== undefined);
 		else this.#vouchers.stop();
