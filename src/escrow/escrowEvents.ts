@@ -11,6 +11,9 @@ type EventPlace = Readonly<{
 	transactionHash: Hex;
 }>;
 
+/** What tells a log from all others, on whatever chain its block is. */
+export type LogPlace = Pick<EventPlace, "blockNumber" | "blockHash" | "logIndex">;
+
 /** What an event says, by its name. Amounts in base units, addresses in lower case, times in Unix seconds. */
 type EventContent = Readonly<
 	| {
@@ -70,6 +73,7 @@ const MOST_REFUSALS = 64;
  * The escrow's events in these blocks, both ends included. A range that the node calls too wide, or too full, is halved,
  * down to one block.
  *
+ * @param isNew only logs for which it says so are decoded and given; all unless it is there
  * @throws EscrowLogsError, and viem's errors when the node could not be asked or refuses even one block
  * @example
  * const events = await readEscrowEvents(client, escrow, { fromBlock: 100n, toBlock: 2_099n });
@@ -77,7 +81,11 @@ const MOST_REFUSALS = 64;
 export async function readEscrowEvents(
 	client: PublicClient,
 	escrow: Address,
-	{ fromBlock, toBlock }: Readonly<{ fromBlock: bigint; toBlock: bigint }>,
+	{
+		fromBlock,
+		toBlock,
+		isNew = () => true,
+	}: Readonly<{ fromBlock: bigint; toBlock: bigint; isNew?: (place: LogPlace) => boolean }>,
 ): Promise<readonly EscrowEvent[]> {
 	const events: EscrowEvent[] = [];
 	let width = toBlock - fromBlock + 1n;
@@ -87,7 +95,12 @@ export async function readEscrowEvents(
 		const to = last < toBlock ? last : toBlock;
 		try {
 			const logs = await client.getLogs({ address: escrow, fromBlock: from, toBlock: to });
-			events.push(...decodeEscrowLogs(logs, escrow));
+			events.push(
+				...decodeEscrowLogs(
+					logs.filter((log) => log.removed || isNew(logPlaceOf(log))),
+					escrow,
+				),
+			);
 			from = to + 1n;
 		} catch (error) {
 			if (to === from || !isRangeRefusal(error) || ++refusals > MOST_REFUSALS) throw error;
@@ -123,11 +136,15 @@ function parseLogs(logs: readonly Log[]) {
 
 type DecodedLog = ReturnType<typeof parseLogs>[number];
 
-function placeOf({ blockNumber, blockHash, logIndex, transactionHash }: Log, channelId: Hex): EventPlace {
+function placeOf(log: Log, channelId: Hex): EventPlace {
+	return { channelId: lower(channelId), ...logPlaceOf(log) };
+}
+
+function logPlaceOf({ blockNumber, blockHash, logIndex, transactionHash }: Log) {
 	if (blockNumber === null || blockHash === null || logIndex === null || transactionHash === null) {
 		throw new EscrowLogsError("the node gave a log that is in no block yet; ask it again");
 	}
-	return { channelId: lower(channelId), blockNumber, blockHash: lower(blockHash), logIndex, transactionHash };
+	return { blockNumber, blockHash: lower(blockHash), logIndex, transactionHash };
 }
 
 function contentOf({ eventName, args }: DecodedLog): EventContent {

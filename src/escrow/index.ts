@@ -80,6 +80,7 @@ export { type ConnectChainOptions, connectChain, disconnectChain, EndpointError,
 export {
 	type ChainView,
 	FeesTooHighError,
+	NoFundsError,
 	type SenderOptions,
 	type SendRequest,
 	type Standing,
@@ -89,12 +90,6 @@ export {
 	TransactionSender,
 	type WaitOptions,
 } from "./sender.ts";
+export { type WatchedBlock, WatchFaultError, type WatchStep } from "./stepReader.ts";
 export { findTokenDomain, readTokenDomain, type TokenDomainNames, TokenUnusableError } from "./tokenDomain.ts";
-export {
-	EscrowWatcher,
-	type WatchCursor,
-	type WatchedBlock,
-	type WatcherOptions,
-	WatchFaultError,
-	type WatchStep,
-} from "./watcher.ts";
+export { EscrowWatcher, type WatchCursor, type WatcherOptions } from "./watcher.ts";

@@ -24,10 +24,6 @@ export class RememberedBlocks {
 		return this.#blocks[0];
 	}
 
-	at(number: bigint): RememberedBlock | undefined {
-		return this.#blocks.find((block) => block.number === number);
-	}
-
 	/** The newest one that is not above `number`. */
 	upTo(number: bigint): RememberedBlock | undefined {
 		return this.#blocks.findLast((block) => block.number <= number);

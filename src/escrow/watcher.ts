@@ -1,25 +1,5 @@
 import type { Address, Hex, PublicClient } from "viem";
-import { type EscrowEvent, readEscrowEvents } from "./escrowEvents.ts";
-import { type RememberedBlock, RememberedBlocks } from "./rememberedBlocks.ts";
-
-/** A block as the watcher knows it. */
-export type WatchedBlock = Readonly<{ number: bigint; hash: Hex; timestampSeconds: number }>;
-
-/** What a watcher has found out since its last step. */
-export type WatchStep = Readonly<{
-	/** The block up to which everything is known after this step. Not the chain's newest while a gap is worked off. */
-	head: WatchedBlock;
-	/** The chain's newest block when the step began: `head`, unless a gap is worked off. A node may keep no state of older ones. */
-	latest: WatchedBlock;
-	/** New ones, in order. None of them is from a block that was left behind; some may have been delivered before. */
-	events: readonly EscrowEvent[];
-	/** Channels of these events, and of those in blocks that a reorganization took away. */
-	touched: ReadonlySet<Hex>;
-	/** No block below it was replaced. Absent where there was no reorganization. */
-	reorganizedFrom?: bigint;
-	/** Any channel may have changed: a first run, or a reorganization deeper than what is remembered. */
-	everything: boolean;
-}>;
+import { StepReader, type WatchedBlock, WatchFaultError, type WatchStep } from "./stepReader.ts";
 
 /** Where a watcher keeps how far it has come. */
 export interface WatchCursor {
@@ -39,7 +19,12 @@ export type WatcherOptions = Readonly<{
 	pollMs?: number;
 	/** How many blocks before the cursor, or before the chain's head where there is none, the first step begins. Default 0. */
 	overlapBlocks?: number;
-	/** How many blocks are worked off in one step at most. Default 2,000. */
+	/**
+	 * How many blocks before its own each step reads again, for logs that a node which lags did not show: another one behind
+	 * the same URL may have shown the head. Also from before the cursor, in the first step after a restart. Default 64.
+	 */
+	rereadBlocks?: number;
+	/** How many new blocks are worked off in one step at most. Default 1,936: with those read again 2,000. */
 	maxBlocksPerStep?: number;
 	/** How many blocks are remembered to tell what a reorganization took away. Default 256. */
 	rememberedBlocks?: number;
@@ -47,37 +32,15 @@ export type WatcherOptions = Readonly<{
 	now?: () => number;
 }>;
 
-/**
- * The node can't be followed right now.
- * `HEAD_LAGS`: its head is behind what was processed; it catches up, or give another URL.
- * `CHAIN_MOVED`: its chain changed while it was read; the step comes again.
- */
-export class WatchFaultError extends Error {
-	override readonly name = "WatchFaultError";
-	readonly code: "HEAD_LAGS" | "CHAIN_MOVED";
-	constructor(code: WatchFaultError["code"], message: string) {
-		super(message);
-		this.code = code;
-	}
-}
-
 /** How often in a row `catchUp` may fail. */
 const CATCH_UP_ATTEMPTS = 8;
 
 const RETRY_MS = 250;
 
-/** Where the next events are looked for, and what is known to be gone. */
-type Plan = Readonly<{
-	/** The newest block that is still good; nothing is known without it. */
-	base: RememberedBlock | undefined;
-	from: bigint;
-	taken: ReadonlySet<Hex>;
-	reorganizedFrom: bigint | undefined;
-}>;
-
 /**
  * Follows an escrow's events from a stored cursor, through gaps, reorganizations and silence of the node. Steps never
- * overlap; the cursor moves only after a step was taken, so that each event is delivered at least once.
+ * overlap; the cursor moves only after a step was taken, so that each event is delivered at least once. An event that
+ * a node kept to itself is delivered when one shows it, up to `rereadBlocks` later.
  *
  * @example
  * const watcher = new EscrowWatcher({ client, escrow, cursor, onStep: keepCurrent, onFault: report });
@@ -86,14 +49,10 @@ type Plan = Readonly<{
  */
 export class EscrowWatcher {
 	readonly #options: Required<WatcherOptions>;
-	readonly #blocks: RememberedBlocks;
-	#cursorRead = false;
-	#overlapDue = true;
+	readonly #reader: StepReader;
 	#current: Promise<boolean> | undefined;
 	/** The step that begins when the current one has ended, because somebody has asked for it meanwhile. */
 	#after: Readonly<{ done: Promise<void>; cancel: () => void }> | undefined;
-	/** Delivered in a step that did not end: its block, and the channels of its events. */
-	#unfinished: { block: WatchedBlock; touched: Set<Hex> } | undefined;
 	#lagging = 0;
 	#seen: Readonly<{ block: WatchedBlock; at: number }> | undefined;
 	#processingTo: bigint | undefined;
@@ -106,12 +65,14 @@ export class EscrowWatcher {
 		this.#options = {
 			pollMs: 4_000,
 			overlapBlocks: 0,
-			maxBlocksPerStep: 2_000,
+			rereadBlocks: 64,
+			maxBlocksPerStep: 1_936,
 			rememberedBlocks: 256,
 			now: Date.now,
 			...options,
 		};
-		this.#blocks = new RememberedBlocks(this.#options.rememberedBlocks);
+		const { cursor } = this.#options;
+		this.#reader = new StepReader({ ...this.#options, readCursor: () => cursor.read() });
 	}
 
 	/** The chain's head that was processed last, and when (Unix ms) the chain was asked for it. */
@@ -238,110 +199,17 @@ export class EscrowWatcher {
 	}
 
 	async #step(): Promise<boolean> {
-		const { client, escrow, cursor, onStep, maxBlocksPerStep, now } = this.#options;
+		const { cursor, onStep, now } = this.#options;
 		const askedAt = now();
-		const head = await this.#block();
-		const plan = await this.#plan(head);
-		const last = plan.from + BigInt(maxBlocksPerStep) - 1n;
-		let end = head;
-		let events: readonly EscrowEvent[] = [];
-		if (plan.from <= head.number) {
-			if (last < head.number) end = await this.#block(last);
-			events = await readEscrowEvents(client, escrow, { fromBlock: plan.from, toBlock: end.number });
-			await this.#assertStillThere(end, events);
-			// The end was asked for after the base: they may be of two chains.
-			if (end !== head && plan.base !== undefined) await this.#assertStillThere(plan.base);
-		}
-		const found = new Set(events.map(({ channelId }) => channelId));
-		const touched = new Set([...plan.taken, ...(this.#unfinished?.touched ?? []), ...found]);
-		this.#processingTo = end.number;
-		this.#unfinished = { block: end, touched: new Set([...(this.#unfinished?.touched ?? []), ...found]) };
-		await onStep({
-			head: end,
-			latest: head,
-			events,
-			touched,
-			...(plan.reorganizedFrom !== undefined && { reorganizedFrom: plan.reorganizedFrom }),
-			everything: plan.base === undefined,
-		});
-		if (end.number !== plan.base?.number) await cursor.write(end);
-		this.#blocks.replaceAbove(plan.base?.number, blocksOf(events, end));
-		this.#unfinished = undefined;
-		this.#overlapDue = false;
-		if (end === head) this.#seen = { block: head, at: askedAt };
-		return end === head;
-	}
-
-	async #plan(head: WatchedBlock): Promise<Plan> {
-		await this.#readCursor();
-		const { newest, oldest } = this.#blocks;
-		const none: ReadonlySet<Hex> = new Set();
-		if (newest === undefined || oldest === undefined) {
-			return { base: undefined, from: this.#overlapped(head.number + 1n), taken: none, reorganizedFrom: undefined };
-		}
-		const base = await this.#blocks.newestCommon(head.number, (block) => this.#isCanonical(block, head));
-		// All that is known up to this head is as it was: nothing says that what lies above is gone.
-		const reached = this.#unfinished?.block ?? newest;
-		const highest = reached.number > newest.number ? reached.number : newest.number;
-		if (head.number < highest && base === this.#blocks.upTo(head.number)) {
-			throw new WatchFaultError(
-				"HEAD_LAGS",
-				`the node's head is block ${head.number}, behind block ${highest} that was processed; it lags, or use another RPC URL`,
-			);
-		}
-		if (base === undefined) {
-			const from = oldest.number - BigInt(this.#options.rememberedBlocks);
-			const taken = this.#blocks.touchedAbove(undefined);
-			return { base, from: from > 0n ? from : 0n, taken, reorganizedFrom: from > 0n ? from : 0n };
-		}
-		const taken = this.#blocks.touchedAbove(base.number);
-		const replaced = base !== newest || (await this.#isUnfinishedGone(head));
-		return {
-			base,
-			from: this.#overlapped(base.number + 1n),
-			taken,
-			reorganizedFrom: replaced ? base.number + 1n : undefined,
-		};
-	}
-
-	/** What was delivered in a step that did not end may be gone by now, and nothing else remembers it. */
-	async #isUnfinishedGone(head: WatchedBlock): Promise<boolean> {
-		return this.#unfinished !== undefined && !(await this.#isCanonical(this.#unfinished.block, head));
-	}
-
-	#overlapped(from: bigint): bigint {
-		if (!this.#overlapDue) return from;
-		const earlier = from - BigInt(this.#options.overlapBlocks);
-		return earlier > 0n ? earlier : 0n;
-	}
-
-	async #readCursor(): Promise<void> {
-		if (this.#cursorRead) return;
-		const stored = await this.#options.cursor.read();
-		if (stored !== undefined) this.#blocks.replaceAbove(undefined, [{ ...stored, touched: new Set() }]);
-		this.#cursorRead = true;
-	}
-
-	async #isCanonical({ number, hash }: Pick<WatchedBlock, "number" | "hash">, head: WatchedBlock): Promise<boolean> {
-		if (number === head.number) return hash === head.hash;
-		return number < head.number && hash === (await this.#block(number)).hash;
-	}
-
-	async #assertStillThere(block: Pick<WatchedBlock, "number" | "hash">, events: readonly EscrowEvent[] = []) {
-		const { hash } = await this.#block(block.number);
-		const isOther = ({ blockNumber, blockHash }: EscrowEvent) =>
-			blockNumber === block.number && blockHash !== block.hash;
-		if (hash === block.hash && !events.some(isOther)) return;
-		throw new WatchFaultError("CHAIN_MOVED", `block ${block.number} was replaced while it was read; it is read again`);
-	}
-
-	/** The latest unless a number is given. */
-	async #block(blockNumber?: bigint): Promise<WatchedBlock> {
-		const { client } = this.#options;
-		const { number, hash, timestamp } = await client.getBlock(
-			blockNumber === undefined ? { blockTag: "latest" } : { blockNumber },
-		);
-		return { number, hash, timestampSeconds: Number(timestamp) };
+		const reading = await this.#reader.next();
+		const { head, latest } = reading.step;
+		this.#processingTo = head.number;
+		await onStep(reading.step);
+		if (reading.moves) await cursor.write(head);
+		this.#reader.taken(reading);
+		const reached = head.number === latest.number;
+		if (reached) this.#seen = { block: head, at: askedAt };
+		return reached;
 	}
 }
 
@@ -352,19 +220,6 @@ function subscribes({ transport }: PublicClient): boolean {
 		transports?: readonly Readonly<{ config: Readonly<{ type: string }> }>[];
 	}>;
 	return type === "webSocket" || (type === "fallback" && transports?.[0]?.config.type === "webSocket");
-}
-
-/** What is to be remembered of a step: each block with events, and the one it ends with. */
-function blocksOf(events: readonly EscrowEvent[], end: WatchedBlock): readonly RememberedBlock[] {
-	const blocks = new Map<bigint, { number: bigint; hash: Hex; touched: Set<Hex> }>([
-		[end.number, { number: end.number, hash: end.hash, touched: new Set() }],
-	]);
-	for (const { blockNumber: number, blockHash: hash, channelId } of events) {
-		const block = blocks.get(number) ?? { number, hash, touched: new Set() };
-		block.touched.add(channelId);
-		blocks.set(number, block);
-	}
-	return [...blocks.values()];
 }
 
 /** Rejects when the signal does. A process that only polls may end; one that waits for its start may not. */

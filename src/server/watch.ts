@@ -1,5 +1,6 @@
 import type { Address, Hex, PublicClient } from "viem";
-import { EscrowWatcher, type WatchStep } from "../escrow/watcher.ts";
+import type { WatchStep } from "../escrow/stepReader.ts";
+import { EscrowWatcher } from "../escrow/watcher.ts";
 import type { ChainStateReader } from "./chainState.ts";
 import { type Channel, chainNow } from "./channel.ts";
 import type { EngineLog } from "./context.ts";

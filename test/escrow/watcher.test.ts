@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { createPublicClient, custom, type Hex, http, type PublicClient } from "viem";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -5,12 +6,17 @@ import { topUpCall } from "../../src/escrow/calls.ts";
 import type { EscrowEvent } from "../../src/escrow/escrowEvents.ts";
 import { type EscrowChannel, readChannels } from "../../src/escrow/reads.ts";
 import { connectChain, disconnectChain } from "../../src/escrow/rpc.ts";
-import { EscrowWatcher, type WatchedBlock, type WatcherOptions, type WatchStep } from "../../src/escrow/watcher.ts";
+import { SeenLogs } from "../../src/escrow/seenLogs.ts";
+import type { WatchedBlock, WatchStep } from "../../src/escrow/stepReader.ts";
+import { EscrowWatcher, type WatcherOptions } from "../../src/escrow/watcher.ts";
 import { RpcProxy } from "../support/rpcProxy.ts";
 import { type Account, createPayeeStage, type PayeeStage } from "./payeeStage.ts";
 import { mine, rpc, until } from "./support.ts";
 
 const SEED = 20_261_126;
+
+/** How many blocks each step reads again. */
+const REREAD_BLOCKS = 64;
 
 let stage: PayeeStage;
 let payee: Account;
@@ -25,6 +31,8 @@ beforeAll(async () => {
 });
 afterAll(() => stage?.chain.stop());
 beforeEach(async () => {
+	// What the test before has left behind lies below what is read again.
+	await mineMany(REREAD_BLOCKS + 1);
 	proxy = await RpcProxy.start(stage.chain.url);
 });
 afterEach(async () => {
@@ -76,8 +84,11 @@ async function upToDate(options: Partial<WatcherOptions> = {}, kept?: Kept, take
 const open = () => stage.open(payee);
 const topUp = (id: Hex) => stage.send(topUpCall(stage.escrow, id, 1n), stage.payer);
 const mineMany = (blocks: number) => rpc(chain, "anvil_mine", [`0x${blocks.toString(16)}`]);
-/** Replaces the newest blocks by as many empty ones; what was sent in them is gone. */
-const reorganize = (depth: number) => rpc(chain, "anvil_reorg", [depth, []]);
+/** Replaces the newest blocks by as many empty ones, which are others by their miner; what was sent in them is gone. */
+async function reorganize(depth: number): Promise<void> {
+	await rpc(chain, "anvil_setCoinbase", [`0x${randomBytes(20).toString("hex")}`]);
+	await rpc(chain, "anvil_reorg", [depth, []]);
+}
 const ids = (events: readonly EscrowEvent[]) => events.map(({ channelId }) => channelId);
 const codes = (faults: readonly unknown[]) => faults.map((fault) => (fault as { code?: unknown }).code);
 
@@ -459,6 +470,105 @@ describe("a node that can't be followed", () => {
 	});
 });
 
+describe("a node that does not show all it has", () => {
+	/** What a node is asked for that has no block above `newest`: it gives the logs it has, and no error. */
+	const clamped = ([filter]: readonly unknown[], newest: bigint) => {
+		const { toBlock, ...rest } = filter as { toBlock: Hex };
+		return [{ ...rest, toBlock: BigInt(toBlock) < newest ? toBlock : `0x${newest.toString(16)}` }];
+	};
+
+	it("answers once for logs as if there were none: they are delivered with the next look, and once", async () => {
+		const { watcher, events, faults } = await upToDate({ client: throughProxy() });
+		let hidden = 0;
+		proxy.lies = (method) => (method === "eth_getLogs" && hidden++ === 0 ? { result: [] } : undefined);
+		const id = await open();
+		await watcher.poke();
+		expect(hidden).toBe(1);
+		expect(events()).toEqual([]);
+		for (let look = 0; look < 3; look++) await watcher.poke();
+		expect(ids(events())).toEqual([id]);
+		await mineMany(5);
+		await watcher.poke();
+		expect(ids(events())).toEqual([id]);
+		expect(faults).toEqual([]);
+	});
+
+	it("lags behind the head that another one behind the same URL gives: nothing is lost, and the rest is not told twice", async () => {
+		const { watcher, events, kept, last } = await upToDate({ client: throughProxy() });
+		const first = await open();
+		const newest = await chain.getBlockNumber({ cacheTime: 0 });
+		const { blockNumber } = await topUp(first);
+		proxy.asks = (method, params) => (method === "eth_getLogs" ? clamped(params, newest) : params);
+		await watcher.poke();
+		expect(events()).toMatchObject([{ name: "ChannelOpened", channelId: first }]);
+		expect(kept.block?.number).toBe(blockNumber);
+		proxy.up();
+		await mine(chain);
+		await watcher.poke();
+		expect(last()).toMatchObject({ touched: new Set([first]), everything: false });
+		expect(last().reorganizedFrom).toBeUndefined();
+		await watcher.poke();
+		expect(events()).toMatchObject([{ name: "ChannelOpened" }, { name: "ToppedUp", channelId: first }]);
+	});
+
+	it("and hid what was in the last block before a restart: the next run delivers it", async () => {
+		const client = throughProxy();
+		const { watcher, kept } = await upToDate({ client });
+		proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
+		const id = await open();
+		await watcher.poke();
+		expect(kept.block?.number).toBe(await chain.getBlockNumber({ cacheTime: 0 }));
+		proxy.lies = () => undefined;
+		const restarted = await upToDate({ client }, kept);
+		expect(ids(restarted.events())).toEqual([id]);
+		expect(restarted.steps.some(({ everything }) => everything)).toBe(false);
+	});
+
+	it("is read again no further back than is asked for: what it hides for longer stays hidden", async () => {
+		const { watcher, events } = await upToDate({ client: throughProxy(), rereadBlocks: 2 });
+		proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
+		await open();
+		await mineMany(2);
+		await watcher.poke();
+		proxy.lies = () => undefined;
+		await watcher.poke();
+		expect(events()).toEqual([]);
+	});
+
+	it("hid what a reorganization takes away after it was shown late: it is touched all the same", async () => {
+		const { watcher, last } = await upToDate({ client: throughProxy() });
+		proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
+		const id = await open();
+		await mineMany(2);
+		await watcher.poke();
+		proxy.lies = () => undefined;
+		await watcher.poke();
+		expect(last().touched).toEqual(new Set([id]));
+		await reorganize(3);
+		await watcher.poke();
+		expect(last()).toMatchObject({ events: [], touched: new Set([id]) });
+		expect(last().reorganizedFrom).toBeDefined();
+	});
+});
+
+describe("logs that were delivered", () => {
+	const log = (number: number, logIndex: number) => {
+		const blockHash: Hex = `0x${number.toString(16).padStart(64, "0")}`;
+		return { blockNumber: BigInt(number), blockHash, logIndex };
+	};
+
+	it("are told apart by block and index, and forgotten from below when there are too many, or outside of a range", () => {
+		const seen = new SeenLogs(4);
+		seen.add([log(2, 0), log(2, 1), log(1, 0), log(3, 7)]);
+		seen.add([log(3, 7)]);
+		expect([log(1, 0), log(2, 1), log(3, 7), log(3, 0)].map((one) => seen.has(one))).toEqual([true, true, true, false]);
+		seen.add([log(4, 0)]);
+		expect([seen.size, seen.has(log(1, 0)), seen.has(log(2, 0))]).toEqual([4, false, true]);
+		seen.keepWithin(3n, 3n);
+		expect([seen.size, seen.has(log(3, 7)), seen.has(log(4, 0))]).toEqual([1, true, false]);
+	});
+});
+
 describe("a WebSocket", () => {
 	it("tells of new blocks long before the next poll", async () => {
 		const url = stage.chain.url.replace("http://", "ws://");
@@ -488,10 +598,11 @@ describe("whoever reads again what was touched", () => {
 		},
 		{ weight: 5, arbitrary: fc.record({ kind: fc.constant("poll" as const) }) },
 		{ weight: 1, arbitrary: fc.record({ kind: fc.constant("fail" as const) }) },
+		{ weight: 1, arbitrary: fc.record({ kind: fc.constant("hide" as const) }) },
 		{ weight: 1, arbitrary: fc.record({ kind: fc.constant("restart" as const) }) },
 	);
 
-	it("knows every channel as the chain has it, whatever is mined, reorganized, refused or restarted between", async () => {
+	it("knows every channel as the chain has it, whatever is mined, reorganized, refused, hidden or restarted between", async () => {
 		const property = fc.asyncProperty(fc.array(action, { minLength: 5, maxLength: 25 }), async (actions) => {
 			const known = new Map<Hex, EscrowChannel>();
 			/** Stands for the store: what is known outlives the watcher, as the cursor does. */
@@ -508,10 +619,10 @@ describe("whoever reads again what was touched", () => {
 				if (refuses) throw new Error("refused");
 			};
 			const kept: Kept = { writes: 0 };
-			const options = { maxBlocksPerStep: 4, rememberedBlocks: 8 };
+			const options = { client: throughProxy(), maxBlocksPerStep: 4, rememberedBlocks: 8 };
 			let { watcher } = await upToDate(options, kept, take);
-			// The stage's own blocks are not to be taken away.
-			await mineMany(12);
+			// The stage's own blocks are not to be taken away, nor another round's to be read again.
+			await mineMany(REREAD_BLOCKS + 1);
 			await watcher.catchUp();
 			for (const one of actions) {
 				if (one.kind === "open") opened.add(await open());
@@ -526,6 +637,11 @@ describe("whoever reads again what was touched", () => {
 					refuses = true;
 					await watcher.poke();
 					refuses = false;
+				}
+				if (one.kind === "hide") {
+					proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
+					await watcher.poke();
+					proxy.up();
 				}
 				// A clean stop: nothing is half done.
 				if (one.kind === "restart") {

@@ -14,6 +14,8 @@ export class RpcProxy {
 	fails: (method: string) => boolean = () => false;
 	/** What the chain seems to say to a call, where it is not what it says: `{ result: null }` hides what there is. */
 	lies: (method: string, params: readonly unknown[]) => Readonly<{ result: unknown }> | undefined = () => undefined;
+	/** What the chain is asked instead: as by a node that is behind another one and gives what it has. */
+	asks: (method: string, params: readonly unknown[]) => readonly unknown[] = (_, params) => params;
 	readonly #counts = new Map<string, number>();
 	readonly #close: () => Promise<void>;
 
@@ -28,8 +30,12 @@ export class RpcProxy {
 			try {
 				const chunks: Buffer[] = [];
 				for await (const chunk of request) chunks.push(chunk as Buffer);
-				const body = Buffer.concat(chunks).toString("utf8");
-				const { method, params = [], id } = JSON.parse(body) as { method: string; params?: unknown[]; id: number };
+				const call = JSON.parse(Buffer.concat(chunks).toString("utf8")) as {
+					method: string;
+					params?: unknown[];
+					id: number;
+				};
+				const { method, params = [], id } = call;
 				proxy?.count(method);
 				if (proxy?.fails(method)) {
 					request.socket.destroy();
@@ -42,6 +48,7 @@ export class RpcProxy {
 					return;
 				}
 				const headers = { "content-type": "application/json" };
+				const body = JSON.stringify({ ...call, params: proxy?.asks(method, params) });
 				const answer = await fetch(target, { method: "POST", body, headers });
 				response.end(await answer.text());
 			} catch {
@@ -74,6 +81,7 @@ export class RpcProxy {
 	up(): void {
 		this.fails = () => false;
 		this.lies = () => undefined;
+		this.asks = (_, params) => params;
 	}
 
 	/** For the server inside; tests read `calls`. */
