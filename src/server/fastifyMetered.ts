@@ -25,7 +25,8 @@ import { asked, stateOf } from "./fastifyRequest.ts";
 import { type AnyReceipt, receiptField } from "./receipts.ts";
 import { openBody } from "./responseBody.ts";
 import { type AdmittedMetered, MeteredBody } from "./stream/body.ts";
-import { type Piece, pieceBytes } from "./stream/events.ts";
+import { pieceBytes } from "./stream/events.ts";
+import { lastly } from "./stream/lastly.ts";
 import { MeterStoppedError } from "./stream/meter.ts";
 import { endsAtOnce, stopOf, stopRefusal } from "./stream/meterStop.ts";
 import { fromNode, fromPieces, fromReader, isPieces, type PieceSource } from "./stream/source.ts";
@@ -45,7 +46,7 @@ export function meterReply(
 	reply.send = ((payload?: unknown) => {
 		if (!isPieces(payload)) return send(payload);
 		if (!reply.hasHeader("content-type")) reply.type("text/event-stream");
-		state.pieces = new PieceStream(payload);
+		state.pieces = new SourceStream(fromPieces(payload));
 		return send(state.pieces);
 	}) as typeof reply.send;
 	const { signal } = admitted.metered.meter;
@@ -56,13 +57,13 @@ export function meterReply(
 	});
 }
 
-/** An iterable on its way through other `onSend` hooks: a stream to whoever reads it, its pieces to us. */
-export class PieceStream extends Readable {
+/** An answer on its way through other `onSend` hooks: a stream to whoever reads it, its pieces to us. */
+class SourceStream extends Readable {
 	readonly source: PieceSource;
 
-	constructor(pieces: AsyncIterable<Piece>) {
+	constructor(source: PieceSource) {
 		super({ highWaterMark: 0 });
-		this.source = fromPieces(pieces);
+		this.source = source;
 	}
 
 	override _read(): void {
@@ -115,8 +116,12 @@ export async function settleMetered(
 		if (opened.kind === "withdrawn") return await giveUp(new MeterStoppedError("left"));
 		if (opened.kind === "failed") {
 			if (stop !== undefined && reply.statusCode >= 500) return await giveUp(stop);
-			await releaseQuietly(engine, admitted);
-			return opened.payload;
+			const { payload } = opened;
+			const release = () => releaseQuietly(engine, admitted);
+			// What feeds it may live as long as the meter.
+			if (isStream(payload)) return new SourceStream(lastly(fromNode(payload), release));
+			await release();
+			return payload;
 		}
 		const tariff = tariffOf(admitted.metered);
 		const workedMs = performance.now() - meteredSince;
@@ -153,7 +158,7 @@ async function openAnswer({ limits }: PaymentEngine, reply: FastifyReply, sent: 
 		await cancel(body);
 		return { kind: "whole", payload: undefined };
 	}
-	if (body instanceof PieceStream) return { kind: "stream", source: body.source };
+	if (body instanceof SourceStream) return { kind: "stream", source: body.source };
 	// What is there at once is charged before its head leaves; events leave one by one in any case.
 	if (isResponse(sent) && !endsWithReceipt(reply)) {
 		const left = new AbortController();

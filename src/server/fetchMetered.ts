@@ -8,6 +8,7 @@ import type { AnyReceipt } from "./receipts.ts";
 import { openBody, remember } from "./responseBody.ts";
 import { type AdmittedMetered, MeteredBody, webBody } from "./stream/body.ts";
 import type { Piece } from "./stream/events.ts";
+import { lastly } from "./stream/lastly.ts";
 import { MeterStoppedError } from "./stream/meter.ts";
 import { endsAtOnce, stopOf, stopRefusal } from "./stream/meterStop.ts";
 import { fromPieces, fromReader, isPieces, type PieceSource } from "./stream/source.ts";
@@ -57,8 +58,13 @@ export async function deliverMetered(
 		assertSendable(head);
 		if (head.status >= 400) {
 			if (stop !== undefined && head.status >= 500) return await giveUp(stop);
-			signal.removeEventListener("abort", leave);
-			await releaseQuietly(engine, admitted);
+			const release = async () => {
+				signal.removeEventListener("abort", leave);
+				await releaseQuietly(engine, admitted);
+			};
+			// What feeds its body may live as long as the meter.
+			if (head.body !== null) return new Response(webSource(lastly(fromReader(head.body), release)), head);
+			await release();
 			return head;
 		}
 		const opened = isPieces(served)
@@ -110,6 +116,20 @@ async function openResponse(
 	}
 	const opened = await openBody(response, signal, limits.maxReplayBytes, 2);
 	return opened.kind === "stream" ? { kind: "source", source: fromReader(opened.stream) } : opened;
+}
+
+function webSource({ next, cancel }: PieceSource): ReadableStream<Uint8Array<ArrayBuffer>> {
+	return new ReadableStream<Uint8Array<ArrayBuffer>>(
+		{
+			async pull(controller) {
+				const { done, value } = await next();
+				if (done) controller.close();
+				else controller.enqueue(value as Uint8Array<ArrayBuffer>);
+			},
+			cancel,
+		},
+		{ highWaterMark: 0 },
+	);
 }
 
 /** Nobody reads it: whoever feeds it may stop. */
