@@ -12,6 +12,7 @@ export function demoCommand(): Command {
 		.addOption(new Option("--requests <n>", "how many paid requests").argParser(parseCount).default(1_000))
 		.addOption(new Option("--concurrency <n>", "how many at a time").argParser(parseCount).default(32))
 		.addOption(new Option("--channels <n>", "settle-many: how many channels owe").argParser(parseCount).default(200))
+		.addOption(new Option("--tokens <n>", "stream: how many tokens are read").argParser(parseCount).default(2_000))
 		.option("--data <dir>", "folder for the store (default: a temporary one)")
 		.option("--keep", "keep the store's folder")
 		.option("--json", "print one JSON object as the last line instead of a table")

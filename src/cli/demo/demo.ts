@@ -15,6 +15,7 @@ import type { ServerVariation } from "./serverSettings.ts";
 import { sessionScenario } from "./session.ts";
 import { settleManyScenario } from "./settleMany.ts";
 import { splitsScenario } from "./splits.ts";
+import { streamScenario } from "./stream.ts";
 import { createWorld, type World } from "./world.ts";
 
 /** What `sluice demo` can run. Each plays one story and reads its outcome from the chain and the store. */
@@ -24,6 +25,7 @@ export const SCENARIOS = {
 	permit2: permit2Scenario,
 	resume: resumeScenario,
 	splits: splitsScenario,
+	stream: streamScenario,
 	"idle-close": idleCloseScenario,
 	"request-close": requestCloseScenario,
 	"settle-many": settleManyScenario,
@@ -47,6 +49,8 @@ export type DemoOptions = Readonly<{
 	concurrency: number;
 	/** `settle-many`: how many channels owe. */
 	channels: number;
+	/** `stream`: how many tokens are read. */
+	tokens: number;
 	data?: string;
 	keep?: boolean;
 	json?: boolean;
@@ -61,7 +65,8 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 	const folder = await storeFolder(options);
 	try {
 		progress("starting a chain, deploying token and escrow");
-		const world = await createWorld(folder, options.requests, SERVERS[options.scenario]);
+		const units = options.scenario === "stream" ? options.tokens : options.requests;
+		const world = await createWorld(folder, units, SERVERS[options.scenario]);
 		try {
 			const scenario: Scenario = SCENARIOS[options.scenario];
 			const outcome = await scenario(world, options, progress);

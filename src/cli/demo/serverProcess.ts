@@ -5,12 +5,13 @@
  */
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import Fastify from "fastify";
+import Fastify, { type FastifyInstance } from "fastify";
 import { createPublicClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { LevelStore, PaymentEngine, type PaymentHooks, sluice, stopOnSignals } from "../../server/index.ts";
 import { Crash, say } from "./crash.ts";
 import { type Listening, policyOf, type ServerCommand, type ServerSettings } from "./serverSettings.ts";
+import { type TokensQuery, tokens } from "./tokens.ts";
 
 try {
 	await main();
@@ -70,14 +71,16 @@ async function main(): Promise<void> {
 	lines.on("close", () => process.exit(0));
 }
 
-function addRoutes(app: ReturnType<typeof Fastify>, settings: ServerSettings): void {
+function addRoutes(app: FastifyInstance, settings: ServerSettings): void {
 	const { price, suggestedDeposit, smallDeposit, splits } = settings;
 	let served = 0;
 	const serve = async () => ({ served: ++served });
-	const permit2 = { price, unitType: "request", suggestedDeposit: smallDeposit, credentialTypes: ["permit2"] };
+	const permit2 = { price, unitType: "request", suggestedDeposit: smallDeposit, credentialTypes: ["permit2"] } as const;
 	app.get("/session", { config: { payment: { price, unitType: "request", suggestedDeposit } } }, serve);
 	app.get("/permit2", { config: { payment: permit2 } }, serve);
 	app.get("/splits", { config: { payment: { price, intent: "charge", splits } } }, serve);
+	const metered = { price, unitType: "token", suggestedDeposit, metered: true };
+	app.get<{ Querystring: TokensQuery }>("/stream", { config: { payment: metered } }, tokens);
 	app.get("/charge", { config: { payment: { price, intent: "charge" } } }, serve);
 }
 
