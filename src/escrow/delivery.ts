@@ -7,8 +7,9 @@ import { signBid } from "./replacement.ts";
 /** How often in a row a transaction must be seen as passed over before its nonce counts as taken. */
 const LOOKS_BEFORE_TAKEN = 10;
 
-/** How many versions after the first one a transaction may have. */
-const MAX_BIDS = 20;
+/** After how many bids a transaction bids more only every {@link SLOW_MS}: it must neither flood the record nor give up its nonce. */
+const MANY_BIDS = 20;
+const SLOW_MS = 60_000;
 
 export type DeliveryOptions = Readonly<{
 	client: PublicClient;
@@ -65,15 +66,37 @@ export class Delivery {
 	 * Broadcasts what no node knows any more. Bids more for one of our own that blocks pass over though it is next, or that
 	 * nodes do not take beside what they have: durable in the outbox, then told to `onBid`, then broadcast.
 	 */
-	async push(entry: OutboxEntry, place: Place, onBid: (entry: OutboxEntry) => void): Promise<void> {
+	async push(given: OutboxEntry, place: Place, onBid: (entry: OutboxEntry) => void): Promise<void> {
+		const entry = await this.#keepLimit(given, onBid);
 		const refusal = await this.#keepAlive(entry);
 		const { account, stuckAfterMs } = this.#options;
 		const isOurs = entry.from === account.address.toLowerCase();
-		const bids = entry.bids?.length ?? 0;
-		if (place === "used" || !isOurs || bids >= MAX_BIDS || stuckAfterMs === Number.POSITIVE_INFINITY) return;
+		if (place === "used" || !isOurs || stuckAfterMs === Number.POSITIVE_INFINITY || !this.#mayBid(entry)) return;
 		const mayWait = refusal === undefined || refusal === "below-base-fee";
 		if (refusal === "underpriced" || (mayWait && place === "next" && (await this.#isStuck(entry))))
 			await this.#bid(entry, onBid);
+	}
+
+	/** Writes down that a transaction may bid more: here alone, so that no bid is lost to a write beside it. */
+	async #keepLimit(entry: OutboxEntry, onBid: (entry: OutboxEntry) => void): Promise<OutboxEntry> {
+		const { feeLimit } = this.inFlight.of(entry);
+		const written = feeLimit?.toString();
+		if (written === entry.feeLimit) return entry;
+		const { feeLimit: _, ...rest } = entry;
+		const next: OutboxEntry = written === undefined ? rest : { ...rest, feeLimit: written };
+		await this.#options.outbox.put(next);
+		onBid(next);
+		return next;
+	}
+
+	/** Not at every look: each bid stays in the record, and has to be looked for from then on. */
+	#mayBid(entry: OutboxEntry): boolean {
+		const { now, stuckAfterMs } = this.#options;
+		const { bidAt } = this.inFlight.of(entry);
+		if (bidAt === undefined) return true;
+		const age = now() - bidAt;
+		const isMany = (entry.bids?.length ?? 0) >= MANY_BIDS;
+		return age < 0 || age >= (isMany ? Math.max(stuckAfterMs, SLOW_MS) : stuckAfterMs);
 	}
 
 	/** The newest version that a node takes; resolves to why none took the newest of all. */
@@ -104,6 +127,7 @@ export class Delivery {
 		const bid = await signBid(entry, account, estimate, terms, now());
 		if (bid === undefined) return;
 		const next: OutboxEntry = { ...entry, bids: [...(entry.bids ?? []), bid] };
+		progress.bidAt = now();
 		await outbox.put(next);
 		onBid(next);
 		progress.underpriced = (await this.send(bid.raw)) === "underpriced" ? progress.underpriced + 1 : 0;

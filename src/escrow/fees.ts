@@ -12,6 +12,9 @@ const STEP_PERMILLE = 125n;
 /** Doublings of the step that still make sense. */
 const MAX_DOUBLINGS = 3;
 
+/** Head-room over the estimate: the state may move a little between estimate and execution. */
+const GAS_MARGIN_PERCENT = 20n;
+
 /** How many times what it bid first, or what the chain asks now, a transaction bids at most. */
 const MAX_MULTIPLE = 10n;
 
@@ -26,6 +29,28 @@ export async function firstFees(client: PublicClient, limit: bigint | undefined)
 	const { baseFeePerGas } = await client.getBlock({ blockTag: "latest" });
 	if (baseFeePerGas !== null && baseFeePerGas > limit) throw new FeesTooHighError(baseFeePerGas, limit);
 	return { maxFeePerGas: limit, maxPriorityFeePerGas: smaller(estimate.maxPriorityFeePerGas, limit) };
+}
+
+/** The gas limit of a transaction that is estimated to need `gas`. */
+export function withMargin(gas: bigint): bigint {
+	return gas + (gas * GAS_MARGIN_PERCENT) / 100n;
+}
+
+/** What a transaction with this gas limit was estimated to need. */
+export function withoutMargin(gasLimit: bigint): bigint {
+	return (gasLimit * 100n) / (100n + GAS_MARGIN_PERCENT);
+}
+
+/**
+ * The most that may be bid for a call that needs `gas`, where `feeLimit` was reckoned for one that needs `plannedGas`: it never
+ * costs more than was planned.
+ */
+export function limitForGas(
+	{ feeLimit, plannedGas }: Readonly<{ feeLimit?: bigint; plannedGas?: bigint }>,
+	gas: bigint,
+): bigint | undefined {
+	if (feeLimit === undefined || plannedGas === undefined || gas <= plannedGas) return feeLimit;
+	return (feeLimit * plannedGas) / gas;
 }
 
 /** Bounds of a replacement. */

@@ -7,11 +7,13 @@ export type Progress = {
 	readonly from: Address;
 	readonly nonce: number;
 	/** Wei per gas; `undefined` is none. */
-	readonly feeLimit: bigint | undefined;
+	feeLimit: bigint | undefined;
 	/** How often in a row another transaction was seen to have its nonce. */
 	looksPassed: number;
 	/** How often in a row a replacement was refused as too low. */
 	underpriced: number;
+	/** When the last bid was signed by this process, Unix ms. */
+	bidAt?: number;
 	/** Since when (Unix ms), and at which block, its newest version was next in the account's line. */
 	inLine?: Readonly<{ version: Hex; since: number; head: bigint }>;
 };
@@ -27,6 +29,13 @@ export class InFlight {
 		const progress = { from, nonce, feeLimit: limit, looksPassed: 0, underpriced: 0 };
 		this.#progress.set(hash, progress);
 		return progress;
+	}
+
+	/** Lets a transaction bid more, in wei per gas (`undefined`: any); never less. */
+	raise(entry: OutboxEntry, feeLimit: bigint | undefined): void {
+		const progress = this.of(entry);
+		if (progress.feeLimit === undefined || (feeLimit !== undefined && feeLimit <= progress.feeLimit)) return;
+		progress.feeLimit = feeLimit;
 	}
 
 	remove({ hash }: OutboxEntry): void {

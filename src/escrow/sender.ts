@@ -1,26 +1,36 @@
-import { type Address, keccak256, type LocalAccount, type PublicClient, type TransactionReceipt } from "viem";
+import {
+	type Address,
+	keccak256,
+	type LocalAccount,
+	type PublicClient,
+	parseTransaction,
+	type TransactionReceipt,
+} from "viem";
 import { assertConfirmations, lookForReceipt } from "./confirmations.ts";
 import { Delivery } from "./delivery.ts";
-import { firstFees, lowerLimit, writtenFees } from "./fees.ts";
+import { firstFees, limitForGas, lowerLimit, withMargin, withoutMargin, writtenFees } from "./fees.ts";
 import { type ChainView, lookWhereItIs, minedInOf, type Standing, viewChain } from "./follow.ts";
 import { type MinedIn, type Outbox, type OutboxEntry, versionsOf } from "./outbox.ts";
 import { finalRefusal } from "./refusals.ts";
 import { minedRevertReason } from "./replacement.ts";
 import { revertReason } from "./reverts.ts";
 import type { SenderOptions, SendRequest, SignedRequest, WaitOptions } from "./senderOptions.ts";
-import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "./transactionErrors.ts";
-
-export type { ChainView, Standing } from "./follow.ts";
-export type { SenderOptions, SendRequest, SignedRequest, WaitOptions } from "./senderOptions.ts";
-export {
-	FeesTooHighError,
+import {
+	NoFundsError,
 	TransactionNotSentError,
 	TransactionPendingError,
 	TransactionRevertedError,
 } from "./transactionErrors.ts";
 
-/** Head-room over the estimate: the state may move a little between estimate and execution. */
-const GAS_MARGIN_PERCENT = 20n;
+export type { ChainView, Standing } from "./follow.ts";
+export type { SenderOptions, SendRequest, SignedRequest, WaitOptions } from "./senderOptions.ts";
+export {
+	FeesTooHighError,
+	NoFundsError,
+	TransactionNotSentError,
+	TransactionPendingError,
+	TransactionRevertedError,
+} from "./transactionErrors.ts";
 
 const NONCE_ATTEMPTS = 3;
 
@@ -93,11 +103,27 @@ export class TransactionSender {
 	 *
 	 * @throws TransactionRevertedError when the call would revert, or need more gas than `maxGas`: nothing was sent
 	 * @throws FeesTooHighError when gas costs more than may be bid: nothing was sent
+	 * @throws NoFundsError when funds are checked, and the account can't pay for the gas: nothing was sent
 	 * @throws TransactionNotSentError when the node refused it for good
 	 */
 	async broadcast(request: SendRequest): Promise<OutboxEntry> {
 		const gas = await this.#estimate(request);
-		return this.#exclusive(() => this.#signAndBroadcast(request, gas));
+		const feeLimit = limitForGas(request, gas);
+		const limited = { ...request, ...(feeLimit !== undefined && { feeLimit }) };
+		return this.#exclusive(() => this.#signAndBroadcast(limited, withMargin(gas)));
+	}
+
+	/**
+	 * Lets a transaction on its way bid more from now on: it has become more urgent. The record of it is written by whoever
+	 * waits for it, with its next look.
+	 *
+	 * @param maxCost wei, for all the gas that it was estimated to need; absent: any
+	 */
+	raiseFeeLimit(entry: OutboxEntry, maxCost: bigint | undefined): void {
+		if (!this.#isOwn(entry)) return;
+		const { gas } = parseTransaction(entry.raw);
+		if (gas === undefined) return;
+		this.#delivery.inFlight.raise(entry, maxCost === undefined ? undefined : maxCost / withoutMargin(gas));
 	}
 
 	/**
@@ -214,7 +240,7 @@ export class TransactionSender {
 	async #estimate({ to, data }: SendRequest): Promise<bigint> {
 		try {
 			const gas = await this.#client.estimateGas({ account: this.address, to, data });
-			if (this.#maxGas === undefined || gas <= this.#maxGas) return gas + (gas * GAS_MARGIN_PERCENT) / 100n;
+			if (this.#maxGas === undefined || gas <= this.#maxGas) return gas;
 		} catch (error) {
 			const reason = revertReason(error);
 			if (reason !== undefined) throw new TransactionRevertedError(reason, undefined, error);
@@ -248,11 +274,14 @@ export class TransactionSender {
 		}
 	}
 
-	async #sign({ to, data, purpose, feeLimit }: SendRequest, gas: bigint): Promise<OutboxEntry> {
-		const [pendingNonce, fees] = await Promise.all([
+	async #sign({ to, data, purpose, feeLimit, checkFunds = false }: SendRequest, gas: bigint): Promise<OutboxEntry> {
+		const [pendingNonce, fees, balance] = await Promise.all([
 			this.#client.getTransactionCount({ address: this.address, blockTag: "pending" }),
 			firstFees(this.#client, lowerLimit(feeLimit, this.#maxFeePerGas)),
+			checkFunds ? this.#client.getBalance({ address: this.address }) : undefined,
 		]);
+		const needed = gas * fees.maxFeePerGas;
+		if (balance !== undefined && balance < needed) throw new NoFundsError(this.address, balance, needed);
 		const nonce = Math.max(pendingNonce, this.#nextNonce);
 		const raw = await this.#account.signTransaction({
 			type: "eip1559",

@@ -40,6 +40,13 @@ export type SendRequest = Call &
 		 * transaction of the account that may cost more and can't be mined before this one. Default: any.
 		 */
 		feeLimit?: bigint;
+		/** The gas that `feeLimit` was reckoned with. A call that needs more may bid less in proportion. Default: whatever it needs. */
+		plannedGas?: bigint;
+		/**
+		 * Whether nothing is signed, nor shown to a node, while the account can't pay for the gas. Default: the node says so once
+		 * it has been given the transaction.
+		 */
+		checkFunds?: boolean;
 		/** Writes the entry durably, together with what else has to be on disk with it. Default: the outbox alone. */
 		record?: (entry: OutboxEntry) => Promise<void>;
 	}>;
@@ -49,7 +56,7 @@ export type SignedRequest = Pick<SendRequest, "purpose" | "record"> &
 	Readonly<{ signed: Readonly<{ raw: Hex; from: Address; nonce: number }> }>;
 
 export type WaitOptions = Readonly<{
-	/** Told of the record with each new bid in it: after that is on disk and before it is broadcast. */
+	/** Told of the record with each new bid, or a raised limit, in it: after that is on disk and before a bid is broadcast. */
 	onBid?: (entry: OutboxEntry) => void;
 	/** Ends the wait soon, with a TransactionPendingError. */
 	signal?: AbortSignal;

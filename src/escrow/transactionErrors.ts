@@ -42,6 +42,20 @@ export class TransactionNotSentError extends Error {
 	}
 }
 
+/** The account that sends can't pay for the gas: nothing was signed, and nothing is wrong with the call. Fund the account. */
+export class NoFundsError extends Error {
+	override readonly name = "NoFundsError";
+	readonly code = "NO_FUNDS";
+	/** Wei: what it has, and what the transaction may cost at most. */
+	readonly balance: bigint;
+	readonly needed: bigint;
+	constructor(address: string, balance: bigint, needed: bigint) {
+		super(`account ${address} has ${balance} wei, and the transaction may cost ${needed}: fund it`);
+		this.balance = balance;
+		this.needed = needed;
+	}
+}
+
 /** Gas costs more than may be bid: nothing was signed. Send it when gas is cheaper, or raise the limit. */
 export class FeesTooHighError extends Error {
 	override readonly name = "FeesTooHighError";

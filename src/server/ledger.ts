@@ -90,7 +90,9 @@ function transition(channel: Channel | undefined, event: LedgerEvent, now: numbe
 		case "deferred":
 			return done({ ...channel, deferredAt: now });
 		case "close-failed":
-			return done({ ...channel, closingBy: null });
+			return done(
+				event.owner === undefined || event.owner === channel.closingBy ? { ...channel, closingBy: null } : channel,
+			);
 	}
 }
 

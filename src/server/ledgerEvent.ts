@@ -64,8 +64,8 @@ export type LedgerEvent =
 	| Readonly<{ type: "publishing"; cumulativeAmount: bigint }>
 	/** It is not worth a transaction now: it is looked at again when it has been due once more. */
 	| Readonly<{ type: "deferred" }>
-	/** The close did not happen; the channel takes vouchers again. */
-	| Readonly<{ type: "close-failed" }>;
+	/** The close did not happen; the channel takes vouchers again. Where it names an `owner`, only that process's close ends. */
+	| Readonly<{ type: "close-failed"; owner?: string }>;
 
 /** What the shell around the ledger has to do after the new state is stored. */
 export type Effect =

@@ -226,11 +226,21 @@ function check<Schema extends z.ZodType>(schema: Schema, value: unknown, prefix:
 	throw new EngineOptionsError(`option ${prefix}${issue?.path.join(".") ?? ""} ${issue?.message ?? "is invalid"}`);
 }
 
-/** D2: a close request must be noticed long before its grace period is over. */
-export function checkAgainstGrace({ maxChainStateAgeMs }: Limits, closeGraceSeconds: number): void {
-	const largest = (closeGraceSeconds * 1_000) / 20;
-	if (maxChainStateAgeMs <= largest) return;
-	throw new EngineOptionsError(
-		`option limits.maxChainStateAgeMs must be at most ${largest}: a twentieth of the escrow's grace period`,
-	);
+/** Which part of the escrow's grace period each of these may take: a close request has to be noticed and answered well within it (D2, I9). */
+const PART_OF_GRACE = {
+	maxChainStateAgeMs: [20, "a twentieth"],
+	stuckAfterMs: [20, "a twentieth"],
+	transactionTimeoutMs: [10, "a tenth"],
+	drainDeadlineMs: [4, "a quarter"],
+} as const satisfies Partial<Record<keyof Limits, readonly [part: number, words: string]>>;
+
+/** @throws EngineOptionsError naming the limit that leaves too little of the grace period */
+export function checkAgainstGrace(limits: Limits, closeGraceSeconds: number): void {
+	for (const [name, [part, words]] of Object.entries(PART_OF_GRACE)) {
+		const largest = (closeGraceSeconds * 1_000) / part;
+		if (limits[name as keyof typeof PART_OF_GRACE] <= largest) continue;
+		throw new EngineOptionsError(
+			`option limits.${name} must be at most ${largest}: ${words} of the escrow's grace period`,
+		);
+	}
 }

@@ -43,6 +43,9 @@ export type TransactionRequest = (Call | Pick<SignedRequest, "signed">) &
 		record(entry: OutboxEntry): Promise<void>;
 		/** The most that is bid for it for its own sake, in wei per gas (`SendRequest.feeLimit`); for calls of ours only. */
 		feeLimit?: bigint;
+		/** As `SendRequest.plannedGas` and `SendRequest.checkFunds`. */
+		plannedGas?: bigint;
+		checkFunds?: boolean;
 		/** Whose tokens it moves; absent where it moves nobody's, or we don't pay for it. */
 		draw?: Draw;
 	}>;
@@ -123,6 +126,12 @@ export class Transactions {
 	/** Those that had come to their conclusion when a reorganization took them out of the chain: they are being sent again. */
 	resending(): readonly OutboxEntry[] {
 		return this.#followUp.resending();
+	}
+
+	/** Lets one that is on its way cost as much as `maxCost` wei in all (absent: any), and sees that somebody follows it. */
+	raiseFeeLimit(entry: OutboxEntry, maxCost: bigint | undefined): void {
+		this.#sender.raiseFeeLimit(entry, maxCost);
+		this.join(this.#keyOf(entry.purpose))?.catch(() => undefined); // Who follows it says what becomes of it.
 	}
 
 	/**

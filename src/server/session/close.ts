@@ -118,6 +118,7 @@ async function begin(
 				channelId,
 				cumulativeAmount: String(cumulativeAmount),
 			},
+			checkFunds: true,
 			record: (entry) => recordEntry(context.store, entry),
 		});
 	} catch (error) {
@@ -183,7 +184,7 @@ export function closeConclusions(context: EngineContext): Conclusions {
 	async function notClosed(entry: OutboxEntry, outcome: FailedOutcome): Promise<void> {
 		const channelId = entry.purpose.channelId as Hex;
 		const outbox = [concludedEntry(entry, outcome)];
-		if (outcome === "unsent") return reopen(context, channelId, { outbox });
+		// Also one that no node took was shown to one.
 		if (!relayed)
 			return reopen(context, channelId, { published: BigInt(entry.purpose.cumulativeAmount ?? "0"), outbox });
 		// Whoever has seen the authorization can use it for a while: no voucher is taken that it would leave out.

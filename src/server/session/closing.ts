@@ -84,7 +84,7 @@ export async function reopen(
 ): Promise<void> {
 	const { durable } = await store.transact({ channel: channelId }, ({ channel }): Turn<void> => {
 		if (channel === undefined || channel.finalized) return { value: undefined, writes: { outbox } };
-		const events: LedgerEvent[] = [{ type: "close-failed" }];
+		const events: LedgerEvent[] = [{ type: "close-failed", owner: store.owner }];
 		if (published !== undefined) events.push({ type: "publishing", cumulativeAmount: published });
 		let next = channel;
 		for (const event of events) {

@@ -1,5 +1,10 @@
 import type { Hex } from "viem";
-import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../escrow/sender.ts";
+import {
+	NoFundsError,
+	TransactionNotSentError,
+	TransactionPendingError,
+	TransactionRevertedError,
+} from "../../escrow/sender.ts";
 import { type ProblemName, problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import { ChallengeTakenError, foreignChallengeProblem } from "../proofs.ts";
@@ -46,7 +51,7 @@ export function revertedProblem(error: unknown, channelId: Hex): Refused {
 		const detail = "The transaction is not mined yet; send the same request again.";
 		return refused(problem("service-unavailable", detail, { channelId, hash: error.hash }), PENDING_RETRY_SECONDS);
 	}
-	if (error instanceof TransactionNotSentError) {
+	if (error instanceof TransactionNotSentError || error instanceof NoFundsError) {
 		return refused(
 			problem("service-unavailable", "The transaction could not be sent; nothing changed.", { channelId }),
 			PENDING_RETRY_SECONDS,

@@ -1,4 +1,4 @@
-/** Which channels are due, by the policy. Bounded: what is not looked at in one run is in a later one. */
+/** Which channels are due, by the policy. Bounded: what is not taken in one run is in a later one. */
 import type { Hex } from "viem";
 import { type Channel, chainNow, unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
@@ -8,9 +8,10 @@ import type { Backoff } from "./backoff.ts";
 import type { SettlementSettings } from "./policy.ts";
 import { isOurs, isRedeemable } from "./targets.ts";
 
-/** How many channels of this token a scan looks at in a run, and how many of all tokens. */
-const MOST_OURS = 2_000;
-const MOST_SCANNED = 20_000;
+/** How many channels one scan takes in a run. */
+const MOST_TAKEN = 2_000;
+/** How many channels that it can't take, or that are another token's, a scan passes by: reading one takes some microseconds. */
+const MOST_SCANNED = 1_000_000;
 
 /** A channel that is due, and may wait. */
 export type Candidate = Readonly<{
@@ -24,18 +25,35 @@ export type Candidate = Readonly<{
 /** What is due; `isCrowded` where more may be than was looked at. */
 export type Due = Readonly<{ candidates: readonly Candidate[]; isCrowded: boolean }>;
 
-/** Channels whose payers have asked the chain to close, and that owe something; the earliest requests first. */
-export async function findClosing(context: EngineContext): Promise<readonly Channel[]> {
-	const found = new Map<Hex, Channel>();
-	for await (const channel of ours(context, "closing")) {
-		if (unsettled(channel) > 0n && isRedeemable(channel)) found.set(channel.channelId, channel);
+/**
+ * Channels whose payers have asked the chain to close, and that owe something: of all there are, however many, those that owe
+ * most. What has to be closed again as well.
+ *
+ * @param isReady whether it may be taken now; asked of each channel at risk
+ */
+export async function findClosing(
+	context: EngineContext,
+	isReady: (channel: Channel) => boolean = () => true,
+): Promise<readonly Channel[]> {
+	const { store, recloses } = context;
+	let found: Channel[] = [];
+	for await (const channel of store.due("closing")) {
+		if (!isOurs(context, channel) || unsettled(channel) === 0n || !isRedeemable(channel) || !isReady(channel)) continue;
+		if (recloses.has(channel.channelId)) continue;
+		found.push(channel);
+		if (found.length >= 2 * MOST_TAKEN) found = highest(found);
 	}
-	for (const channelId of context.recloses) {
-		const channel = await context.store.channel(channelId).catch(() => undefined);
-		if (channel === undefined || chainNow(channel).finalized) context.recloses.delete(channelId);
-		else if (isOurs(context, channel) && isRedeemable(channel)) found.set(channelId, channel);
+	const again: Channel[] = [];
+	for (const channelId of recloses) {
+		const channel = await store.channel(channelId).catch(() => undefined);
+		if (channel === undefined || chainNow(channel).finalized) recloses.delete(channelId);
+		else if (isOurs(context, channel) && isRedeemable(channel) && isReady(channel)) again.push(channel);
 	}
-	return [...found.values()];
+	return [...highest(found), ...again];
+}
+
+function highest(channels: readonly Channel[]): Channel[] {
+	return channels.toSorted((a, b) => (unsettled(a) > unsettled(b) ? -1 : 1)).slice(0, MOST_TAKEN);
 }
 
 /** Channels that are due for anything else. */
@@ -47,69 +65,63 @@ export async function findDue(
 ): Promise<Due> {
 	const { maxUnsettled, maxAgeSeconds, idleSeconds, onIdle, contractSigner } = settings;
 	const found = new Map<Hex, Candidate>();
-	const add = (channel: Channel, { close = false, byTime = true } = {}) => {
+	/** Whether it is a candidate. */
+	const add = (channel: Channel, { close = false, byTime = true } = {}): boolean => {
 		const { channelId } = channel;
-		if (chainNow(channel).closeRequestedAt !== 0 || backoff.isHeldBack(channelId, at)) return;
-		if (!isRedeemable(channel)) return;
+		if (chainNow(channel).closeRequestedAt !== 0 || backoff.isHeldBack(channelId, at)) return false;
+		if (!isRedeemable(channel)) return false;
 		const before = found.get(channelId);
 		found.set(channelId, {
 			channel,
 			close: close || (before?.close ?? false),
 			byTime: byTime || (before?.byTime ?? false),
 		});
+		return true;
 	};
-	const scan = new Scan(context);
-	if (maxUnsettled !== undefined) {
-		for await (const channel of scan.run("unsettled")) {
-			if (unsettled(channel) >= maxUnsettled) add(channel, { byTime: false });
-			// In order to within a factor of two.
-			else if (unsettled(channel) * 2n < maxUnsettled) break;
-		}
-	}
-	for await (const channel of scan.since("age", at - maxAgeSeconds * 1_000)) add(channel);
-	for await (const channel of scan.since("contract", at - contractSigner.maxAgeSeconds * 1_000)) add(channel);
-	if (contractSigner.maxUnsettled !== undefined) {
-		const most = contractSigner.maxUnsettled;
-		for await (const channel of scan.run("contract")) if (unsettled(channel) >= most) add(channel, { byTime: false });
-	}
-	for await (const channel of scan.since("idle", at - idleSeconds * 1_000)) add(channel, { close: onIdle === "close" });
-	return { candidates: [...found.values()], isCrowded: scan.isCrowded };
-}
-
-/** Several scans, and whether one of them had to end early. */
-class Scan {
-	readonly #context: EngineContext;
-	isCrowded = false;
-
-	constructor(context: EngineContext) {
-		this.#context = context;
-	}
-
-	run(order: DueOrder): AsyncGenerator<Channel> {
-		return ours(this.#context, order, () => {
-			this.isCrowded = true;
-		});
-	}
-
+	const isCrowded: boolean[] = [];
+	const scan = async (order: DueOrder, isOver: (channel: Channel) => boolean, take: (channel: Channel) => boolean) =>
+		void isCrowded.push(await scanDue(context, order, isOver, take));
 	/** Those that have waited since `limit` (Unix ms) or longer. */
-	async *since(order: Exclude<DueOrder, "unsettled">, limit: number): AsyncGenerator<Channel> {
-		for await (const channel of this.run(order)) {
-			const since = dueSince(order, channel);
-			if (since === undefined) continue;
-			if (since > limit) return;
-			yield channel;
-		}
+	const since = (order: Exclude<DueOrder, "unsettled">, limit: number, take: (channel: Channel) => boolean) =>
+		scan(order, (channel) => (dueSince(order, channel) ?? 0) > limit, take);
+	if (maxUnsettled !== undefined) {
+		await scan(
+			"unsettled",
+			// In order to within a factor of two.
+			(channel) => unsettled(channel) * 2n < maxUnsettled,
+			(channel) => unsettled(channel) >= maxUnsettled && add(channel, { byTime: false }),
+		);
 	}
+	await since("age", at - maxAgeSeconds * 1_000, (channel) => add(channel));
+	await since("contract", at - contractSigner.maxAgeSeconds * 1_000, (channel) => add(channel));
+	const most = contractSigner.maxUnsettled;
+	if (most !== undefined) {
+		await scan(
+			"contract",
+			() => false,
+			(channel) => unsettled(channel) >= most && add(channel, { byTime: false }),
+		);
+	}
+	await since("idle", at - idleSeconds * 1_000, (channel) => add(channel, { close: onIdle === "close" }));
+	return { candidates: [...found.values()], isCrowded: isCrowded.includes(true) };
 }
 
-async function* ours(context: EngineContext, order: DueOrder, onLimit?: () => void): AsyncGenerator<Channel> {
+/**
+ * Walks over the channels of all tokens in their order, and offers this token's. What is not taken, held back for example, takes
+ * nobody's place. Resolves to whether it had to end early.
+ */
+async function scanDue(
+	context: EngineContext,
+	order: DueOrder,
+	isOver: (channel: Channel) => boolean,
+	take: (channel: Channel) => boolean,
+): Promise<boolean> {
 	let scanned = 0;
-	let found = 0;
+	let taken = 0;
 	for await (const channel of context.store.due(order, { limit: MOST_SCANNED })) {
+		if (isOver(channel)) return false;
 		scanned++;
-		if (!isOurs(context, channel)) continue;
-		yield channel;
-		if (++found === MOST_OURS) break;
+		if (isOurs(context, channel) && take(channel) && ++taken === MOST_TAKEN) return true;
 	}
-	if (found === MOST_OURS || scanned === MOST_SCANNED) onLimit?.();
+	return scanned === MOST_SCANNED;
 }

@@ -68,7 +68,7 @@ export function retireConclusions(context: EngineContext): Conclusions {
 			const rows = rowsOf(entry.purpose);
 			if (outcome !== "unsent") await chainState.observe(idsOf(rows));
 			await inPortions(rows, async ({ channelId, cumulativeAmount }) => {
-				if (outcome === "unsent") return reopen(context, channelId);
+				// Also one that no node took was shown to one.
 				if (!relayed) return reopen(context, channelId, { published: cumulativeAmount });
 				// Whoever has seen the authorization can use it for a while: no voucher is taken that it would leave out.
 				recloses.add(channelId);

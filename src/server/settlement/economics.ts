@@ -63,8 +63,11 @@ export type BatchLimits = Readonly<{
 	relayed: boolean;
 }>;
 
-/** One transaction: its rows, the dearest first, and the most that it may bid, in wei per gas. */
-export type Step<T extends Row> = Readonly<{ way: Way; rows: readonly T[]; feeLimit?: bigint }>;
+/**
+ * One transaction: its rows, the dearest first, the most that it may bid, in wei per gas, and the gas that this was reckoned
+ * with.
+ */
+export type Step<T extends Row> = Readonly<{ way: Way; rows: readonly T[]; feeLimit?: bigint; plannedGas?: bigint }>;
 
 /** What is to be sent, the highest values first, and what is not worth it. */
 export type Steps<T extends Row> = Readonly<{ steps: readonly Step<T>[]; rest: readonly T[] }>;
@@ -77,7 +80,17 @@ export type Steps<T extends Row> = Readonly<{ steps: readonly Step<T>[]; rest: r
  */
 export function costOf(gas: bigint, market: Market | undefined): bigint {
 	if (market === undefined) return 0n;
-	return divideUp(gas * market.feePerGas * market.coinPrice, WEI_PER_COIN);
+	return worthOfWei(gas * market.feePerGas, market);
+}
+
+/** How much wei is worth `value` base units of the token; `undefined` where nobody knows. */
+export function worthInWei(value: bigint, market: Market | undefined): bigint | undefined {
+	return market && (value * WEI_PER_COIN) / market.coinPrice;
+}
+
+/** What `wei` are worth in base units of the token, rounded up; 0 where nobody knows. */
+export function worthOfWei(wei: bigint, market: Market | undefined): bigint {
+	return market === undefined ? 0n : divideUp(wei * market.coinPrice, WEI_PER_COIN);
 }
 
 /** Whether `value` is worth `gas`. */
@@ -145,7 +158,7 @@ export function planSteps<T extends Row>(
 	const steps = [...batches.filter(({ length }) => length > 0), ...singles.map((row) => [row])].map((chosen) => {
 		const gas = chosen.reduce((sum, row) => sum + gasOf(way, row, chosen.length, relayed), 0n);
 		const limit = feeLimitOf(brings(chosen), gas, bar, market);
-		return { way, rows: chosen, ...(limit !== undefined && { feeLimit: limit }) };
+		return { way, rows: chosen, ...(limit !== undefined && { feeLimit: limit, plannedGas: gas }) };
 	});
 	const chosen = new Set(steps.flatMap((step) => step.rows));
 	return {

@@ -3,6 +3,7 @@ import type { Address, Hex, TransactionReceipt } from "viem";
 import { findEscrowEvents } from "../../escrow/escrowEvents.ts";
 import {
 	FeesTooHighError,
+	NoFundsError,
 	TransactionNotSentError,
 	TransactionPendingError,
 	TransactionRevertedError,
@@ -38,11 +39,14 @@ export type SettlementRunRow = Readonly<{
 	txHash?: Hex;
 }>;
 
-/** What went wrong with a row: itself, the transaction that it was in, or only the way to the chain. */
-export type Fault = "row" | "transaction" | "node";
+/**
+ * What went wrong with a row: itself, the transaction that it was in, what gas costs, a nonce or a node that did not take the
+ * transaction, only the way to the chain, or the account that pays.
+ */
+export type Fault = "row" | "transaction" | "fees" | "unsent" | "node" | "account";
 
-/** A row with what went wrong, for whoever tries it again. */
-export type Result = Readonly<{ row: SettlementRunRow; target: Target; fault?: Fault }>;
+/** A row with what went wrong, for whoever tries it again. `burntWei`: what its gas has cost for nothing. */
+export type Result = Readonly<{ row: SettlementRunRow; target: Target; fault?: Fault; burntWei?: bigint }>;
 
 /** A row for an operator. */
 export function rowOf(
@@ -74,6 +78,7 @@ export function minedResults(
 ): readonly Result[] {
 	const events = findEscrowEvents(receipt, terms.escrow);
 	const txHash = receipt.transactionHash;
+	const burntWei = costInWei(receipt) / BigInt(Math.max(1, targets.length));
 	return targets.map((target): Result => {
 		const own = events.filter(({ channelId }) => channelId === target.channel.channelId);
 		const left = own.find(({ name }) => name === "SettlementSkipped");
@@ -83,7 +88,7 @@ export function minedResults(
 			// Where a close was asked for, its refund was refused: the money is here all the same.
 			return { target, row: rowOf(target, "settled", { reason, txHash }), ...(left && { fault: "row" }) };
 		}
-		return { target, row: rowOf(target, "failed", { reason: reason ?? "unknown", txHash }), fault: "row" };
+		return { target, row: rowOf(target, "failed", { reason: reason ?? "unknown", txHash }), fault: "row", burntWei };
 	});
 }
 
@@ -97,16 +102,31 @@ export function failedResults(
 	error: unknown,
 	{ isUnderWay = false } = {},
 ): readonly Result[] {
-	const all = (outcome: SettlementOutcome, more: Parameters<typeof rowOf>[2], fault?: Fault) =>
-		targets.map((target): Result => ({ target, row: rowOf(target, outcome, more), ...(fault && { fault }) }));
+	const all = (outcome: SettlementOutcome, more: Parameters<typeof rowOf>[2], fault?: Fault, burntWei?: bigint) =>
+		targets.map(
+			(target): Result => ({
+				target,
+				row: rowOf(target, outcome, more),
+				...(fault && { fault }),
+				...(burntWei !== undefined && { burntWei }),
+			}),
+		);
 	if (error instanceof TransactionPendingError) return all("pending", { txHash: error.hash });
 	if (isUnderWay) return all("pending", { reason: describeError(error) });
-	if (error instanceof FeesTooHighError) return all("uneconomic", { reason: error.message });
+	if (error instanceof FeesTooHighError) return all("uneconomic", { reason: error.message }, "fees");
+	if (error instanceof NoFundsError) return all("failed", { reason: error.message }, "account");
 	if (error instanceof PayeeNoncesUsedError) return all("failed", { reason: error.message }, "row");
-	if (error instanceof TransactionRevertedError)
-		return all("failed", { reason: error.reason, txHash: error.hash }, targets.length === 1 ? "row" : "transaction");
-	if (error instanceof TransactionNotSentError) return all("failed", { reason: error.message }, "row");
+	if (error instanceof TransactionRevertedError) {
+		const { reason, hash: txHash, receipt } = error;
+		const burntWei = receipt && costInWei(receipt) / BigInt(Math.max(1, targets.length));
+		return all("failed", { reason, txHash }, targets.length === 1 ? "row" : "transaction", burntWei);
+	}
+	if (error instanceof TransactionNotSentError) return all("failed", { reason: error.message }, "unsent");
 	return all("failed", { reason: describeError(error) }, "node");
+}
+
+function costInWei({ gasUsed, effectiveGasPrice }: TransactionReceipt): bigint {
+	return gasUsed * effectiveGasPrice;
 }
 
 /**
@@ -115,6 +135,8 @@ export function failedResults(
  */
 export async function noteUnsent(context: EngineContext, results: readonly Result[], error: unknown): Promise<void> {
 	const { listeners, chainState, log } = context;
+	// Nothing is wrong with these channels; the account's owner is told by whoever sends.
+	if (error instanceof NoFundsError) return;
 	const isRefused = error instanceof TransactionRevertedError && error.hash === undefined;
 	const reason = isRefused ? error.reason : describeError(error);
 	log.warn({ channels: results.length, reason }, "a settlement or close could not be sent");

@@ -3,7 +3,7 @@ import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import type { SettlementRow } from "../../escrow/payeeCalls.ts";
 import { problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
-import { type Channel, reserved } from "../channel.ts";
+import { type Channel, chainNow, reserved } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type Effect } from "../ledger.ts";
 import { decideClose, endStream, payeeCall, reopen, resumeClosing } from "../session/closing.ts";
@@ -14,6 +14,9 @@ import type { Step } from "./economics.ts";
 import { failedResults, minedResults, noteUnsent, type Result, skipped } from "./outcome.ts";
 import { retireKey, rowsOf, rowsPurpose } from "./rows.ts";
 import { claiming, type Target } from "./targets.ts";
+
+/** Which part of the grace period requests may take up that run when a payer asks the chain to close. */
+const URGENT_DRAIN_PART = 20;
 
 /** When a client that asks to close meanwhile may ask again. */
 const RETRY_SECONDS = 1;
@@ -28,7 +31,8 @@ export function retire(context: EngineContext, step: Step<Target>): Promise<read
 		const { closes } = context;
 		const results = taken.map((target) => skipped(target, "it is being settled or closed"));
 		if (free.length === 0) return results;
-		const retirement = retireAll(context, free, step.feeLimit);
+		// Up to here nothing was waited for: a client's close begins before this one, or joins it.
+		const retirement = retireAll(context, free, step);
 		for (const { channel } of free) {
 			const joined = retirement.closed.finally(() => closes.delete(channel.channelId));
 			joined.catch(() => undefined); // Whoever joins it is told.
@@ -39,10 +43,12 @@ export function retire(context: EngineContext, step: Step<Target>): Promise<read
 	});
 }
 
+type Bounds = Pick<Step<Target>, "feeLimit" | "plannedGas">;
+
 type Retirement = Readonly<{ closed: Promise<TransactionReceipt | Refused>; results: Promise<readonly Result[]> }>;
 
 /** `closed` is what a client's own close would resolve to. */
-function retireAll(context: EngineContext, targets: readonly Target[], feeLimit: bigint | undefined): Retirement {
+function retireAll(context: EngineContext, targets: readonly Target[], bounds: Bounds): Retirement {
 	const results: Result[] = [];
 	const closed = (async (): Promise<TransactionReceipt | Refused> => {
 		const deciding = await Promise.all(targets.map((target) => lastVoucher(context, target)));
@@ -61,7 +67,7 @@ function retireAll(context: EngineContext, targets: readonly Target[], feeLimit:
 		}
 		const purpose = rowsPurpose("retire", context.terms, vouchers);
 		try {
-			const receipt = await send(context, purpose, vouchers, feeLimit);
+			const receipt = await send(context, purpose, vouchers, bounds);
 			results.push(...minedResults(context, sending, receipt));
 			return receipt;
 		} catch (error) {
@@ -86,7 +92,7 @@ async function send(
 	context: EngineContext,
 	purpose: TransactionPurpose,
 	vouchers: readonly SettlementRow[],
-	feeLimit: bigint | undefined,
+	{ feeLimit, plannedGas }: Bounds,
 ): Promise<TransactionReceipt> {
 	const { transactions, store } = context;
 	const key = retireKey(purpose);
@@ -96,6 +102,8 @@ async function send(
 			key,
 			purpose,
 			...(feeLimit !== undefined && { feeLimit }),
+			...(plannedGas !== undefined && { plannedGas }),
+			checkFunds: true,
 			record: (entry) => recordEntry(store, entry),
 		});
 	} catch (error) {
@@ -105,11 +113,17 @@ async function send(
 	}
 }
 
+/** How long a close waits for requests that run: not for long once the payer can withdraw soon. */
+function drainMs({ limits, closeGraceSeconds }: EngineContext, channel: Channel): number {
+	if (chainNow(channel).closeRequestedAt === 0) return limits.drainDeadlineMs;
+	return Math.min(limits.drainDeadlineMs, (closeGraceSeconds * 1_000) / URGENT_DRAIN_PART);
+}
+
 /** Stops selling on a channel, waits for what runs on it, and fixes what it is closed with; or why it is not closed. */
 async function lastVoucher(context: EngineContext, target: Target): Promise<SettlementRow | string> {
-	const { drains, limits } = context;
+	const { drains } = context;
 	const { channelId } = target.channel;
-	const listening = drains.listen(channelId, limits.drainDeadlineMs);
+	const listening = drains.listen(channelId, drainMs(context, target.channel));
 	try {
 		const refusal = await stopSelling(context, target);
 		if (refusal !== undefined) return refusal;

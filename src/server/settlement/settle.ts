@@ -15,7 +15,10 @@ import { claiming, isRedeemable, type Target } from "./targets.ts";
  *
  * Source: draft-evm-session-00, "settle"; D7: a voucher is known to be public before it is sent.
  */
-export function settle(context: EngineContext, { rows, feeLimit }: Step<Target>): Promise<readonly Result[]> {
+export function settle(
+	context: EngineContext,
+	{ rows, feeLimit, plannedGas }: Step<Target>,
+): Promise<readonly Result[]> {
 	return claiming(context, rows, async (free, taken) => {
 		const results = taken.map((target) => skipped(target, "it is being settled or closed"));
 		const sending: Target[] = [];
@@ -34,6 +37,8 @@ export function settle(context: EngineContext, { rows, feeLimit }: Step<Target>)
 				key,
 				purpose,
 				...(feeLimit !== undefined && { feeLimit }),
+				...(plannedGas !== undefined && { plannedGas }),
+				checkFunds: true,
 				async record(entry) {
 					await publish(context, vouchers);
 					await recordEntry(context.store, entry);

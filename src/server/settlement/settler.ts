@@ -1,38 +1,57 @@
-import { LRUCache } from "lru-cache";
 import type { Hex } from "viem";
 import { type Channel, chainNow, reserved, unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { describeError } from "../describeError.ts";
 import { applyEvent } from "../ledger.ts";
+import { reopen } from "../session/closing.ts";
 import { Backoff } from "./backoff.ts";
 import { type Candidate, findClosing, findDue } from "./candidates.ts";
-import { mayBeWorth } from "./economics.ts";
+import { type Market, mayBeWorth, worthOfWei } from "./economics.ts";
+import { raiseLimits } from "./lift.ts";
 import { PriceReader, type Prices } from "./market.ts";
 import { type Result, rowOf } from "./outcome.ts";
+import { Pass } from "./pass.ts";
 import { batchLimits, planSettlement, type SettlementPlan } from "./plan.ts";
 import { isOpen, type SettlementSettings } from "./policy.ts";
+import { RELAY_LIFETIME_SECONDS } from "./relay.ts";
+import { RiskTeller } from "./risks.ts";
 import { type SettlementRun, sendSteps, summary } from "./run.ts";
 import { busyChannels, isOurs, isRedeemable, type Target, targetOf } from "./targets.ts";
 
 /** How many channels wait to be settled at once; the store knows them all, this only makes it quick. */
 const MOST_URGENT = 10_000;
 
-/** How often a channel that can't wait is tried before the next run, where only the node is at fault. */
+/** How often a channel that can't wait is tried in a row where only the node is at fault, and when it is tried again then. */
 const URGENT_ATTEMPTS = 5;
 const URGENT_PAUSE_MS = 500;
+const URGENT_AGAIN_MS = 5_000;
+
+/** Which parts of the grace period may pass until channels at risk are looked for again, and tried again after a failure. */
+const CLOSING_PART = 20;
+const CLOSING_PAUSE_PART = 16;
+
+/** After how many failures that cost gas the grace period counts no more, where nobody knows what gas costs. */
+const MOST_COSTLY_FAILURES = 12;
+
+/** After how many failures in a row a channel is looked at again only when it has been due once more. */
+const DEFER_AFTER = 6;
+
+/** After how many failures a channel that was to be closed again is given back, once nobody can close it with what was signed. */
+const RECLOSES = 7;
+const RECLOSE_MARGIN_SECONDS = 60;
 
 /** What is not worth it now, and would not be if gas cost this many times less, is dust. */
 const SPIKE = 10n;
 
-/** How many risks are remembered as told. */
-const TOLD = 10_000;
-
 /** How many channels are put off at a time. */
 const DEFERRED_AT_ONCE = 100;
 
+/** How many times as long as a look at what is due took the timer leaves it alone afterwards: others want the disk, too. */
+const REST = 9;
+
 /**
  * Settles and closes the channels of one token when they are due: those whose payers have asked the chain to close at once,
- * the others as the policy says. A timer drives it; no request ever waits for it.
+ * the others as the policy says. Timers drive it; no request ever waits for it.
  *
  * @example
  * const settler = new Settler(context, settings);
@@ -45,37 +64,44 @@ export class Settler {
 	readonly #settings: SettlementSettings;
 	readonly #prices: PriceReader;
 	readonly #backoff: Backoff;
-	readonly #told = new LRUCache<string, true>({ max: TOLD });
+	readonly #risks: RiskTeller;
 	readonly #urgent = new Set<Hex>();
-	#timer: NodeJS.Timeout | undefined;
-	#running: Promise<SettlementRun> | undefined;
-	#next: Promise<SettlementRun> | undefined;
+	/** What may be lost, and what can wait: the first never waits for the second. */
+	readonly #closingPass = new Pass(() => this.#attempt(() => this.#closing()));
+	readonly #duePass = new Pass(() => this.#attempt(() => this.#due()));
+	#timers: readonly NodeJS.Timeout[] = [];
 	#hurrying: Promise<void> | undefined;
 	#isStopping = false;
+	/** On the process's own clock, in ms. */
+	#restUntil = 0;
 
 	constructor(context: EngineContext, settings: SettlementSettings) {
 		this.#context = context;
 		this.#settings = settings;
 		this.#prices = new PriceReader(context, settings);
 		this.#backoff = new Backoff(context.limits.settleEveryMs);
+		this.#risks = new RiskTeller(context);
 	}
 
-	/** Looks at once, and then every `limits.settleEveryMs`. */
+	/** Looks at once, and then every `limits.settleEveryMs`; for what may be lost every twentieth of the grace period at least. */
 	start(): void {
-		if (this.#timer !== undefined || this.#isStopping) return;
-		this.#timer = setInterval(() => void this.#begin(), this.#context.limits.settleEveryMs).unref();
-		void this.#begin();
+		if (this.#timers.length > 0 || this.#isStopping) return;
+		const { settleEveryMs } = this.#context.limits;
+		const closingEveryMs = Math.max(1, Math.min(settleEveryMs, this.#graceMs / CLOSING_PART));
+		this.#timers = [
+			setInterval(() => void this.#closingPass.begin(), closingEveryMs).unref(),
+			setInterval(() => {
+				if (performance.now() >= this.#restUntil) void this.#duePass.begin();
+			}, settleEveryMs).unref(),
+		];
+		void this.run();
 	}
 
 	/** The payer asked the chain to close: settles and closes at once (I9). Never throws. Before `start` that is left to the first run. */
 	urgent({ channelId }: Channel): void {
-		if (this.#timer === undefined || this.#isStopping || this.#urgent.size >= MOST_URGENT) return;
+		if (this.#timers.length === 0 || this.#isStopping || this.#urgent.size >= MOST_URGENT) return;
 		this.#urgent.add(channelId);
-		this.#hurrying ??= this.#hurry()
-			.catch((error: unknown) => this.#fault(error))
-			.finally(() => {
-				this.#hurrying = undefined;
-			});
+		this.#beginHurrying();
 	}
 
 	/**
@@ -83,57 +109,58 @@ export class Settler {
 	 * What can't wait and was begun before is done when it resolves. Never rejects: what goes wrong is logged and tried again.
 	 */
 	async run(): Promise<SettlementRun> {
-		this.#next ??= (this.#running ?? Promise.resolve()).then(() => {
-			this.#next = undefined;
-			return this.#begin();
-		});
-		const run = await this.#next;
+		const results = [...(await this.#closingPass.next()), ...(await this.#duePass.next())];
 		await this.#hurrying;
-		return run;
-	}
-
-	/** Joins the run under way. */
-	#begin(): Promise<SettlementRun> {
-		this.#running ??= this.#runOnce().finally(() => {
-			this.#running = undefined;
-		});
-		return this.#running;
+		return summary(results);
 	}
 
 	/** Begins nothing new; resolves when what runs has ended, or at the deadline: then the next start takes it up. */
 	async stop(deadlineMs: number): Promise<void> {
 		this.#isStopping = true;
-		clearInterval(this.#timer);
+		for (const timer of this.#timers) clearInterval(timer);
 		const { promise: late, resolve } = Promise.withResolvers<void>();
 		const timer = setTimeout(resolve, deadlineMs);
-		await Promise.race([Promise.all([this.#running, this.#hurrying]), late]);
+		await Promise.race([Promise.all([this.#closingPass.idle(), this.#duePass.idle(), this.#hurrying]), late]);
 		clearTimeout(timer);
 	}
 
-	async #runOnce(): Promise<SettlementRun> {
-		const results: Result[] = [];
-		for (const work of [() => this.#closing(), () => this.#due()]) {
-			if (this.#isStopping) break;
-			await work().then(
-				(more) => void results.push(...more),
-				(error: unknown) => this.#fault(error),
-			);
-		}
-		return summary(results);
+	get #graceMs(): number {
+		return this.#context.closeGraceSeconds * 1_000;
 	}
 
-	/** Those that were asked for since the last time, until none is left. */
+	async #attempt(work: () => Promise<readonly Result[]>): Promise<readonly Result[]> {
+		if (this.#isStopping) return [];
+		return (await work().catch((error: unknown) => this.#fault(error))) ?? [];
+	}
+
+	#beginHurrying(): void {
+		this.#hurrying ??= this.#hurry()
+			.catch((error: unknown) => this.#fault(error))
+			.finally(() => {
+				this.#hurrying = undefined;
+				if (this.#urgent.size === 0 || this.#isStopping) return;
+				setTimeout(() => this.#beginHurrying(), URGENT_AGAIN_MS).unref();
+			});
+	}
+
+	/** Those that were asked for since the last time, until none is left; those that the node can't be asked for later again. */
 	async #hurry(): Promise<void> {
+		const left = new Set<Hex>();
 		while (this.#urgent.size > 0 && !this.#isStopping) {
-			let channels = await this.#channels([...this.#urgent]);
+			let waiting = [...this.#urgent];
+			// Before anything is waited for: what is asked for meanwhile comes next.
 			this.#urgent.clear();
-			for (let attempt = 1; channels.length > 0 && attempt <= URGENT_ATTEMPTS && !this.#isStopping; attempt++) {
+			for (let attempt = 1; waiting.length > 0 && attempt <= URGENT_ATTEMPTS && !this.#isStopping; attempt++) {
 				if (attempt > 1) await new Promise((resolve) => setTimeout(resolve, URGENT_PAUSE_MS * attempt).unref());
-				const results = await this.#bringIn(channels).catch((error: unknown) => this.#fault(error));
-				const again = results?.filter(({ fault }) => fault === "node").map(({ row }) => row.channelId);
-				channels = await this.#channels(again ?? channels.map(({ channelId }) => channelId));
+				const results = await this.#bringIn(await this.#channels(waiting)).catch((error: unknown) =>
+					this.#fault(error),
+				);
+				if (results === undefined) continue;
+				waiting = results.filter(({ fault }) => fault === "node").map(({ row }) => row.channelId);
 			}
+			for (const channelId of waiting) left.add(channelId);
 		}
+		for (const channelId of left) this.#urgent.add(channelId);
 	}
 
 	async #channels(channelIds: readonly Hex[]): Promise<readonly Channel[]> {
@@ -146,40 +173,87 @@ export class Settler {
 		return found;
 	}
 
-	/** What may be lost when the grace period is over: always first, whatever the time of the day. */
+	/** What may be lost when the grace period is over, whatever the time of the day. */
 	async #closing(): Promise<readonly Result[]> {
-		const channels = await findClosing(this.#context);
-		for (const channel of channels) this.#tellLate(channel);
-		return channels.length === 0 ? [] : this.#bringIn(channels);
+		const channels = await findClosing(this.#context, (channel) => {
+			this.#risks.tellLate(channel);
+			return this.#isReady(channel);
+		});
+		return this.#bringIn(channels);
+	}
+
+	/** Whether a channel at risk is tried now. What has failed waits, but never for a large part of the grace period. */
+	#isReady(channel: Channel): boolean {
+		const { now } = this.#context;
+		const { channelId } = channel;
+		const { failures, burntWei } = this.#backoff.failuresOf(channelId);
+		const { closeRequestedAt } = chainNow(channel);
+		const isCostly = this.#settings.coinPrice === undefined && burntWei > 0n && failures > MOST_COSTLY_FAILURES;
+		const isLong = closeRequestedAt === 0 || now() > closeRequestedAt * 1_000 + 2 * this.#graceMs;
+		const longestMs = isCostly || isLong ? undefined : this.#graceMs / CLOSING_PAUSE_PART;
+		return !this.#backoff.isHeldBack(channelId, now(), longestMs);
 	}
 
 	/** Settles and closes channels that can't wait. */
 	async #bringIn(channels: readonly Channel[]): Promise<readonly Result[]> {
-		const isBusy = busyChannels(this.#context);
-		const targets = channels.filter((channel) => !isBusy(channel)).map((channel) => this.#target(channel, false));
-		if (targets.length === 0) return [];
+		const ready = channels.filter((channel) => this.#isReady(channel));
+		if (ready.length === 0) return [];
 		const { market } = await this.#prices.read();
+		const isBusy = busyChannels(this.#context);
+		raiseLimits(this.#context, ready.filter(isBusy), market, this.#settings.minValue);
+		const targets = ready.filter((channel) => !isBusy(channel)).map((channel) => this.#target(channel, false));
+		const { again, others } = await this.#divide(targets);
+		const isWorthIt = (target: Target) => target.value > this.#burnt(target, market);
 		const bar = { kind: "urgent", minValue: this.#settings.minValue } as const;
 		const limits = batchLimits(this.#context, this.#settings);
-		// What has to be closed again owes nothing, perhaps, and is closed all the same.
-		const { recloses } = this.#context;
-		const again = targets.filter(({ channel }) => recloses.has(channel.channelId));
-		const others = targets.filter((target) => !again.includes(target));
 		const plans: readonly SettlementPlan[] = [
 			await planSettlement(this.#context, { close: again, settle: [] }, { kind: "any" }, market, limits),
-			await planSettlement(this.#context, { close: others, settle: [] }, bar, market, limits),
+			await planSettlement(this.#context, { close: others.filter(isWorthIt), settle: [] }, bar, market, limits),
 		];
-		const uneconomic = plans.flatMap(({ rest }) => rest);
-		for (const target of uneconomic) this.#tellUneconomic(target);
+		const exhausted = others.filter((target) => !isWorthIt(target));
+		const uneconomic = [...exhausted, ...plans.flatMap(({ rest }) => rest)];
+		for (const { channel } of uneconomic) this.#risks.tellUneconomic(channel);
 		const sent = await this.#send(plans.flatMap(({ steps }) => steps));
+		for (const { fault, target } of sent) if (fault === "fees") this.#risks.tellUneconomic(target.channel);
 		return [...uneconomic.map((target) => ({ target, row: rowOf(target, "uneconomic") })), ...sent];
+	}
+
+	/** What failures of it have cost, in base units. */
+	#burnt({ channel }: Target, market: Market | undefined): bigint {
+		return worthOfWei(this.#backoff.failuresOf(channel.channelId).burntWei, market);
+	}
+
+	/**
+	 * What has to be closed again, whatever it owes, and the rest. What failed time and again is given back, once nobody can
+	 * close it any more with what was signed: then it is worth a transaction, or not, as any other.
+	 */
+	async #divide(
+		targets: readonly Target[],
+	): Promise<Readonly<{ again: readonly Target[]; others: readonly Target[] }>> {
+		const { recloses, now } = this.#context;
+		const again: Target[] = [];
+		const others: Target[] = [];
+		for (const target of targets) {
+			const { channelId, acceptedCumulative } = target.channel;
+			const { failures, at } = this.#backoff.failuresOf(channelId);
+			const isOver = now() > at + (RELAY_LIFETIME_SECONDS + RECLOSE_MARGIN_SECONDS) * 1_000;
+			if (!recloses.has(channelId)) others.push(target);
+			else if (failures < RECLOSES || !isOver) again.push(target);
+			else {
+				await reopen(this.#context, channelId, { published: acceptedCumulative });
+				recloses.delete(channelId);
+			}
+		}
+		return { again, others };
 	}
 
 	/** What the policy says, if it is the time for it. */
 	async #due(): Promise<readonly Result[]> {
 		const { now } = this.#context;
 		if (!isOpen(this.#settings, now())) return [];
+		const begun = performance.now();
 		const { candidates, isCrowded } = await findDue(this.#context, this.#settings, this.#backoff, now());
+		this.#restUntil = performance.now() + REST * (performance.now() - begun);
 		const isBusy = busyChannels(this.#context);
 		const free = candidates.filter(
 			({ channel, close }) => !isBusy(channel) && !(close && reserved(channel) > 0n && this.#isRunning(channel)),
@@ -209,16 +283,31 @@ export class Settler {
 	}
 
 	async #send(steps: SettlementPlan["steps"]): Promise<readonly Result[]> {
-		const { now } = this.#context;
 		const results: Result[] = [];
 		await sendSteps(this.#context, steps, {
 			isStopping: () => this.#isStopping,
 			onResults: (more) => {
 				results.push(...more);
-				for (const result of more) this.#backoff.note(result, now());
+				for (const result of more) this.#learn(result);
 			},
 		});
+		const failing = results.filter(({ row, fault }) => fault === "row" && this.#isHopeless(row.channelId));
+		await this.#deferAll(failing.map(({ target }) => target));
 		return results;
+	}
+
+	#learn(result: Result): void {
+		const { fault, row, target } = result;
+		if (fault === "account") this.#risks.tellNoFunds(row.reason ?? "");
+		// Where the payer has asked to close, each run looks at what gas costs then.
+		const isAtRisk = chainNow(target.channel).closeRequestedAt !== 0;
+		if (!(fault === "fees" && isAtRisk)) this.#backoff.note(result, this.#context.now());
+	}
+
+	/** It would stand before others for nothing. */
+	#isHopeless(channelId: Hex): boolean {
+		const { failures } = this.#backoff.failuresOf(channelId);
+		return failures > 0 && failures % DEFER_AFTER === 0;
 	}
 
 	/**
@@ -242,13 +331,17 @@ export class Settler {
 			const mayWait = !isCrowded && mayBeWorth("settle", target, bar, market, limits, SPIKE);
 			if (byTime.has(channelId) && !mayWait) dust.push(target);
 		}
-		for (let at = 0; at < dust.length; at += DEFERRED_AT_ONCE)
-			await Promise.all(dust.slice(at, at + DEFERRED_AT_ONCE).map(({ channel }) => this.#defer(channel.channelId)));
+		await this.#deferAll(dust);
 		const owing = dust.filter(({ value }) => value > 0n);
 		if (owing.length === 0) return;
 		const sum = owing.reduce((total, { value }) => total + value, 0n);
 		const values = { channels: owing.length, unsettled: String(sum) };
 		this.#context.log.info(values, "channels owe less than it costs to settle them; they are left for later");
+	}
+
+	async #deferAll(targets: readonly Target[]): Promise<void> {
+		for (let at = 0; at < targets.length; at += DEFERRED_AT_ONCE)
+			await Promise.all(targets.slice(at, at + DEFERRED_AT_ONCE).map(({ channel }) => this.#defer(channel.channelId)));
 	}
 
 	async #defer(channelId: Hex): Promise<void> {
@@ -260,31 +353,6 @@ export class Settler {
 			})
 			.then(({ durable }) => durable)
 			.catch((error: unknown) => this.#fault(error));
-	}
-
-	#tellUneconomic({ channel }: Target): void {
-		this.#tellOnce(channel, "uneconomic", "a close was requested, and what the channel owes is not worth the gas");
-	}
-
-	/** A quarter of the grace period is long for what takes one transaction. */
-	#tellLate(channel: Channel): void {
-		const { closeRequestedAt } = chainNow(channel);
-		const { closeGraceSeconds, now } = this.#context;
-		if (closeRequestedAt === 0 || now() < (closeRequestedAt + closeGraceSeconds / 4) * 1_000) return;
-		this.#tellOnce(channel, "late", "a close was requested a while ago, and what the channel owes is not on chain yet");
-	}
-
-	#tellOnce(channel: Channel, reason: "uneconomic" | "late", message: string): void {
-		const { log, listeners, closeGraceSeconds } = this.#context;
-		const { channelId, payer } = channel;
-		const { closeRequestedAt } = chainNow(channel);
-		const key = `${reason}:${channelId}:${closeRequestedAt}`;
-		if (this.#told.has(key)) return;
-		this.#told.set(key, true);
-		const owed = unsettled(channel);
-		const until = new Date((closeRequestedAt + closeGraceSeconds) * 1_000).toISOString();
-		log[reason === "late" ? "error" : "warn"]({ channelId, unsettled: String(owed), until }, message);
-		listeners.tell("onAtRisk", { channelId, payer, unsettled: owed, reason });
 	}
 
 	#fault(error: unknown): undefined {

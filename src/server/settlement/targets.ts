@@ -82,7 +82,10 @@ export function busyChannels(context: EngineContext): (channel: Channel) => bool
 		(closingBy === store.owner && !recloses.has(channelId));
 }
 
-/** Takes those channels that are free, and runs `work` with them while nobody else takes them. */
+/**
+ * Takes those channels that are free, and runs `work` with them while nobody else takes them. `work` begins at once: what it
+ * does before it first waits is done before anybody else can look.
+ */
 export function claiming<T>(
 	context: EngineContext,
 	targets: readonly Target[],
@@ -92,16 +95,12 @@ export function claiming<T>(
 	const free: Target[] = [];
 	const taken: Target[] = [];
 	for (const target of targets) (isBusy(target.channel) ? taken : free).push(target);
-	const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
-	const working = begun
-		.then(() => work(free, taken))
-		.finally(() => {
-			for (const { channel } of free) context.settling.delete(channel.channelId);
-		});
-	const ended = working.catch(() => undefined);
+	const { promise: ended, resolve: end } = Promise.withResolvers<void>();
 	for (const { channel } of free) context.settling.set(channel.channelId, ended);
-	begin();
-	return working;
+	return (async () => work(free, taken))().finally(() => {
+		for (const { channel } of free) context.settling.delete(channel.channelId);
+		end();
+	});
 }
 
 /** Resolves when no settlement of the channel is under way any more: two authorizations of one channel may get one nonce. */

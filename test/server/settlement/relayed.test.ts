@@ -69,6 +69,7 @@ describe("a payee without gas, whose transactions another account pays for", () 
 		expect(await server.ledger(channel)).toMatchObject({ closingBy: server.store.owner, finalized: false });
 		const voucher = await payer.voucher(await challenge(), channel, 950n);
 		expectRefusal(await server.pay("/session", voucher), "session/channel-closing");
+		server.clock.advance(server.engine.limits.settleEveryMs);
 		await server.engine.settle();
 		expect(await onChain(channel)).toEqual({ settled: 900n, finalized: true });
 		expect((await all(server.store.outbox({ state: "pending" }))).length).toBe(0);
