@@ -1,6 +1,6 @@
 import type { Hex } from "viem";
 
-/** A block that was processed, and the channels whose events it held. */
+/** A block that was processed, and the channels whose events it held, or that were read as of it. */
 export type RememberedBlock = Readonly<{ number: bigint; hash: Hex; touched: ReadonlySet<Hex> }>;
 
 /**

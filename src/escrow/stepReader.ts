@@ -17,7 +17,7 @@ export type WatchStep = Readonly<{
 	 * that was left behind; some may have been delivered before.
 	 */
 	events: readonly EscrowEvent[];
-	/** Channels of these events, and of those in blocks that a reorganization took away. */
+	/** Channels of these events, and those touched by what a reorganization took away, or read as of it. */
 	touched: ReadonlySet<Hex>;
 	/** No block below it was replaced. Absent where there was no reorganization. */
 	reorganizedFrom?: bigint;
@@ -122,8 +122,9 @@ export class StepReader {
 	}
 
 	/** The step is over: the next one begins behind it. */
-	taken({ step: { head, events }, base }: Reading): void {
-		this.#blocks.replaceAbove(base?.number, blocksOf(events, head));
+	taken({ step, base }: Reading): void {
+		const { head, events } = step;
+		this.#blocks.replaceAbove(base?.number, blocksOf(step));
 		this.#seen.keepWithin(head.number + 1n - BigInt(this.#options.rereadBlocks), base?.number ?? -1n);
 		this.#seen.add(events);
 		this.#unfinished = undefined;
@@ -217,15 +218,21 @@ function atLeast(least: bigint, value: bigint): bigint {
 	return value < least ? least : value;
 }
 
-/** What is to be remembered of a step: each block with events, and the one it ends with. */
-function blocksOf(events: readonly EscrowEvent[], end: WatchedBlock): readonly RememberedBlock[] {
+/**
+ * What is to be remembered of a step: each block with events, and the one it ends with. As of that one the channels were
+ * read: they may show what a node has kept to itself, and that goes with the block, too.
+ */
+function blocksOf({ head, events, touched, everything }: WatchStep): readonly RememberedBlock[] {
+	const { number, hash } = head;
+	// All were read: when this block goes, any may change again.
+	if (everything) return [{ number, hash, touched }];
 	const blocks = new Map<bigint, { number: bigint; hash: Hex; touched: Set<Hex> }>([
-		[end.number, { number: end.number, hash: end.hash, touched: new Set() }],
+		[number, { number, hash, touched: new Set(touched) }],
 	]);
-	for (const { blockNumber: number, blockHash: hash, channelId } of events) {
-		const block = blocks.get(number) ?? { number, hash, touched: new Set() };
+	for (const { blockNumber, blockHash, channelId } of events) {
+		const block = blocks.get(blockNumber) ?? { number: blockNumber, hash: blockHash, touched: new Set() };
 		block.touched.add(channelId);
-		blocks.set(number, block);
+		blocks.set(blockNumber, block);
 	}
 	return [...blocks.values()];
 }

@@ -535,6 +535,19 @@ describe("a node that does not show all it has", () => {
 		expect(events()).toEqual([]);
 	});
 
+	it("hid what a reorganization takes away at once: whoever was read as of that block is touched", async () => {
+		const { watcher, last } = await upToDate({ client: throughProxy() });
+		const id = await open();
+		const newest = await chain.getBlockNumber({ cacheTime: 0 });
+		await topUp(id);
+		proxy.asks = (method, params) => (method === "eth_getLogs" ? clamped(params, newest) : params);
+		await watcher.poke();
+		expect(last()).toMatchObject({ events: [{ name: "ChannelOpened" }], touched: new Set([id]) });
+		await reorganize(1);
+		await watcher.poke();
+		expect(last()).toMatchObject({ events: [], touched: new Set([id]) });
+	});
+
 	it("hid what a reorganization takes away after it was shown late: it is touched all the same", async () => {
 		const { watcher, last } = await upToDate({ client: throughProxy() });
 		proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
@@ -609,7 +622,8 @@ describe("whoever reads again what was touched", () => {
 			const opened = new Set<Hex>();
 			let refuses = false;
 			const take = async ({ head, touched, everything }: WatchStep) => {
-				const wanted = everything ? [...opened] : [...touched];
+				// Others are of another round.
+				const wanted = [...opened].filter((id) => everything || touched.has(id));
 				const found = await readChannels(chain, stage.escrow, wanted, head.number);
 				for (const id of wanted) {
 					const channel = found.get(id);
