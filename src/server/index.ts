@@ -55,9 +55,15 @@ export { type Piece, type ServerSentEvent, UnsendablePieceError } from "./stream
 export { type EventPrice, meterEvents, type UpstreamEvent } from "./stream/gateway.ts";
 export { type Meter, type MeterStop, MeterStoppedError } from "./stream/meter.ts";
 export { type MeteredPayment, meterOf, NotMeteredError } from "./stream/meterOf.ts";
-export { type PaidSockets, paidSocket, type SocketOptions } from "./stream/socket.ts";
-export { type PaidSocket, type SocketHandler, UnawaitedSendError } from "./stream/socketRun.ts";
-export { SocketLibraryError } from "./stream/socketUpgrade.ts";
+export { paidSocket } from "./stream/socket.ts";
+export {
+	type PaidSocket,
+	type PaidSockets,
+	type SocketHandler,
+	SocketLibraryError,
+	type SocketOptions,
+	UnawaitedSendError,
+} from "./stream/socketTypes.ts";
 export { CatchUpError } from "./watch.ts";
 
 /**

@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 import { CACHE_CONTROL, PAYMENT_RECEIPT, paymentCredentials, problem } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import { ownAnswer, refusalAnswer } from "../answer.ts";
-import type { PaymentEngine, Transport } from "../engine.ts";
+import type { PaymentEngine } from "../engine.ts";
 import { type Price, PriceList } from "../price.ts";
 import { receiptField } from "../receipts.ts";
 import {
@@ -15,48 +15,18 @@ import {
 	type SocketOrder,
 } from "./socketAdmission.ts";
 import { SocketLine } from "./socketLine.ts";
-import { runSocket, type SocketHandler } from "./socketRun.ts";
+import { runSocket } from "./socketRun.ts";
+import type { PaidSockets, SocketHandler, SocketOptions } from "./socketTypes.ts";
 import { answer, failureAnswer, isHandshake, loadUpgrader, orderOf, transportOf } from "./socketUpgrade.ts";
-
-/** How a paid socket treats its clients. All of it may be left out. */
-export type SocketOptions = Readonly<{
-	/** Names the route in errors. */
-	route?: string;
-	/**
-	 * Whether a client without a credential gets its challenge as the first message, and pays by its own first one: browsers
-	 * can neither send a header with an upgrade nor read a 402. Default: no, it gets the 402.
-	 */
-	challengeInBand?: boolean;
-	/** How long such a client has for each try, in ms (default 30,000), and how many of them are waited for (default 1,000). */
-	payWithinMs?: number;
-	maxUnpaid?: number;
-	/** The longest message of a client, in bytes (default 65,536). */
-	maxMessageBytes?: number;
-	/** How many bytes of a client's messages may wait for the handler (default 1,048,576). */
-	maxQueuedBytes?: number;
-	/** How often it is looked whether a client is still there, in ms (default 20,000). After two times in vain it is not. */
-	pingMs?: number;
-	/** How a request came here, where its connection does not say it: behind a proxy that ends TLS. */
-	transport?: (request: IncomingMessage) => Transport;
-	/** Hears what the handler fails with. */
-	onError?: (error: unknown) => void;
-}>;
-
-/** A place where sockets are paid for. */
-export type PaidSockets = Readonly<{
-	/** A listener for `upgrade`. Where there are several places, call the one that `request.url` is for. */
-	upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-	/** How many clients there are, paid and not paid yet. */
-	size: number;
-	/** Takes no more clients, ends those there are with 1001, and resolves when what they owe is written down. */
-	close(): Promise<void>;
-}>;
 
 /**
  * WebSockets that are paid for, at any HTTP server of Node's. The upgrade is a request like any other: it carries
  * `Authorization: Payment`, and is answered with a 402 where it does not. What then is said of the payment is said by the
- * messages of event streams, each a text frame of JSON; vouchers come on the socket, or by `HEAD` beside it where the same
- * URL is also a paid route. Needs the package `ws`.
+ * messages of event streams, each a text frame of JSON; vouchers come on the socket, or by `HEAD` beside it. Needs the package
+ * `ws`.
+ *
+ * Give the same URL a paid route at the same price as well, whatever that answers: a channel that was opened on a socket is
+ * closed and topped up there.
  *
  * @param price as of every other face; with `metered` the client pays as it reads
  * @throws OfferError for a wrong price, SocketLibraryError

@@ -1,8 +1,7 @@
-import type { IncomingMessage } from "node:http";
 import { formatSocketMessage, problem, type SOCKET_CLOSE, type SocketMessage } from "../../protocol/index.ts";
-import { type Admitted, type Payment, refused } from "../admission.ts";
+import { type Admitted, refused } from "../admission.ts";
 import { needData } from "./events.ts";
-import { type Meter, type MeterStop, MeterStoppedError } from "./meter.ts";
+import { type MeterStop, MeterStoppedError } from "./meter.ts";
 import {
 	type Begun,
 	receiptData,
@@ -13,53 +12,8 @@ import {
 	storedSocket,
 } from "./socketAdmission.ts";
 import type { SocketLine } from "./socketLine.ts";
+import { MAX_UNSENT, type PaidSocket, type SocketHandler, UnawaitedSendError } from "./socketTypes.ts";
 import { tariffOf } from "./tariff.ts";
-
-/** Messages that a handler may have given to `send` without waiting for them. */
-const MAX_UNSENT = 256;
-
-/** A handler gives messages faster than they leave, and waits for none of them. */
-export class UnawaitedSendError extends Error {
-	override readonly name = "UnawaitedSendError";
-	readonly code = "UNAWAITED_SEND";
-	constructor() {
-		super(`${MAX_UNSENT} messages wait to be sent on a paid socket; await each send before the next one`);
-	}
-}
-
-/**
- * A WebSocket that is paid for, as its handler works with it.
- *
- * @example
- * const chat = await paidSocket(engine, { price: "100", unitType: "token", metered: true }, async ({ payment, send, messages }) => {
- *   for await (const question of messages) {
- *     for await (const token of model(question)) {
- *       await meterOf(payment).charge(1);
- *       await send(token);
- *     }
- *   }
- * });
- */
-export type PaidSocket = Readonly<{
-	payment: Payment;
-	/** Where the price is metered: what is sent is charged with it. */
-	meter?: Meter;
-	/**
-	 * Sends one message, after it was charged where the price says what one costs (`per`). Resolves when the connection has
-	 * taken it: a client that reads slowly slows the handler.
-	 *
-	 * @throws MeterStoppedError when it won't be paid for, or the client has left
-	 * @throws SocketMessageError, UnawaitedSendError
-	 */
-	send(message: SocketMessage): Promise<void>;
-	/** What the client sends, in order, until it leaves. More than is read in time ends the socket with 1008. */
-	messages: AsyncIterable<SocketMessage>;
-	/** Aborts when the client has left, or nothing more is paid for. */
-	signal: AbortSignal;
-}>;
-
-/** What serves a paid socket: until it returns. */
-export type SocketHandler = (socket: PaidSocket, request: IncomingMessage) => void | Promise<void>;
 
 /** Runs a handler on a line that is paid for, to its end. What was delivered is charged then, and all else given back. */
 export async function runSocket(
@@ -74,7 +28,7 @@ export async function runSocket(
 	const left = new AbortController();
 	line.onLeave(() => (metered === undefined ? left.abort(new MeterStoppedError("left")) : metered.stop("left")));
 	const stopNeeds = metered?.onNeed((need) => void line.say("payment-need-voucher", needData(need)));
-	void takeVouchers(order, line);
+	takeVouchers(order, line).catch((error: unknown) => void engine.refusalFor(error));
 	const signal = metered?.meter.signal ?? left.signal;
 	const { socket, idle } = paidSocketOf(line, admitted, signal);
 	line.takesMessages = true;

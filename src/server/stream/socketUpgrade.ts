@@ -6,18 +6,10 @@ import { ACCEPT_PAYMENT, IDEMPOTENCY_KEY, isLoopback } from "../../protocol/inde
 import { type OwnAnswer, refusalAnswer } from "../answer.ts";
 import type { PaymentEngine, Transport } from "../engine.ts";
 import type { SocketOrder } from "./socketAdmission.ts";
+import { SocketLibraryError } from "./socketTypes.ts";
 
 /** How long a client may take to answer a close. */
 const CLOSE_MS = 5_000;
-
-/** The library `ws` is not installed. */
-export class SocketLibraryError extends Error {
-	override readonly name = "SocketLibraryError";
-	readonly code = "SOCKET_LIBRARY";
-	constructor(cause: unknown) {
-		super("paid WebSockets need the package ws: npm install ws", { cause });
-	}
-}
 
 export function orderOf(engine: PaymentEngine, request: IncomingMessage, offers: SocketOrder["offers"]): SocketOrder {
 	const idempotencyKey = fieldOf(request, IDEMPOTENCY_KEY);

@@ -3,9 +3,11 @@
  * was paid, however a socket ends, in the server's ledger and on chain.
  */
 import { once } from "node:events";
-import { afterEach, describe, expect, it } from "vitest";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { formatSocketMessage, problemType } from "../../../src/protocol/index.ts";
-import type { PaidSocket, PaidSockets, SocketHandler } from "../../../src/server/index.ts";
+import { type PaidSocket, type PaidSockets, paidSocket, type SocketHandler } from "../../../src/server/index.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import { DEPOSIT, type PaidServer, type Payer, type TestChannel } from "../../support/world.ts";
 import { Client, plainAnswer, type SocketPlace, serveSockets, UNIT, until } from "./socketStage.ts";
@@ -77,6 +79,21 @@ describe("a socket that is not paid for", () => {
 		const { status, problem } = await plainAnswer(new Client(at.server, draft));
 		expect({ status, type: problem?.type }).toEqual({ status: 402, type: problemType("session/signer-mismatch") });
 		expect(await amounts(at)).toEqual({ acceptedCumulative: 0n, spent: 0n, reserved: 0n });
+	});
+
+	it("is refused where it came in plain text from elsewhere, or there is no price for it", async () => {
+		const elsewhere = { isSecure: false, isLoopback: false };
+		const at = await scene(counting(1), { transport: () => elsewhere });
+		expect((await plainAnswer(await connect(at, 1n))).status).toBe(403);
+		const none = () => {
+			throw Object.assign(new Error("no such room"), { statusCode: 404 });
+		};
+		const sockets = await paidSocket(at.server.engine, none, counting(1));
+		const http = createServer().on("upgrade", sockets.upgrade).listen(0, "127.0.0.1");
+		await once(http, "listening");
+		const { port } = http.address() as AddressInfo;
+		expect((await plainAnswer(new Client({ url: `http://127.0.0.1:${port}` }))).status).toBe(404);
+		http.close();
 	});
 
 	it("gets a receipt in place of the upgrade where its credential is about the channel alone (D11)", async () => {
@@ -406,6 +423,23 @@ describe("two sockets on one channel", () => {
 		await until("both are let go of", () => at.sockets.size === 0);
 		expect(await amounts(at)).toEqual({ acceptedCumulative: 6n * UNIT, spent: 2n * UNIT, reserved: 0n });
 		await expectSettled(at, 2n);
+	});
+});
+
+describe("where the package ws is not installed", () => {
+	it("paid sockets say so at once", async () => {
+		const at = await scene(counting(1));
+		vi.doMock("ws", () => {
+			throw new Error("not installed");
+		});
+		try {
+			await expect(paidSocket(at.server.engine, { price: UNIT }, counting(1))).rejects.toMatchObject({
+				code: "SOCKET_LIBRARY",
+				message: expect.stringContaining("npm install ws"),
+			});
+		} finally {
+			vi.doUnmock("ws");
+		}
 	});
 });
 
