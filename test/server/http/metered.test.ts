@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Meter, Piece } from "../../../src/server/index.ts";
 import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import {
@@ -139,11 +139,16 @@ const world = useWorld();
 let stage: MeteredStage;
 
 beforeAll(async () => {
+	// Hono's adapter prints what breaks off.
+	vi.spyOn(console, "error").mockImplementation(() => undefined);
 	stage = await meteredStage(world, pages, {
 		engine: { hooks: { onCharged: ({ amount }) => void charged.push(amount) } },
 	});
 });
-afterAll(() => stage.stop());
+afterAll(async () => {
+	await stage.stop();
+	vi.restoreAllMocks();
+});
 
 describe.each(FACES)("a metered answer of the %s face", (face) => {
 	it("leaves piece by piece, with a receipt in its head and, of all of it, as its last event", async () => {
@@ -212,6 +217,14 @@ describe.each(FACES)("a metered answer of the %s face", (face) => {
 			expect([spentOf(answer.receipt), unitsOf(answer.receipt)]).toEqual([spent, Number(used)]);
 			await payer.expectLedger(spent);
 		}
+	});
+
+	it("is charged once for an Idempotency-Key, by what it used the first time (I6)", async () => {
+		const payer = await stage.payer(face);
+		const once = { key: `usage-${face}` };
+		const first = await payer.get("/usage?used=7", 100n, once);
+		expect(await payer.get("/usage?used=7", 100n, once)).toMatchObject({ json: { used: 7 }, receipt: first.receipt });
+		await payer.expectLedger(7n, 100n);
 	});
 
 	it.each(["/usage-stalls", "/first-too-dear"])(
