@@ -55,6 +55,10 @@ const GUARDED = Symbol("sluice.guarded");
  * challenge is bound to it; the money moves after the body was parsed and validated, right before the handler. Answers below
  * 400 are captured before their first byte leaves, all others cost nothing.
  *
+ * Answers of metered routes are paid for while they leave: their handlers may return an async iterable, also as async
+ * generator functions, which becomes a stream of Server-Sent Events unless they set another content type. To a client with
+ * `TE: trailers` other streams end with their receipt as a trailer.
+ *
  * Register it where all paid routes are: at the root, or in the plugin that declares them; it does not see those outside.
  * Await the registration before you declare routes: then a wrong price is an error at start-up, `onRequest` hooks of yours,
  * also a route's own, answer 401 or 403 before anything is said of payment, and an `onSend` hook that fails costs nobody
