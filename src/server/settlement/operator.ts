@@ -242,7 +242,7 @@ async function contextFor(
 		voucherDomain,
 		settlement: settlementSchema.parse(policy),
 		strangers: sameEscrow?.strangers ?? new Strangers({ client, escrow, lookupRate: parts.lookupRate }),
-		chainState: sameEscrow?.chainState ?? chainStateOn(parts, { client, chainId, escrow }),
+		chainState: sameEscrow?.chainState ?? chainStateOn(parts, { client, chainId, escrow }, facts.closeGraceSeconds),
 	};
 }
 

@@ -2,18 +2,16 @@ import type { Hex } from "viem";
 import { type Channel, chainNow, reserved, unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { describeError } from "../describeError.ts";
-import { applyEvent } from "../ledger.ts";
-import { reopen } from "../session/closing.ts";
+import { AtRisk } from "./atRisk.ts";
 import { Backoff } from "./backoff.ts";
 import { type Candidate, findClosing, findDue } from "./candidates.ts";
-import { type Market, mayBeWorth, worthOfWei } from "./economics.ts";
-import { raiseLimits } from "./lift.ts";
+import { deferAll } from "./defer.ts";
+import { mayBeWorth } from "./economics.ts";
 import { PriceReader, type Prices } from "./market.ts";
-import { type Result, rowOf } from "./outcome.ts";
+import type { Result } from "./outcome.ts";
 import { Pass } from "./pass.ts";
 import { batchLimits, planSettlement, type SettlementPlan } from "./plan.ts";
 import { isOpen, type SettlementSettings } from "./policy.ts";
-import { RELAY_LIFETIME_SECONDS } from "./relay.ts";
 import { RiskTeller } from "./risks.ts";
 import { type SettlementRun, sendSteps, summary } from "./run.ts";
 import { busyChannels, isOurs, isRedeemable, type Target, targetOf } from "./targets.ts";
@@ -26,25 +24,14 @@ const URGENT_ATTEMPTS = 5;
 const URGENT_PAUSE_MS = 500;
 const URGENT_AGAIN_MS = 5_000;
 
-/** Which parts of the grace period may pass until channels at risk are looked for again, and tried again after a failure. */
+/** Which part of the grace period may pass until channels at risk are looked for again. */
 const CLOSING_PART = 20;
-const CLOSING_PAUSE_PART = 16;
-
-/** After how many failures that cost gas the grace period counts no more, where nobody knows what gas costs. */
-const MOST_COSTLY_FAILURES = 12;
 
 /** After how many failures in a row a channel is looked at again only when it has been due once more. */
 const DEFER_AFTER = 6;
 
-/** After how many failures a channel that was to be closed again is given back, once nobody can close it with what was signed. */
-const RECLOSES = 7;
-const RECLOSE_MARGIN_SECONDS = 60;
-
 /** What is not worth it now, and would not be if gas cost this many times less, is dust. */
 const SPIKE = 10n;
-
-/** How many channels are put off at a time. */
-const DEFERRED_AT_ONCE = 100;
 
 /** How many times as long as a look at what is due took the timer leaves it alone afterwards: others want the disk, too. */
 const REST = 9;
@@ -65,6 +52,7 @@ export class Settler {
 	readonly #prices: PriceReader;
 	readonly #backoff: Backoff;
 	readonly #risks: RiskTeller;
+	readonly #atRisk: AtRisk;
 	readonly #urgent = new Set<Hex>();
 	/** What may be lost, and what can wait: the first never waits for the second. */
 	readonly #closingPass = new Pass(() => this.#attempt(() => this.#closing()));
@@ -81,6 +69,8 @@ export class Settler {
 		this.#prices = new PriceReader(context, settings);
 		this.#backoff = new Backoff(context.limits.settleEveryMs);
 		this.#risks = new RiskTeller(context);
+		const { prices, backoff, risks } = { prices: this.#prices, backoff: this.#backoff, risks: this.#risks };
+		this.#atRisk = new AtRisk({ context, settings, prices, backoff, risks, send: (steps) => this.#send(steps) });
 	}
 
 	/** Looks at once, and then every `limits.settleEveryMs`; for what may be lost every twentieth of the grace period at least. */
@@ -152,9 +142,9 @@ export class Settler {
 			this.#urgent.clear();
 			for (let attempt = 1; waiting.length > 0 && attempt <= URGENT_ATTEMPTS && !this.#isStopping; attempt++) {
 				if (attempt > 1) await new Promise((resolve) => setTimeout(resolve, URGENT_PAUSE_MS * attempt).unref());
-				const results = await this.#bringIn(await this.#channels(waiting)).catch((error: unknown) =>
-					this.#fault(error),
-				);
+				const results = await this.#atRisk
+					.bringIn(await this.#channels(waiting))
+					.catch((error: unknown) => this.#fault(error));
 				if (results === undefined) continue;
 				waiting = results.filter(({ fault }) => fault === "node").map(({ row }) => row.channelId);
 			}
@@ -177,74 +167,9 @@ export class Settler {
 	async #closing(): Promise<readonly Result[]> {
 		const channels = await findClosing(this.#context, (channel) => {
 			this.#risks.tellLate(channel);
-			return this.#isReady(channel);
+			return this.#atRisk.isReady(channel);
 		});
-		return this.#bringIn(channels);
-	}
-
-	/** Whether a channel at risk is tried now. What has failed waits, but never for a large part of the grace period. */
-	#isReady(channel: Channel): boolean {
-		const { now } = this.#context;
-		const { channelId } = channel;
-		const { failures, burntWei } = this.#backoff.failuresOf(channelId);
-		const { closeRequestedAt } = chainNow(channel);
-		const isCostly = this.#settings.coinPrice === undefined && burntWei > 0n && failures > MOST_COSTLY_FAILURES;
-		const isLong = closeRequestedAt === 0 || now() > closeRequestedAt * 1_000 + 2 * this.#graceMs;
-		const longestMs = isCostly || isLong ? undefined : this.#graceMs / CLOSING_PAUSE_PART;
-		return !this.#backoff.isHeldBack(channelId, now(), longestMs);
-	}
-
-	/** Settles and closes channels that can't wait. */
-	async #bringIn(channels: readonly Channel[]): Promise<readonly Result[]> {
-		const ready = channels.filter((channel) => this.#isReady(channel));
-		if (ready.length === 0) return [];
-		const { market } = await this.#prices.read();
-		const isBusy = busyChannels(this.#context);
-		raiseLimits(this.#context, ready.filter(isBusy), market, this.#settings.minValue);
-		const targets = ready.filter((channel) => !isBusy(channel)).map((channel) => this.#target(channel, false));
-		const { again, others } = await this.#divide(targets);
-		const isWorthIt = (target: Target) => target.value > this.#burnt(target, market);
-		const bar = { kind: "urgent", minValue: this.#settings.minValue } as const;
-		const limits = batchLimits(this.#context, this.#settings);
-		const plans: readonly SettlementPlan[] = [
-			await planSettlement(this.#context, { close: again, settle: [] }, { kind: "any" }, market, limits),
-			await planSettlement(this.#context, { close: others.filter(isWorthIt), settle: [] }, bar, market, limits),
-		];
-		const exhausted = others.filter((target) => !isWorthIt(target));
-		const uneconomic = [...exhausted, ...plans.flatMap(({ rest }) => rest)];
-		for (const { channel } of uneconomic) this.#risks.tellUneconomic(channel);
-		const sent = await this.#send(plans.flatMap(({ steps }) => steps));
-		for (const { fault, target } of sent) if (fault === "fees") this.#risks.tellUneconomic(target.channel);
-		return [...uneconomic.map((target) => ({ target, row: rowOf(target, "uneconomic") })), ...sent];
-	}
-
-	/** What failures of it have cost, in base units. */
-	#burnt({ channel }: Target, market: Market | undefined): bigint {
-		return worthOfWei(this.#backoff.failuresOf(channel.channelId).burntWei, market);
-	}
-
-	/**
-	 * What has to be closed again, whatever it owes, and the rest. What failed time and again is given back, once nobody can
-	 * close it any more with what was signed: then it is worth a transaction, or not, as any other.
-	 */
-	async #divide(
-		targets: readonly Target[],
-	): Promise<Readonly<{ again: readonly Target[]; others: readonly Target[] }>> {
-		const { recloses, now } = this.#context;
-		const again: Target[] = [];
-		const others: Target[] = [];
-		for (const target of targets) {
-			const { channelId, acceptedCumulative } = target.channel;
-			const { failures, at } = this.#backoff.failuresOf(channelId);
-			const isOver = now() > at + (RELAY_LIFETIME_SECONDS + RECLOSE_MARGIN_SECONDS) * 1_000;
-			if (!recloses.has(channelId)) others.push(target);
-			else if (failures < RECLOSES || !isOver) again.push(target);
-			else {
-				await reopen(this.#context, channelId, { published: acceptedCumulative });
-				recloses.delete(channelId);
-			}
-		}
-		return { again, others };
+		return this.#atRisk.bringIn(channels);
 	}
 
 	/** What the policy says, if it is the time for it. */
@@ -265,8 +190,14 @@ export class Settler {
 		const bar = { kind: "routine", minValue, minValueToGas } as const;
 		const limits = batchLimits(this.#context, this.#settings);
 		const wanted = {
-			close: free.filter(({ close }) => close).map(({ channel }) => this.#target(channel, true)),
-			settle: free.filter(({ close }) => !close).map(({ channel }) => this.#target(channel, false)),
+			close: free
+				.filter(({ close }) => close)
+				.map(({ channel }) => targetOf(channel, { whenIdle: true, single: this.#backoff.isSingle(channel.channelId) })),
+			settle: free
+				.filter(({ close }) => !close)
+				.map(({ channel }) =>
+					targetOf(channel, { whenIdle: false, single: this.#backoff.isSingle(channel.channelId) }),
+				),
 		};
 		const { steps, rest } = await planSettlement(this.#context, wanted, bar, prices.market, limits);
 		await this.#putOff(rest, free, prices, isCrowded);
@@ -278,10 +209,6 @@ export class Settler {
 		return Object.keys(reservations).some((owner) => !this.#context.store.isGone(owner));
 	}
 
-	#target(channel: Channel, whenIdle: boolean): Target {
-		return targetOf(channel, { whenIdle, single: this.#backoff.isSingle(channel.channelId) });
-	}
-
 	async #send(steps: SettlementPlan["steps"]): Promise<readonly Result[]> {
 		const results: Result[] = [];
 		await sendSteps(this.#context, steps, {
@@ -291,8 +218,10 @@ export class Settler {
 				for (const result of more) this.#learn(result);
 			},
 		});
-		const failing = results.filter(({ row, fault }) => fault === "row" && this.#isHopeless(row.channelId));
-		await this.#deferAll(failing.map(({ target }) => target));
+		// Each would stand before others for nothing.
+		const isHopeless = ({ row, fault }: Result) =>
+			fault === "row" && this.#backoff.failuresOf(row.channelId).failures % DEFER_AFTER === 0;
+		await this.#deferAll(results.filter(isHopeless).map(({ target }) => target));
 		return results;
 	}
 
@@ -302,12 +231,6 @@ export class Settler {
 		// Where the payer has asked to close, each run looks at what gas costs then.
 		const isAtRisk = chainNow(target.channel).closeRequestedAt !== 0;
 		if (!(fault === "fees" && isAtRisk)) this.#backoff.note(result, this.#context.now());
-	}
-
-	/** It would stand before others for nothing. */
-	#isHopeless(channelId: Hex): boolean {
-		const { failures } = this.#backoff.failuresOf(channelId);
-		return failures > 0 && failures % DEFER_AFTER === 0;
 	}
 
 	/**
@@ -339,20 +262,9 @@ export class Settler {
 		this.#context.log.info(values, "channels owe less than it costs to settle them; they are left for later");
 	}
 
-	async #deferAll(targets: readonly Target[]): Promise<void> {
-		for (let at = 0; at < targets.length; at += DEFERRED_AT_ONCE)
-			await Promise.all(targets.slice(at, at + DEFERRED_AT_ONCE).map(({ channel }) => this.#defer(channel.channelId)));
-	}
-
-	async #defer(channelId: Hex): Promise<void> {
-		const { store, now } = this.#context;
-		await store
-			.transact({ channel: channelId }, ({ channel }) => {
-				const step = applyEvent(channel, { type: "deferred" }, now());
-				return { value: undefined, ...(step.ok && { writes: { channel: step.channel } }) };
-			})
-			.then(({ durable }) => durable)
-			.catch((error: unknown) => this.#fault(error));
+	#deferAll(targets: readonly Target[]): Promise<void> {
+		const channelIds = targets.map(({ channel }) => channel.channelId);
+		return deferAll(this.#context, channelIds, (error) => this.#fault(error));
 	}
 
 	#fault(error: unknown): undefined {
