@@ -1,5 +1,5 @@
 import type { Hex } from "viem";
-import type { Challenge, SessionRequest } from "../protocol/index.ts";
+import type { Challenge } from "../protocol/index.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
@@ -313,19 +313,3 @@ export type ChannelInit = Pick<PayerChannel, "channelId" | "parameters" | "depos
 	Partial<
 		Readonly<{ signed: bigint; consumed: bigint; uncertain: bigint; topUp: PendingTopUp; isUnrecorded: boolean }>
 	>;
-
-/** Channels can be shared by all offers with the same chain, escrow, token and payee. */
-export function channelKey({ currency, recipient, methodDetails }: SessionRequest): string {
-	return `${methodDetails.chainId}:${methodDetails.escrowContract}:${currency}:${recipient}`;
-}
-
-/** Channels belong to one origin each: a voucher for one is a bearer token that no other may see. */
-export function keyOf(request: Readonly<{ origin: string }>, terms: SessionRequest): string {
-	return `${request.origin} ${channelKey(terms)}`;
-}
-
-/** The key of a channel that there is already. */
-export function keyOfChannel({ resource, parameters }: Pick<PayerChannel, "resource" | "parameters">): string {
-	const { chainId, escrow, token, payee } = parameters;
-	return `${new URL(resource.url).origin} ${chainId}:${escrow}:${token}:${payee}`;
-}

@@ -2,7 +2,7 @@ import type { PaymentRange } from "../protocol/index.ts";
 import { formatAcceptPayment, parseAcceptPayment, preferenceWeight } from "../protocol/index.ts";
 import type { AbilityParts } from "./ability.ts";
 import { type Offer, offersOf } from "./answer.ts";
-import { keyOf } from "./channel.ts";
+import { keyOf } from "./channelKey.ts";
 import { chooseCharge } from "./charge.ts";
 import { chooseFunding } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";

@@ -1,6 +1,7 @@
 import { type Challenge, isExpired, type Problem, type SessionReceipt } from "../protocol/index.ts";
 import { offersOf, problemOf, receiptFor } from "./answer.ts";
-import { keyOf, type PayerChannel } from "./channel.ts";
+import type { PayerChannel } from "./channel.ts";
+import { keyOf } from "./channelKey.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
 import { discard } from "./retry.ts";

@@ -8,16 +8,17 @@ import {
 } from "../protocol/index.ts";
 import { computeChannelId } from "../voucher/index.ts";
 import { isManagementAnswer, offersOf, receiptFor, refusalOf } from "./answer.ts";
-import { keyOf, type Offered, OverchargeError, PayerChannel } from "./channel.ts";
+import { type Offered, OverchargeError, PayerChannel } from "./channel.ts";
+import { keyOf } from "./channelKey.ts";
 import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "./cover.ts";
 import { openCredential } from "./funding.ts";
-import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
 import { randomBytes32 } from "./pending.ts";
 import { depositFor } from "./policy.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
+import { priceOf, takeEstimate } from "./stream/estimate.ts";
 import { mayGoOn, paidAnswer } from "./stream/paidBody.ts";
 import { voucherCredential } from "./voucherCredential.ts";
 
@@ -194,7 +195,7 @@ function afterRefusal(
 		case problemType("session/delta-too-small"): {
 			const required = String(refusal.requiredCumulative ?? "");
 			if (!/^\d{1,39}$/.test(required)) return false;
-			if (estimates(parts, channel, request, terms, BigInt(required))) return true;
+			if (takeEstimate(parts, channel, request, terms, BigInt(required))) return true;
 			try {
 				// At another price or step the next try says another amount by itself.
 				if (fresh === undefined || isSameRate(fresh.request, terms))
@@ -217,29 +218,6 @@ function afterRefusal(
 	}
 }
 
-/**
- * Whether the server wants more covered than the price before it begins, as one may that is paid by what is used. Only where
- * the policy says what such an answer may cost, within that and within the credit of a stream; once for each request.
- */
-function estimates(
-	parts: SessionParts,
-	channel: PayerChannel,
-	request: Outgoing,
-	terms: SessionRequest,
-	required: bigint,
-): boolean {
-	const { aheadUnits } = request.stream ?? parts.stream;
-	const price = priceOf(request, terms);
-	// Answers that were lost before may be what it claims.
-	const isOwed = required <= least(channel.needs(0n) + channel.uncertain, channel.signed + price);
-	if (request.method === "HEAD" || request.estimate > 0n || isOwed) return false;
-	// Its own price is among what is on its way.
-	const estimate = required - (channel.needs(0n) - price);
-	if (estimate > least(aheadUnits * terms.amount, parts.policy.maxStream ?? 0n)) return false;
-	request.estimate = estimate;
-	return true;
-}
-
 function isSameRate(a: SessionRequest, b: SessionRequest): boolean {
 	return a.amount === b.amount && a.methodDetails.minVoucherDelta === b.methodDetails.minVoucherDelta;
 }
@@ -247,12 +225,6 @@ function isSameRate(a: SessionRequest, b: SessionRequest): boolean {
 function isGone(refusal: Problem | undefined): refusal is Problem {
 	const gone = [problemType("session/channel-not-found"), problemType("session/channel-finalized")];
 	return refusal !== undefined && gone.includes(refusal.type);
-}
-
-/** HEAD is about the channel and costs nothing (D11). What is paid by its use may have to be covered by more than a unit. */
-function priceOf({ method, estimate }: Outgoing, { amount }: SessionRequest): bigint {
-	if (method === "HEAD") return 0n;
-	return estimate > amount ? estimate : amount;
 }
 
 /**

@@ -22,7 +22,7 @@ export class StreamVoucherRefusedError extends Error {
 		super(
 			status === undefined
 				? `channel ${channelId}: the server asks again and again for a voucher that it was given`
-				: `channel ${channelId}: the server answered ${status} to a voucher by HEAD, without a receipt`,
+				: `channel ${channelId}: the server answered ${status} to a voucher by HEAD, without a receipt; a server takes vouchers there, beside whatever method the stream has`,
 		);
 		this.channelId = channelId;
 		this.status = status;

@@ -1,6 +1,7 @@
 import { type Challenge, isExpired, type SessionRequest } from "../../protocol/index.ts";
 import { offersOf, receiptFor } from "../answer.ts";
-import { DepositExhaustedError, keyOf, type Offered, OverchargeError, type PayerChannel } from "../channel.ts";
+import { DepositExhaustedError, type Offered, OverchargeError, type PayerChannel } from "../channel.ts";
+import { keyOf } from "../channelKey.ts";
 import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "../cover.ts";
 import { least } from "../least.ts";
 import type { Outgoing } from "../outgoing.ts";
