@@ -17,7 +17,7 @@ export type ChainStateOptions = Readonly<{
 	store: ChannelStore;
 	/** D2: older than this and the channel is read again before a voucher is accepted. */
 	maxAgeMs: number;
-	/** A node whose latest block is older than this is not believed; 0: any age. */
+	/** Nothing is fresh by a node whose latest block is older than this, or as far ahead of our clock; 0: any age. */
 	maxHeadAgeMs: number;
 	/** How deep a deposit must be in the chain before it counts; its own block is one (draft-evm-session-00, Chain Reorganization). */
 	confirmations: number;
@@ -36,9 +36,11 @@ export type Follower = Readonly<{
 	processingTo(): bigint | undefined;
 	/**
 	 * These were read as of `block` by somebody else, who may have been ahead: that block may be replaced before it is followed,
-	 * and what it showed with it. They are read again when it was.
+	 * and what it showed with it. They are read again when it was; from `from` on with every block, if that is earlier.
 	 */
-	revisit(channelIds: readonly Hex[], block: bigint): void;
+	revisit(channelIds: readonly Hex[], block: bigint, from?: bigint): void;
+	/** This channel is fresh by the follower's word alone. */
+	relied(channel: Channel): void;
 }>;
 
 /** How often a read as of a block is tried: behind one URL there may be a node that does not have the block yet. */
@@ -47,6 +49,9 @@ const READ_PAUSE_MS = 150;
 
 /** How many channels are put into the ledger at a time. */
 const PAGE = 500;
+
+/** What was read of channels, and which of them have funds that are not deep enough in the chain yet. */
+type ReadStates = Readonly<{ states: ReadonlyMap<Hex, ChainState>; shallow: readonly Hex[] }>;
 
 const NO_FUNDS = { deposit: 0n, settledOnChain: 0n, closeRequestedAt: 0, finalized: false } as const;
 
@@ -75,40 +80,62 @@ export class ChainStateReader {
 	 * @throws ChainUnavailableError when the chain does not answer
 	 */
 	async ensureFresh(channel: Channel): Promise<void> {
-		if (channel.finalized || this.#isFresh(channel)) return;
+		if (channel.finalized || this.#isYoung(channel.chainReadAt)) return;
+		if (this.#isFollowed()) {
+			this.#follower?.relied(channel);
+			return;
+		}
 		await this.refresh(channel.channelId);
 		const refreshed = await this.#options.store.channel(channel.channelId);
+		if (refreshed === undefined || refreshed.finalized) return;
 		// Another node behind the same URL may be blocks behind the one that was asked before.
-		if (refreshed !== undefined && !refreshed.finalized && !this.#isFresh(refreshed))
+		if (!this.#isYoung(refreshed.chainReadAt) && !this.#isFollowed())
 			throw new ChainUnavailableError("the node that answered is behind another one");
 	}
 
-	#isFresh({ chainReadAt }: Channel): boolean {
-		const { now, maxAgeMs } = this.#options;
-		const at = now();
-		if (at - chainReadAt <= maxAgeMs) return true;
+	#isFollowed(): boolean {
 		const seen = this.#follower?.seen();
-		return seen !== undefined && at - seen.at <= maxAgeMs && !this.#isStale(seen.block);
+		return seen !== undefined && this.#isYoung(seen.at) && !this.#isStale(seen.block);
+	}
+
+	/** What is yet to come is not young: the clock was set back, and says nothing of how long ago that was. */
+	#isYoung(at: number): boolean {
+		const { now, maxAgeMs } = this.#options;
+		const ageMs = now() - at;
+		return ageMs >= 0 && ageMs <= maxAgeMs;
 	}
 
 	#isStale({ timestampSeconds }: Head): boolean {
 		const { now, maxHeadAgeMs } = this.#options;
-		return maxHeadAgeMs > 0 && now() - timestampSeconds * 1_000 > maxHeadAgeMs;
+		return maxHeadAgeMs > 0 && Math.abs(now() - timestampSeconds * 1_000) > maxHeadAgeMs;
 	}
 
 	/** @throws ChainUnavailableError when a node whose latest block this is has stopped following the chain */
 	assertFollowing(latest: Head): void {
-		if (!this.#isStale(latest)) return;
-		throw new ChainUnavailableError(
-			`the node's latest block, ${latest.number}, is too old: it has stopped following the chain`,
+		const fault = this.faultOf(latest);
+		if (fault !== undefined) throw fault;
+	}
+
+	/** Why nothing is fresh by a node whose latest block this is, if that is so. */
+	faultOf(latest: Head): ChainUnavailableError | undefined {
+		if (!this.#isStale(latest)) return undefined;
+		const ageSeconds = Math.round(this.#options.now() / 1_000 - latest.timestampSeconds);
+		return new ChainUnavailableError(
+			`the node's latest block, ${latest.number}, is ${ageSeconds} s old: it has stopped following the chain, or this machine's clock is wrong`,
 		);
 	}
 
-	/** Reads the channel now and puts what was read into the ledger. */
+	/**
+	 * Reads the channel now and puts what was read into the ledger.
+	 *
+	 * @throws ChainUnavailableError when the chain does not answer, or only a node that has stopped following it
+	 */
 	refresh(channelId: Hex): Promise<void> {
 		const running = this.#reading.get(channelId);
 		if (running !== undefined) return running;
-		const reading = this.observe([channelId]).finally(() => this.#reading.delete(channelId));
+		const reading = this.observe([channelId])
+			.then((head) => this.assertFollowing(head))
+			.finally(() => this.#reading.delete(channelId));
 		this.#reading.set(channelId, reading);
 		return reading;
 	}
@@ -134,12 +161,16 @@ export class ChainStateReader {
 	 */
 	async read(channelId: Hex): Promise<ChainState | undefined> {
 		const head = await this.#head();
-		return (await this.#readAt([channelId], head)).get(channelId);
+		this.assertFollowing(head);
+		const { states, shallow } = await this.#readAt([channelId], head);
+		this.#revisitDeeper(shallow, head);
+		return states.get(channelId);
 	}
 
 	/**
 	 * Reads channels, all as of one block, and puts what they are into the ledger. What the escrow has no record of is taken
-	 * away: its funds are gone. Channels that this store does not know are left out.
+	 * away: its funds are gone. Channels that this store does not know are left out. Bad news counts also from a node that is
+	 * long behind, or where our clock is wrong; only fresh nothing is by that.
 	 *
 	 * @param head As of this block; the latest unless it is given.
 	 * @param reorganized Whether blocks that were read before have been replaced: then an earlier block than the one known counts.
@@ -148,32 +179,47 @@ export class ChainStateReader {
 	async observe(
 		channelIds: readonly Hex[],
 		{ head, notBefore, reorganized = false }: Readonly<{ head?: Head; notBefore?: bigint; reorganized?: boolean }> = {},
-	): Promise<void> {
+	): Promise<Head> {
 		const askedAt = this.#options.now();
 		const block = head ?? (await this.#head());
 		if (notBefore !== undefined && block.number < notBefore) {
 			throw new ChainUnavailableError(`the node is at block ${block.number}, before block ${notBefore}`);
 		}
+		const isFresh = !this.#isStale(block);
 		for (let from = 0; from < channelIds.length; from += PAGE) {
 			const page = channelIds.slice(from, from + PAGE);
-			const states = await this.#readAt(page, block);
+			const { states, shallow } = await this.#readAt(page, block);
+			this.#revisitDeeper(shallow, block);
 			await Promise.all(
 				page.map((channelId) => {
 					const chain = states.get(channelId) ?? { ...NO_FUNDS, blockNumber: Number(block.number) };
-					return this.#put(channelId, chain, askedAt, reorganized);
+					return this.#put(channelId, chain, { askedAt, reorganized, isFresh });
 				}),
 			);
 		}
 		if (head === undefined) this.#follower?.revisit(channelIds, block.number);
+		return block;
 	}
 
-	async #put(channelId: Hex, chain: ChainState, askedAt: number, reorganized: boolean): Promise<void> {
+	/** Funds that are not deep enough yet: by then nothing tells of them any more. */
+	#revisitDeeper(channelIds: readonly Hex[], { number }: Head): void {
+		if (channelIds.length === 0) return;
+		const deepAt = number + BigInt(this.#options.confirmations - 1);
+		this.#follower?.revisit(channelIds, deepAt, number + 1n);
+	}
+
+	async #put(
+		channelId: Hex,
+		chain: ChainState,
+		{ askedAt, reorganized, isFresh }: Readonly<{ askedAt: number; reorganized: boolean; isFresh: boolean }>,
+	): Promise<void> {
 		const { store, onEffects } = this.#options;
 		const { value, durable } = await store.transact({ channel: channelId }, ({ channel }) => {
 			if (channel === undefined) return { value: undefined };
 			const step = applyEvent(channel, { type: "chain-observed", chain, reorganized }, askedAt);
 			if (!step.ok) return { value: undefined };
-			return { value: step, writes: step.channel === channel ? {} : { channel: step.channel } };
+			const { chainReadAt } = isFresh ? step.channel : channel;
+			return { value: step, writes: step.channel === channel ? {} : { channel: { ...step.channel, chainReadAt } } };
 		});
 		if (value === undefined || value.effects.length === 0) return;
 		await durable;
@@ -188,7 +234,6 @@ export class ChainStateReader {
 				throw new ChainUnavailableError("the chain did not answer", { cause });
 			});
 			const head = { number, timestampSeconds: Number(timestamp) };
-			this.assertFollowing(head);
 			const followed = this.#follower?.seen()?.block.number ?? 0n;
 			if (number >= followed) return head;
 			if (attempt === READ_ATTEMPTS)
@@ -199,7 +244,7 @@ export class ChainStateReader {
 		}
 	}
 
-	async #readAt(channelIds: readonly Hex[], head: Head): Promise<Map<Hex, ChainState>> {
+	async #readAt(channelIds: readonly Hex[], head: Head): Promise<ReadStates> {
 		for (let attempt = 1; ; attempt++) {
 			try {
 				return await this.#readOnce(channelIds, head.number);
@@ -210,7 +255,7 @@ export class ChainStateReader {
 		}
 	}
 
-	async #readOnce(channelIds: readonly Hex[], blockNumber: bigint): Promise<Map<Hex, ChainState>> {
+	async #readOnce(channelIds: readonly Hex[], blockNumber: bigint): Promise<ReadStates> {
 		const { client, escrow, confirmations } = this.#options;
 		const deep = confirmations === 1 ? undefined : blockNumber - BigInt(confirmations - 1);
 		const [latest, before] = await Promise.all([
@@ -218,12 +263,14 @@ export class ChainStateReader {
 			deep === undefined ? undefined : readChannels(client, escrow, channelIds, deep < 0n ? 0n : deep),
 		]);
 		const states = new Map<Hex, ChainState>();
+		const shallow: Hex[] = [];
 		for (const [channelId, channel] of latest) {
 			const settledDeep = before?.get(channelId);
+			if (before !== undefined && (settledDeep?.deposit ?? 0n) < channel.deposit) shallow.push(channelId);
 			if (before !== undefined && settledDeep === undefined) continue;
 			states.set(channelId, stateOf(channel, settledDeep, Number(blockNumber)));
 		}
-		return states;
+		return { states, shallow };
 	}
 }
 

@@ -27,7 +27,11 @@ export type EngineLog = Readonly<{
 export type Limits = Readonly<{
 	/** How long a challenge can be answered. */
 	challengeTtlSeconds: number;
-	/** How old a channel's chain state may be when a voucher is accepted on it (D2). */
+	/**
+	 * How long ago a channel's chain state may have been read, or the chain followed, when a voucher is accepted on it (D2).
+	 * What was read may be as old as the node's head by then: a close request stops vouchers after `maxChainStateAgeMs` and
+	 * `maxHeadAgeSeconds` together at the latest (I9). Default 15,000; at most a twentieth of the escrow's grace period.
+	 */
 	maxChainStateAgeMs: number;
 	/** How long a close waits for running requests before it abandons them (D6). */
 	drainDeadlineMs: number;
@@ -56,8 +60,10 @@ export type Limits = Readonly<{
 	/** How often in a second the chain is asked for channels that this store does not know (D10). */
 	maxLookupsPerSecond: number;
 	/**
-	 * A node whose latest block is older than this has stopped following the chain and is not believed; 0: any age. Default 60,
-	 * and 0 on development chains.
+	 * By a node whose latest block is older than this, or as far ahead of this machine's clock, nothing is sold: it has stopped
+	 * following the chain, or the clock is wrong. 0: any age, so that a close request may stay unnoticed as long as a node
+	 * stands still. With `maxChainStateAgeMs` at most a tenth of the escrow's grace period. Default 60, or what is left of
+	 * that tenth, and 0 on development chains.
 	 */
 	maxHeadAgeSeconds?: number;
 	/** How often channels are looked for that are due for settlement or close. Default 15,000. */

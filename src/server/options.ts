@@ -243,4 +243,15 @@ export function checkAgainstGrace(limits: Limits, closeGraceSeconds: number): vo
 			`option limits.${name} must be at most ${largest}: ${words} of the escrow's grace period`,
 		);
 	}
+	const { maxHeadAgeSeconds = 0, maxChainStateAgeMs } = limits;
+	const largest = Math.floor((mostUnnoticedMs(closeGraceSeconds) - maxChainStateAgeMs) / 1_000);
+	if (maxHeadAgeSeconds <= largest) return;
+	throw new EngineOptionsError(
+		`option limits.maxHeadAgeSeconds must be at most ${largest}, or 0: with limits.maxChainStateAgeMs a tenth of the escrow's grace period`,
+	);
+}
+
+/** The part of the grace period after which a close request has to be known where vouchers are taken, in ms (I9). */
+export function mostUnnoticedMs(closeGraceSeconds: number): number {
+	return (closeGraceSeconds * 1_000) / 10;
 }

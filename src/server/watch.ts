@@ -5,7 +5,9 @@ import type { ChainStateReader } from "./chainState.ts";
 import { type Channel, chainNow } from "./channel.ts";
 import type { EngineLog } from "./context.ts";
 import { describeError } from "./describeError.ts";
+import { rarely } from "./rarely.ts";
 import { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "./store/store.ts";
+import { Sweep } from "./sweep.ts";
 
 export type ChannelWatchOptions = Readonly<{
 	client: PublicClient;
@@ -16,6 +18,8 @@ export type ChannelWatchOptions = Readonly<{
 	/** How deep a deposit must be in the chain before it counts. */
 	confirmations: number;
 	pollMs: number;
+	/** The escrow's: how long after a close request the payer can take the rest back. */
+	closeGraceSeconds: number;
 	/**
 	 * Everything up to a block is in the ledger.
 	 *
@@ -49,6 +53,9 @@ const PAGE = 500;
 /** How often the same trouble with the node is logged, in ms. */
 const FAULT_LOG_MS = 60_000;
 
+/** In which part of the grace period each channel that matters is read at least once, whatever its events say (I9). */
+const PART_OF_GRACE = 8;
+
 /** How long before the last cursor a run may have taken in what it had not followed yet, in ms. */
 const RECENT_MS = 60_000;
 
@@ -68,17 +75,19 @@ type Visit = Readonly<{ from: bigint; to: bigint }>;
 export class ChannelWatch {
 	readonly #options: ChannelWatchOptions;
 	readonly #watcher: EscrowWatcher;
+	readonly #sweep: Sweep;
 	readonly #cursorName: string;
 	/** Channels to be read again: for deposits that are not deep enough yet, and see `Follower.revisit`. */
 	readonly #visits = new Map<Hex, Visit>();
 	readonly #stopping = new AbortController();
-	/** Told of each step that was taken. */
+	readonly #tell: (work: () => void) => void;
+	/** Told of each step at its end, which comes again where this throws. */
 	#onProgress: (step: WatchStep) => void = () => undefined;
-	#faultLoggedAt = Number.NEGATIVE_INFINITY;
 
 	constructor(options: ChannelWatchOptions) {
-		const { client, chainId, escrow, store, chainState, confirmations, pollMs, maxBlocksPerStep, now } = options;
+		const { client, chainId, escrow, store, chainState, confirmations, pollMs, maxBlocksPerStep, now, log } = options;
 		this.#options = options;
+		this.#tell = rarely(FAULT_LOG_MS, now);
 		const name = `watcher:${chainId}:${escrow}`;
 		this.#cursorName = name;
 		this.#watcher = new EscrowWatcher({
@@ -99,12 +108,16 @@ export class ChannelWatch {
 			onStep: (step) => this.#step(step),
 			onFault: (error) => this.#fault(error),
 		});
+		const isHere = (channel: Channel) => this.#isHere(channel);
+		const everyMs = (options.closeGraceSeconds * 1_000) / PART_OF_GRACE;
+		this.#sweep = new Sweep({ chainId, store, chainState, isHere, everyMs, pollMs, now, log });
 		chainState.followedBy({
 			seen: () => this.#watcher.seen,
 			processingTo: () => this.#watcher.processingTo,
-			revisit: (channelIds, block) => {
-				for (const channelId of channelIds) this.#revisit(channelId, block);
+			revisit: (channelIds, block, from) => {
+				for (const channelId of channelIds) this.#revisit(channelId, block, from);
 			},
+			relied: (channel) => this.#sweep.relied(channel),
 		});
 	}
 
@@ -114,7 +127,7 @@ export class ChannelWatch {
 	 * @throws CatchUpError when the chain can't be followed, or nothing comes of it for long
 	 */
 	async catchUp(): Promise<void> {
-		const { chainId, stallMs = STALL_MS, now, log } = this.#options;
+		const { chainId, chainState, stallMs = STALL_MS, now, log } = this.#options;
 		const end = new AbortController();
 		const { promise: ended, reject } = Promise.withResolvers<never>();
 		ended.catch(() => undefined);
@@ -128,6 +141,8 @@ export class ChannelWatch {
 		let toldAt = now();
 		this.#onProgress = ({ head, latest }) => {
 			stalled.refresh();
+			// Whoever begins to sell by this has to know that it is of now.
+			chainState.assertFollowing(latest);
 			if (head.number === latest.number || now() - toldAt < PROGRESS_LOG_MS) return;
 			toldAt = now();
 			const values = { chainId, block: String(head.number), latest: String(latest.number) };
@@ -174,7 +189,9 @@ export class ChannelWatch {
 	}
 
 	start(): void {
-		if (!this.#stopping.signal.aborted) this.#watcher.start();
+		if (this.#stopping.signal.aborted) return;
+		this.#watcher.start();
+		this.#sweep.start();
 	}
 
 	/** Looks at the chain now. */
@@ -183,15 +200,17 @@ export class ChannelWatch {
 	}
 
 	/** Resolves when nothing is being looked at any more. */
-	stop(): Promise<void> {
+	async stop(): Promise<void> {
 		this.#stopping.abort();
-		return this.#watcher.stop();
+		await Promise.all([this.#watcher.stop(), this.#sweep.stop()]);
 	}
 
 	async #step(step: WatchStep): Promise<void> {
 		const { chainState, confirmations, onStep } = this.#options;
 		const { head, latest, events, everything, reorganizedFrom } = step;
-		chainState.assertFollowing(latest);
+		// What it shows counts all the same: a close request does not wait for our clock (I9).
+		const fault = chainState.faultOf(latest);
+		if (fault !== undefined) this.#fault(fault);
 		const reorganized = everything || reorganizedFrom !== undefined;
 		if (everything) await this.#observeAll(step);
 		const due = [...this.#visits].filter(([, { from }]) => from <= head.number);
@@ -205,9 +224,9 @@ export class ChannelWatch {
 			const deepAt = blockNumber + BigInt(confirmations - 1);
 			if (name === "ToppedUp" && deepAt > latest.number) this.#revisit(channelId, deepAt, 0n);
 		}
-		this.#onProgress(step);
 		// A block that was replaced before it was followed shows only by the channels that it took back.
 		onStep(reorganizedFrom !== undefined || (await this.#ours(ours)).some(({ behind }) => behind !== null));
+		this.#onProgress(step);
 	}
 
 	/**
@@ -259,10 +278,8 @@ export class ChannelWatch {
 	}
 
 	#fault(error: unknown): void {
-		const { log, now, chainId } = this.#options;
-		const at = now();
-		if (at - this.#faultLoggedAt < FAULT_LOG_MS) return;
-		this.#faultLoggedAt = at;
-		log.warn({ chainId, reason: describeError(error) }, "the escrow's events can't be followed right now");
+		const { log, chainId } = this.#options;
+		const values = { chainId, reason: describeError(error) };
+		this.#tell(() => log.warn(values, "the escrow's events can't be followed right now"));
 	}
 }

@@ -63,7 +63,12 @@ async function followerOf(agoMs = 0, blocks = 0n): Promise<Follower> {
 	const { number, timestamp } = await head();
 	const at = clock.now() - agoMs;
 	const block = { number: number + blocks, timestampSeconds: Number(timestamp) };
-	return { seen: () => ({ block, at }), processingTo: () => block.number, revisit: () => undefined };
+	return {
+		seen: () => ({ block, at }),
+		processingTo: () => block.number,
+		revisit: () => undefined,
+		relied: () => undefined,
+	};
 }
 
 describe("a channel's state", () => {

@@ -90,6 +90,7 @@ function watchOver(server: PaidServer, options: Partial<ChannelWatchOptions> & {
 		chainId: chain.chainId,
 		chainState,
 		pollMs: 20,
+		closeGraceSeconds: 900,
 		onStep: () => undefined,
 		log: { info: log, warn: log, error: log },
 		...rest,
@@ -569,7 +570,8 @@ describe("after a long absence", () => {
 		await payer.requestClose(closing);
 		await mine(25);
 		await advance(client(), 3_600);
-		server.clock.advance(3_600_000);
+		const { timestamp } = await client().getBlock({ blockTag: "latest" });
+		server.clock.advance(Number(timestamp) * 1_000 - server.clock.now());
 		// No state is asked for but that of the newest block: a node may have deleted all others.
 		const newest = `0x${(await head()).toString(16)}`;
 		const asked: unknown[] = [];

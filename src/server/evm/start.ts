@@ -9,7 +9,7 @@ import {
 } from "../../voucher/index.ts";
 import { ChainStateReader, ChainUnavailableError } from "../chainState.ts";
 import type { Channel } from "../channel.ts";
-import type { EngineContext, EngineLog } from "../context.ts";
+import type { EngineContext, EngineLog, Limits } from "../context.ts";
 import { loadCrypto } from "../crypto.ts";
 import { describeError } from "../describeError.ts";
 import type { Listeners } from "../hooks.ts";
@@ -17,6 +17,7 @@ import {
 	checkAgainstGrace,
 	type EngineOptions,
 	EngineOptionsError,
+	mostUnnoticedMs,
 	type Settings,
 	type TokenSettings,
 } from "../options.ts";
@@ -89,7 +90,7 @@ function watchesOf(
 	if (watch === undefined) return [];
 	const { confirmations } = limits;
 	const byEscrow = new Map(contexts.map((context) => [context.chainState, context]));
-	return [...byEscrow.values()].map(({ client, terms, store, chainState, transactions }) => {
+	return [...byEscrow.values()].map(({ client, terms, store, chainState, closeGraceSeconds, transactions }) => {
 		const { chainId, escrow } = terms;
 		// Also while some are on their way again: what they are about is not settled anew before they have been found.
 		const onStep = (reorganized: boolean) => {
@@ -98,7 +99,7 @@ function watchesOf(
 				log.warn({ chainId, reason: describeError(error) }, "transactions can't be followed right now");
 			});
 		};
-		const parts = { client, chainId, escrow, store, chainState, confirmations, onStep, now, log };
+		const parts = { client, chainId, escrow, store, chainState, closeGraceSeconds, confirmations, onStep, now, log };
 		return new ChannelWatch({ ...parts, ...watch });
 	});
 }
@@ -201,7 +202,7 @@ async function createContext(
 		transactions:
 			sameChain?.transactions ??
 			transactionsOn(options, limits, token, (purpose) => contextFor(before, chainId, purpose), shared.log),
-		chainState: sameEscrow?.chainState ?? chainStateOn(shared, token),
+		chainState: sameEscrow?.chainState ?? chainStateOn(shared, token, facts.closeGraceSeconds),
 	};
 }
 
@@ -232,22 +233,32 @@ type OnEscrow = Pick<TokenSettings, "client" | "chainId" | "escrow">;
 export function chainStateOn(
 	{ limits, store, now, onEffects }: Pick<Shared, "limits" | "store" | "now" | "onEffects">,
 	{ client, chainId, escrow }: OnEscrow,
+	closeGraceSeconds: number,
 ): ChainStateReader {
 	return new ChainStateReader({
 		client,
 		escrow,
 		store,
 		maxAgeMs: limits.maxChainStateAgeMs,
-		maxHeadAgeMs: 1_000 * (limits.maxHeadAgeSeconds ?? defaultHeadAgeSeconds(chainId)),
+		maxHeadAgeMs: maxHeadAgeMs(limits, chainId, closeGraceSeconds),
 		confirmations: limits.confirmations,
 		now,
 		onEffects,
 	});
 }
 
+const DEFAULT_HEAD_AGE_MS = 60_000;
+
 /** Development chains make a block when there is a transaction, or none for hours. */
 const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
 
-function defaultHeadAgeSeconds(chainId: number): number {
-	return DEVELOPMENT_CHAINS.includes(chainId) ? 0 : 60;
+/** Unless it is given: a minute, or what is left of the part of the grace period in which a close request has to be known (I9). */
+function maxHeadAgeMs(
+	{ maxHeadAgeSeconds, maxChainStateAgeMs }: Limits,
+	chainId: number,
+	closeGraceSeconds: number,
+): number {
+	if (maxHeadAgeSeconds !== undefined) return maxHeadAgeSeconds * 1_000;
+	if (DEVELOPMENT_CHAINS.includes(chainId)) return 0;
+	return Math.min(DEFAULT_HEAD_AGE_MS, mostUnnoticedMs(closeGraceSeconds) - maxChainStateAgeMs);
 }
