@@ -4,7 +4,12 @@ import { transferWithAuthorizationCall } from "../../src/escrow/calls.ts";
 import type { OutboxEntry } from "../../src/escrow/outbox.ts";
 import { closeCall } from "../../src/escrow/payeeCalls.ts";
 import { readTokenDomain } from "../../src/escrow/reads.ts";
-import { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../../src/escrow/sender.ts";
+import {
+	NoFundsError,
+	TransactionNotSentError,
+	TransactionPendingError,
+	TransactionRevertedError,
+} from "../../src/escrow/sender.ts";
 import { signAuthorization } from "../../src/voucher/index.ts";
 import { GAS_MONEY, PURPOSE, useSenderStage } from "./senderStage.ts";
 import { drop, isInPool, mine, poolSize, rpc, setBalance, until, withoutMining } from "./support.ts";
@@ -94,6 +99,18 @@ describe("TransactionSender.broadcast", () => {
 		expect(entry.nonce).toBe(0);
 		expect((await sender.wait(entry)).status).toBe("success");
 		expect(await on.received()).toBe(2n);
+	});
+
+	it("signs and records nothing, where it is asked to, while the account can't pay the gas", async () => {
+		const { sender, written } = on.makeSender();
+		await setBalance(on.client, on.account.address, 1n);
+		const error = await sender.broadcast({ ...on.payment(1n), checkFunds: true }).catch((thrown: unknown) => thrown);
+		expect(error).toBeInstanceOf(NoFundsError);
+		expect(error).toMatchObject({ code: "NO_FUNDS", balance: 1n });
+		expect(written).toEqual([]);
+		await setBalance(on.client, on.account.address, GAS_MONEY);
+		const entry = await sender.broadcast({ ...on.payment(1n), checkFunds: true });
+		expect((await sender.wait(entry)).status).toBe("success");
 	});
 
 	it("takes a nonce that another transaction has used for dropped, and sends again with a fresh one", async () => {

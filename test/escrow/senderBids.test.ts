@@ -238,6 +238,77 @@ describe("a transaction that blocks pass over", () => {
 		expect(await on.received()).toBe(5n);
 	});
 
+	it("may bid more from now on, which is on disk before it does, and keeps the bids that it has", async () => {
+		const { sender, written } = eager();
+		await held(async () => {
+			const entry = await stuckPayment(sender, { feeLimit: 4n * GWEI });
+			const waiting = sender.wait(entry);
+			waiting.catch(() => undefined);
+			await on.mineAt(100n * GWEI);
+			const gas = parseTransaction(entry.raw).gas ?? 0n;
+			const maxCost = ((300n * GWEI * gas) / 120n) * 100n;
+			sender.raiseFeeLimit(entry, maxCost);
+			// Never less again.
+			sender.raiseFeeLimit(entry, 1n);
+			expect((await mineUntil(waiting)).status).toBe("success");
+			const last = written.at(-1);
+			expect(BigInt(last?.feeLimit ?? 0)).toBeGreaterThanOrEqual(299n * GWEI);
+			expect(BigInt(last?.feeLimit ?? 0)).toBeLessThanOrEqual(301n * GWEI);
+			const firstAbove = written.findIndex(({ bids = [] }) => BigInt(bids.at(-1)?.maxFeePerGas ?? 0) > 4n * GWEI);
+			expect(written.findIndex(({ feeLimit }) => BigInt(feeLimit ?? 0) > 4n * GWEI)).toBeLessThan(firstAbove);
+			const counts = written.map(({ bids = [] }) => bids.length);
+			expect(counts).toEqual(counts.toSorted((a, b) => a - b));
+		});
+	});
+
+	it("bids less per gas where the call needs more gas than was planned with, so that it costs no more", async () => {
+		const { sender } = eager();
+		// The first payment makes a balance where there was none.
+		await sender.wait(await sender.broadcast(on.payment(5n)));
+		const usual = await sender.broadcast({ ...on.payment(5n), feeLimit: 40n * GWEI, plannedGas: 10_000_000n });
+		expect(usual.feeLimit).toBe(String(40n * GWEI));
+		const gas = ((parseTransaction(usual.raw).gas ?? 0n) * 100n) / 120n;
+		const dear = await sender.broadcast({ ...on.payment(5n), feeLimit: 40n * GWEI, plannedGas: gas / 2n });
+		expect(Number(dear.feeLimit) / Number(20n * GWEI)).toBeCloseTo(1, 2);
+		await Promise.all([usual, dear].map((entry) => sender.wait(entry)));
+		await on.mineAt(50n * GWEI);
+		const much = { ...on.payment(5n), feeLimit: 60n * GWEI, plannedGas: gas / 2n };
+		await expect(sender.broadcast(much)).rejects.toBeInstanceOf(FeesTooHighError);
+		await on.mineAt(GWEI);
+	});
+
+	it("with many bids bids again all the same when gas rises: its nonce holds up all others", async () => {
+		const begun = Date.now();
+		const now = () => begun + (Date.now() - begun) * 10_000;
+		const { sender, written } = eager({ now, timeoutMs: 3_600_000_000 });
+		await held(async () => {
+			const entry = await stuckPayment(sender);
+			// As it stands on disk after a long time of rising gas.
+			const { maxFeePerGas = "0", maxPriorityFeePerGas = "0" } = entry.fees ?? {};
+			const bid = { hash: entry.hash, raw: entry.raw, maxFeePerGas, maxPriorityFeePerGas, signedAt: begun };
+			const old = { ...entry, bids: Array.from({ length: 20 }, () => bid) };
+			expect((await mineUntil(sender.wait(old))).status).toBe("success");
+			expect(written.at(-1)?.bids?.length).toBeGreaterThan(20);
+		});
+	});
+
+	it("does not bid at every look where a node finds it too low", async () => {
+		let looks = 0;
+		const { sender, written } = on.makeSender({
+			timeoutMs: 1_500,
+			stuckAfterMs: 60_000,
+			client: on.clientThat(async (method, ask) => {
+				if (method === "eth_getTransactionByHash") return null;
+				if (method === "eth_sendRawTransaction" && looks++ >= 0) throw new Error("replacement transaction underpriced");
+				return ask();
+			}),
+		});
+		const entry = await sender.broadcast(on.payment(5n));
+		await expect(sender.wait(entry)).rejects.toBeInstanceOf(TransactionPendingError);
+		expect(looks).toBeGreaterThan(5);
+		expect(written.at(-1)?.bids).toHaveLength(1);
+	});
+
 	it("is not bid up without end by a node that always wants more", async () => {
 		const { sender, written } = eager({
 			timeoutMs: 1_000,

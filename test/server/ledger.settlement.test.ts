@@ -140,6 +140,10 @@ describe("a close by the server's own decision", () => {
 	});
 
 	test("that failed leaves a channel that sells again (I2)", () => {
+		const closing = applied(open(), retire, decide(100n));
+		// Another process's close is not this one's.
+		expect(applied(closing, { type: "close-failed", owner: "process-x" })).toEqual(closing);
+		expect(applied(closing, { type: "close-failed", owner: closing.closingBy ?? "" }).closingBy).toBe(null);
 		const reopened = applied(open(), retire, decide(100n), { type: "close-failed" });
 		expect(applied(reopened, take(200n))).toMatchObject({ closingBy: null, acceptedCumulative: 200n });
 	});

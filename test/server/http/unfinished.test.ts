@@ -73,6 +73,18 @@ describe("a close that no node took", () => {
 	});
 });
 
+describe("a close that a node was given and refused", () => {
+	it("has shown its voucher: from then on it counts as public (D7), and the channel goes on", async () => {
+		const channel = await spentChannel();
+		const error = { code: -32_000, message: "intrinsic gas too low" };
+		server.rpc.lies = (method) => (method === "eth_sendRawTransaction" ? ({ error } as never) : undefined);
+		expect((await close(channel)).status).toBe(503);
+		server.rpc.lies = () => undefined;
+		expect(await server.ledger(channel)).toMatchObject({ closingBy: null, publishedCumulative: PRICE });
+		expectPaid(await close(channel, 2n * PRICE));
+	});
+});
+
 describe("a close whose broadcast nobody answered for", () => {
 	it("keeps the channel closing until its outcome is known, and then has it (I8)", async () => {
 		const channel = await spentChannel();

@@ -3,7 +3,18 @@ import { expectPaid, expectRefusal } from "../../support/expect.ts";
 import { rpc } from "../../support/sessionDrafts.ts";
 import { useWorld } from "../../support/useWorld.ts";
 import { type PaidServer, type Payer, PRICE, type TestChannel, transactionOf } from "../../support/world.ts";
-import { all, eventually, listen, NEVER_SECONDS, openBooks, owing, QUIET, reverting } from "./support.ts";
+import {
+	all,
+	costOfSettle,
+	eventually,
+	listen,
+	NEVER_SECONDS,
+	openBooks,
+	owing,
+	QUIET,
+	reverting,
+	setGasPrice,
+} from "./support.ts";
 
 const world = useWorld();
 /** A test that waits for nothing may still take a while on a busy machine. */
@@ -191,6 +202,37 @@ describe("while the server closes a channel of its own accord", () => {
 });
 
 describe("a close by the server that is mined and reverts", () => {
+	it("is not made again and again where the payer has asked to close: after a pause, and never for more than is owed", async () => {
+		const GWEI = 10n ** 9n;
+		let coinPrice = 1_500_000n;
+		await setGasPrice(world, 10n * GWEI);
+		// A settlement costs about half of what is owed.
+		coinPrice = (coinPrice * 5_000n) / (await costOfSettle(world, coinPrice));
+		await server.restart({
+			engine: { settlement: { ...QUIET, coinPrice: () => coinPrice }, watch: false, hooks: listener.hooks },
+		});
+		const channel = await owing(server, payer, 9_000n);
+		await payer.requestClose(channel);
+		server.clock.advance(server.engine.limits.maxChainStateAgeMs + 1_000);
+		const voucher = await payer.voucher(await challenge(), channel, 9_500n);
+		expectRefusal(await server.pay("/session", voucher), "session/channel-closing");
+		await setGasPrice(world, 10n * GWEI);
+		await reverting(world, server);
+		expect((await closes()).map(({ state }) => state)).toEqual(["reverted"]);
+		for (let run = 0; run < 3; run++) await server.engine.settle();
+		expect(await closes()).toHaveLength(1);
+		// Gas is cheap now; but what was burnt is worth more than what is owed.
+		await setGasPrice(world, GWEI);
+		coinPrice *= 4n;
+		server.clock.advance(60_000);
+		await server.engine.settle();
+		expect(await closes()).toHaveLength(1);
+		await eventually(() => listener.of("onAtRisk")).toMatchObject([{ reason: "uneconomic", unsettled: 9_000n }]);
+		coinPrice /= 8n;
+		await server.engine.settle();
+		expect(await onChain(channel)).toEqual({ settled: 9_000n, finalized: true });
+	});
+
 	it("gives the channel back, with its voucher known to be public (D7), and is made again", async () => {
 		await server.restart({ engine: { settlement: QUIET, watch: false, hooks: listener.hooks } });
 		const channel = await owing(server, payer, 900n);

@@ -27,6 +27,11 @@ const onChain = async (channel: TestChannel) => {
 	const found = await world.onChain(channel);
 	return found && { settled: found.settled, finalized: found.finalized };
 };
+/** A node that refuses what it is given, and does not know it. */
+const refusing = (method: string) => {
+	const error = { code: -32_000, message: "intrinsic gas too low" };
+	return method === "eth_sendRawTransaction" ? ({ error } as never) : undefined;
+};
 const challenge = () => server.challenge("/session");
 
 describe("a payee without gas, whose transactions another account pays for", () => {
@@ -74,6 +79,39 @@ describe("a payee without gas, whose transactions another account pays for", () 
 		expect(await onChain(channel)).toEqual({ settled: 900n, finalized: true });
 		expect((await all(server.store.outbox({ state: "pending" }))).length).toBe(0);
 		expect(await server.ledger(channel)).toMatchObject({ closingBy: null, finalized: true });
+	});
+
+	it("gives it back in the end where it can't be closed, once nobody can use the authorization", async () => {
+		const { client } = world.chain;
+		const channel = await owing(server, payer, 900n);
+		server.clock.advance(2 * NEVER_SECONDS * 1_000);
+		await reverting(world, server);
+		const code = await client.getCode({ address: world.token });
+		await rpc(client, "anvil_setCode", [world.token, "0x60006000fd"]);
+		try {
+			for (let attempt = 0; attempt < 6; attempt++) {
+				server.clock.advance(3_600_000);
+				await server.engine.settle();
+				expect(await server.ledger(channel)).toMatchObject({ closingBy: server.store.owner });
+			}
+			server.clock.advance(3_600_000);
+			await server.engine.settle();
+			expect(await server.ledger(channel)).toMatchObject({ closingBy: null, publishedCumulative: 900n });
+		} finally {
+			await rpc(client, "anvil_setCode", [world.token, code]);
+		}
+		await owing(server, payer, 950n, channel);
+	});
+
+	it("keeps a channel closing whose close no node took: one has seen the authorization", async () => {
+		const channel = await owing(server, payer, 900n);
+		server.rpc.lies = refusing;
+		const answer = await server.pay("/session", await payer.close(await challenge(), channel, 900n));
+		expect(answer.status).toBe(503);
+		server.rpc.lies = () => undefined;
+		expect(await server.ledger(channel)).toMatchObject({ closingBy: server.store.owner, finalized: false });
+		await server.engine.settle();
+		expect(await onChain(channel)).toEqual({ settled: 900n, finalized: true });
 	});
 
 	it("keeps it closing across a restart, and closes it then", async () => {
