@@ -203,6 +203,14 @@ export class PaymentEngine {
 	}
 
 	/**
+	 * Ends metered answers that are still under way: what has left of them by then is charged. The Fastify plugin does so when
+	 * its server closes, after `limits.drainDeadlineMs`.
+	 */
+	endStreams(): void {
+		for (const method of this.#parts.methods) method.endStreams?.();
+	}
+
+	/**
 	 * Takes up no new work and resolves when settlements under way are done, or soon after `deadlineMs`: what is not done by
 	 * then is on disk and is taken up by the next start. The store is the caller's to close, after this and after
 	 * the last request.

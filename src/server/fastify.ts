@@ -87,6 +87,13 @@ export const sluice = fastifyPlugin<SluiceOptions>(
 			app.addHook("onClose", async () => stop());
 		}
 
+		// A closing server waits for its answers, and a stream may go on for long.
+		let ending: NodeJS.Timeout | undefined;
+		app.addHook("preClose", async () => {
+			ending = setTimeout(() => engine.endStreams(), engine.limits.drainDeadlineMs).unref();
+		});
+		app.addHook("onClose", async () => clearTimeout(ending));
+
 		app.decorateRequest("payment", null);
 
 		app.addHook("onRoute", (route) => {

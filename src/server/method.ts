@@ -93,6 +93,9 @@ export interface PaymentMethod<O extends Offer = Offer, Request = unknown> {
 	/** Brings in now what is due, if there is such a thing as bringing it in later. */
 	settle?(): Promise<void>;
 
+	/** Ends answers that are still being paid for: what has left of them by then is charged. */
+	endStreams?(): void;
+
 	/** No new work; resolves when what is under way has ended, or has been left to the next run after `deadlineMs`. */
 	stop?(deadlineMs: number): Promise<void>;
 }

@@ -173,6 +173,11 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 		await Promise.all(this.#settlers.map((settler) => settler.run()));
 	}
 
+	endStreams(): void {
+		const all = new Set([...this.#contexts.values()].map(({ streams }) => streams));
+		for (const streams of all) streams.stopAll();
+	}
+
 	async stop(deadlineMs: number): Promise<void> {
 		const begun = performance.now();
 		await within(deadlineMs, [

@@ -128,6 +128,7 @@ export function sharedParts(
 	settlers: Settlers,
 ) {
 	const drains = new Drains();
+	const wakes = new Wakes();
 	const urgent = (channel: Channel) =>
 		settlers.get(tokenKey({ chainId: channel.chainId, currency: channel.token }))?.urgent(channel);
 	const { maxVouchersPerSecond, maxLookupsPerSecond } = limits;
@@ -140,11 +141,11 @@ export function sharedParts(
 		relayed: options.relayer !== undefined && !isAddressEqual(options.relayer.address, options.account.address),
 		drains,
 		closes: new Map(),
-		wakes: new Wakes(),
+		wakes,
 		streams: new RunningStreams(),
 		settling: new Map<Hex, Promise<unknown>>(),
 		recloses: new Set<Hex>(),
-		onEffects: effectsOf({ drains, listeners, urgent, log }),
+		onEffects: effectsOf({ drains, wakes, listeners, urgent, log }),
 		listeners,
 		now,
 		log,

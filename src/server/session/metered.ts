@@ -87,7 +87,7 @@ export function admittedMetered(
 		async receipt() {
 			await durable;
 			const now = (await context.store.channel(channelId)) ?? channel;
-			return sessionReceipt(context, now, order.challenge, { units: Number(control.meter.units) });
+			return sessionReceipt(context, now, order.challenge);
 		},
 		async capture(response) {
 			if (ending !== undefined) throw new Error("this payment was captured or released already");

@@ -22,6 +22,11 @@ export class RunningStreams {
 		return this.#byChannel.get(channelId);
 	}
 
+	/** Ends all of them: what has left by then is charged. */
+	stopAll(): void {
+		for (const { control } of [...this.#byChannel.values()]) control.stop("closed");
+	}
+
 	/** From now on it is the channel's stream; returns an end to that. */
 	begin(channelId: Hex, stream: RunningStream): () => void {
 		this.#byChannel.set(channelId, stream);
