@@ -66,7 +66,10 @@ export type Limits = Readonly<{
 	 * that tenth, and 0 on development chains.
 	 */
 	maxHeadAgeSeconds?: number;
-	/** How often channels are looked for that are due for settlement or close. Default 15,000. */
+	/**
+	 * How often channels are looked for that are due for settlement or close. Default 15,000. Those whose payers have asked the
+	 * chain to close are looked for every twentieth of the grace period at least.
+	 */
 	settleEveryMs: number;
 	/** How long blocks may pass a transaction of ours over before it bids more for its gas. Default 30,000. */
 	stuckAfterMs: number;

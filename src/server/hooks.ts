@@ -46,7 +46,8 @@ export type AtRiskEvent = Readonly<{
 	/** Base units. */
 	unsettled: bigint;
 	/**
-	 * `uneconomic`: a close was requested, and bringing the money in costs more than it is worth. `late`: a quarter of the grace
+	 * `uneconomic`: a close was requested, and bringing the money in costs more than it is worth, or than
+	 * `limits.maxFeePerGas` allows. `late`: a quarter of the grace
 	 * period after a close request it is not on chain yet. `frozen`: a reorganization took back what was relied on. `lost`: the channel
 	 * was closed on chain with less than was delivered on it.
 	 */

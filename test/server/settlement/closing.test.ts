@@ -141,6 +141,27 @@ describe("a payer that asks the chain to close while it owes", () => {
 	});
 });
 
+describe("a node that fails for longer than a few attempts take", () => {
+	it("is asked again until it answers, also where a run is far away (I9)", async () => {
+		await server.restart({
+			engine: {
+				settlement: QUIET,
+				watch: { pollMs: 50 },
+				hooks: listener.hooks,
+				limits: { settleEveryMs: 3_600_000 },
+			},
+		});
+		const channel = await owing(server, payer, 900n);
+		let asked = 0;
+		server.rpc.fails = (method) => method === "eth_estimateGas" && asked++ >= 0;
+		await payer.requestClose(channel);
+		// More often than in one go, and the next run is 45 seconds after the start.
+		await eventually(() => asked).toBeGreaterThan(5);
+		server.rpc.up();
+		await eventually(() => onChain(channel)).toEqual({ settled: 900n, finalized: true });
+	});
+});
+
 describe("while the server closes a channel of its own accord", () => {
 	/** A request that runs, so that the close waits for it. */
 	async function running(channel: TestChannel, amount: bigint) {
