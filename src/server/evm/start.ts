@@ -254,8 +254,8 @@ const DEFAULT_HEAD_AGE_MS = 60_000;
 const DEVELOPMENT_CHAINS: readonly number[] = [31_337, 1_337];
 
 /** Unless it is given: a minute, or what is left of the part of the grace period in which a close request has to be known (I9). */
-function maxHeadAgeMs(
-	{ maxHeadAgeSeconds, maxChainStateAgeMs }: Limits,
+export function maxHeadAgeMs(
+	{ maxHeadAgeSeconds, maxChainStateAgeMs }: Pick<Limits, "maxHeadAgeSeconds" | "maxChainStateAgeMs">,
 	chainId: number,
 	closeGraceSeconds: number,
 ): number {

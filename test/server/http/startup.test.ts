@@ -61,6 +61,11 @@ describe("a server does not start on a mistake, and says which and how to mend i
 			() => ({ engine: { limits: { maxChainStateAgeMs: 45_001 } } }),
 		],
 		[
+			"a head too old for the grace period",
+			/option limits.maxHeadAgeSeconds must be at most 75, or 0: with limits.maxChainStateAgeMs a tenth of the escrow's grace period/,
+			() => ({ engine: { limits: { maxHeadAgeSeconds: 76 } } }),
+		],
+		[
 			"chain state of no age",
 			/option limits.maxChainStateAgeMs/,
 			() => ({ engine: { limits: { maxChainStateAgeMs: 0 } } }),
@@ -101,8 +106,10 @@ describe("a server does not start on a mistake, and says which and how to mend i
 	});
 
 	it("the largest age that the grace period allows is allowed", async () => {
-		const server = await world.serve({ engine: { limits: { maxChainStateAgeMs: 45_000 } } });
-		expect((await server.send("/session")).status).toBe(402);
+		for (const limits of [{ maxChainStateAgeMs: 45_000 }, { maxHeadAgeSeconds: 75 }]) {
+			const server = await world.serve({ engine: { limits } });
+			expect((await server.send("/session")).status).toBe(402);
+		}
 	});
 });
 
