@@ -199,7 +199,8 @@ describe.each(["server", "gateway"])("the official client at the example's %s", 
 		const signed = spy.vouchers().at(-1) ?? 0n;
 		const spent = (await ledger())?.spent ?? 0n;
 		expect(spent).toBeGreaterThanOrEqual(BigInt(tokens) * price);
-		expect(signed).toBeLessThanOrEqual((BigInt(tokens) + 1n + AHEAD) * price);
+		// All of the credit may have been in the last chunk, which counts as delivered.
+		expect(signed).toBeLessThanOrEqual((BigInt(tokens) + 1n + 2n * AHEAD) * price);
 		expect(spent).toBeLessThanOrEqual(signed);
 		if (name === "gateway") await until(() => upstream.running() === 0, "the upstream to be let go");
 		// What is signed after that is the close, for what was delivered.
