@@ -40,6 +40,7 @@ export type Asked = Readonly<{
 	headers: Headers;
 	amount: bigint | undefined;
 	action: string;
+	signal: AbortSignal;
 }>;
 
 export type FakeMeter = Readonly<{
@@ -99,7 +100,7 @@ export function fakeMeter(place: Place, { terms = {}, details = {}, contentType 
 			const { payload } = parseCredential(authorization);
 			const channelId = String(payload.channelId) as Hex;
 			const amount = BigInt(String(payload.cumulativeAmount));
-			const asked = { method, url, headers, amount, action: String(payload.action) };
+			const asked = { method, url, headers, amount, action: String(payload.action), signal: request.signal };
 			paid.push(asked);
 			if (method === "HEAD") {
 				const own = await meter.onHead?.(asked);
