@@ -8,6 +8,10 @@ import { type Delivered, type Order, obey, PRICE } from "./messages.ts";
 
 type Open = Extract<Order, { order: "open" }>;
 
+/** How long books may take to be complete after a stream's end. */
+const LOOKS = 100;
+const LOOK_MS = 100;
+
 const OPENS_AT_A_TIME = 16;
 
 function agents({ place, plan, url, payers, deposit }: Open): readonly PaymentClient[] {
@@ -55,6 +59,8 @@ async function read(agent: PaymentClient, url: string): Promise<Delivered> {
 		if (Number(id) !== ++pieces) throw new Error(`piece ${id} came in the place of ${pieces}`);
 	const [channel] = agent.channels;
 	if (channel === undefined) throw new Error("the payer has no channel");
+	// The answer to its last voucher may come after the stream has ended: until then it is not in the books.
+	for (let look = 0; look < LOOKS && channel.consumed !== PRICE * BigInt(pieces + 1); look++) await pause(LOOK_MS);
 	const { channelId, consumed, signed } = channel;
 	return { channelId, pieces, consumed, signed };
 }
@@ -69,7 +75,7 @@ obey(async (order) => {
 	}
 	if (order.order !== "stream" || ready === undefined) throw new Error(`payers do not ${order.order} now`);
 	const { url, plan } = ready.order;
-	const memory = new Memory(1_000 * (plan.seconds > 0 ? plan.seconds : plan.pieces / 20_000));
+	const memory = new Memory(1_000 * (plan.seconds > 0 ? plan.seconds : plan.pieces / 40_000));
 	const channels = await Promise.all(ready.opened.map((agent) => read(agent, url)));
-	return { channels, samples: memory.stop() };
+	return { channels, ...memory.stop() };
 });

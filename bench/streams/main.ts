@@ -10,6 +10,7 @@ const { json, ...choice } = new Command("streams")
 	)
 	.option("--streams <n>", "how many at once (default: 1000, or 1 with --pieces)", count)
 	.option("--seconds <n>", "for how long (default: 60)", count)
+	.option("--pause <ms>", "before each piece of a stream (default: 500)", count)
 	.option("--pieces <n>", "so many pieces as fast as they go, in place of a time", count)
 	.option("--json", "print one JSON object in place of a table")
 	.addHelpText(

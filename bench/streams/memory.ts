@@ -11,6 +11,7 @@ export class Memory {
 	readonly #startedAt = performance.now();
 	readonly #timer: NodeJS.Timeout;
 	readonly #collectEveryMs: number;
+	readonly #cpuBefore = process.cpuUsage();
 	#collections = 0;
 
 	/** @param runMs how long it is going to take, about */
@@ -20,10 +21,12 @@ export class Memory {
 		this.#sample();
 	}
 
-	stop(): readonly Sample[] {
+	/** All samples, and how much of one processor this process has had meanwhile. */
+	stop(): Readonly<{ samples: readonly Sample[]; cpuShare: number }> {
 		clearInterval(this.#timer);
 		this.#sample(true);
-		return this.samples;
+		const { user, system } = process.cpuUsage(this.#cpuBefore);
+		return { samples: this.samples, cpuShare: (user + system) / 1_000 / (performance.now() - this.#startedAt) };
 	}
 
 	#sample(last = false): void {

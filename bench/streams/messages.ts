@@ -41,7 +41,7 @@ export type Order =
 export type Answers = {
 	listen: Readonly<{ url: string }>;
 	open: Readonly<{ seconds: number }>;
-	stream: Readonly<{ channels: readonly Delivered[]; samples: readonly Sample[] }>;
+	stream: Readonly<{ channels: readonly Delivered[]; samples: readonly Sample[]; cpuShare: number }>;
 	count: Counts;
 	figures: ServerFigures;
 	spent: ReadonlyMap<Hex, bigint>;
@@ -92,6 +92,8 @@ export type ServerFigures = Readonly<{
 	piecesPerSecond: number;
 	loopDelayP99Ms: number;
 	samples: readonly Sample[];
+	/** How much of one processor the process has had. */
+	cpuShare: number;
 }>;
 
 /** Gives an order to a child process; resolves to its answer. One at a time. */

@@ -13,7 +13,7 @@ import { deployContracts } from "../../src/cli/demo/deploy.ts";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { until } from "../../src/cli/demo/until.ts";
 import { readBalance } from "../../src/escrow/reads.ts";
-import { ask, type Counts, type Plan, PRICE, type Sample, type ServerFigures } from "./messages.ts";
+import { ask, type Counts, type Plan, PRICE, type ServerFigures } from "./messages.ts";
 
 /** What a run has found. Sizes in bytes. */
 export type StreamsReport = Readonly<{
@@ -46,12 +46,22 @@ export type StreamsReport = Readonly<{
 export type Spread = Readonly<{ median: number; p90: number; p99: number; most: number }>;
 
 /** After collections: at the beginning, the middle, the end; and the resident size over the run. */
-export type MemoryFigures = Readonly<{ heap: readonly number[]; rss: readonly number[]; rssMost: number }>;
+export type MemoryFigures = Readonly<{
+	heap: readonly number[];
+	rss: readonly number[];
+	rssMost: number;
+	cpuShare: number;
+}>;
 
 /** How many figures of a run's memory are told. */
 const TOLD = 5;
 
-const FIRST_PIECES = 1_000;
+/** Deposited for besides what the time allows. */
+const SPARE_PIECES = 1_000;
+
+/** How long what is left behind may take to go: less than a meter waits for a voucher. */
+const SETTLE_MS = 10_000;
+const LOOK_MS = 200;
 
 /** Runs streams as planned, on a chain, a server and payers of their own. */
 export async function runStreams(plan: Plan, progress: (text: string) => void): Promise<StreamsReport> {
@@ -64,7 +74,7 @@ export async function runStreams(plan: Plan, progress: (text: string) => void): 
 		progress(`${plan.streams} payers get their tokens`);
 		const payers = Array.from({ length: plan.streams }, () => generatePrivateKey());
 		const payee = generatePrivateKey();
-		const most = plan.pieces > 0 ? plan.pieces : (1_000 * plan.seconds) / Math.max(1, plan.pauseMs) + FIRST_PIECES;
+		const most = plan.pieces > 0 ? plan.pieces : (1_000 * plan.seconds) / Math.max(1, plan.pauseMs) + SPARE_PIECES;
 		const deposit = PRICE * BigInt(Math.ceil(most) + plan.ahead + 2);
 		const deployer = chain.account(0);
 		const { token, escrow } = await deployContracts(chain, deployer, deployer.address, 1n);
@@ -84,11 +94,11 @@ export async function runStreams(plan: Plan, progress: (text: string) => void): 
 		progress("they open their channels");
 		const { seconds: secondsToOpen } = await ask(load, { order: "open", place, plan, url, payers, deposit });
 		progress(plan.seconds > 0 ? `they stream for ${plan.seconds} s` : `${plan.pieces} pieces are streamed`);
-		const { channels, samples } = await ask(load, { order: "stream" });
+		const { channels, ...taken } = await ask(load, { order: "stream" });
 		const figures = await ask(server, { order: "figures" });
 		// Their connections go with them.
 		await end(load);
-		const after = await settledCounts(server, before);
+		const after = await settledCounts(server);
 		const spent = await ask(server, { order: "spent" });
 		await ask(server, { order: "stop" });
 
@@ -108,7 +118,7 @@ export async function runStreams(plan: Plan, progress: (text: string) => void): 
 					consumed !== PRICE * BigInt(pieces + 1) || consumed !== spent.get(channelId),
 			).length,
 			...told(figures),
-			load: memoryFigures(samples),
+			load: memoryFigures(taken),
 			before,
 			after,
 		};
@@ -119,14 +129,14 @@ export async function runStreams(plan: Plan, progress: (text: string) => void): 
 	}
 }
 
-function told({ samples, delaysMs, ...figures }: ServerFigures) {
+function told({ delaysMs, ...figures }: ServerFigures) {
 	const { piecesPerSecond, loopDelayP99Ms, listenersAtFirst, listenersAtMost } = figures;
 	return {
 		piecesPerSecond,
 		vouchersWaitedFor: delaysMs.length,
 		delayMs: spread(delaysMs),
 		loopDelayP99Ms,
-		server: memoryFigures(samples),
+		server: memoryFigures(figures),
 		listenersAtFirst,
 		listenersAtMost,
 	};
@@ -138,10 +148,10 @@ function spread(values: readonly number[]): Spread {
 	return { median: at(0.5), p90: at(0.9), p99: at(0.99), most: sorted.at(-1) ?? 0 };
 }
 
-function memoryFigures(samples: readonly Sample[]): MemoryFigures {
+function memoryFigures({ samples, cpuShare }: Pick<ServerFigures, "samples" | "cpuShare">): MemoryFigures {
 	const rss = samples.map((sample) => sample.rss);
 	const few = Array.from({ length: TOLD }, (_, at) => rss[Math.round((at * (rss.length - 1)) / (TOLD - 1))] ?? 0);
-	return { heap: samples.flatMap(({ heap }) => heap ?? []), rss: few, rssMost: Math.max(...rss) };
+	return { heap: samples.flatMap(({ heap }) => heap ?? []), rss: few, rssMost: Math.max(...rss), cpuShare };
 }
 
 function start(name: "server" | "load"): ChildProcess {
@@ -157,17 +167,15 @@ async function end(child: ChildProcess): Promise<void> {
 	await ended;
 }
 
-/** Connections and what follows from them take a moment to end; what is left behind stays. */
-async function settledCounts(server: ChildProcess, before: Counts): Promise<Counts> {
-	let counts = await ask(server, { order: "count" });
-	for (let look = 0; look < 40; look++) {
-		const isSettled =
-			counts.sockets <= before.sockets && counts.meters === 0 && counts.activeTimers <= before.activeTimers;
-		if (isSettled) break;
-		await pause(250);
-		counts = await ask(server, { order: "count" });
+/** Connections and what follows from them take a moment to end. A timer of a wait that is over would take longer. */
+async function settledCounts(server: ChildProcess): Promise<Counts> {
+	const deadline = performance.now() + SETTLE_MS;
+	for (;;) {
+		const counts = await ask(server, { order: "count" });
+		const { sockets, meters, bodies, activeTimers } = counts;
+		if (sockets + meters + bodies + activeTimers === 0 || performance.now() > deadline) return counts;
+		await pause(LOOK_MS);
 	}
-	return counts;
 }
 
 /** By an account whose key the chain itself has; mined as soon as they are sent. */

@@ -17,6 +17,7 @@ export function streamsTable(report: StreamsReport): string {
 		["vouchers that a stream waited for", whole(report.vouchersWaitedFor)],
 		["  from arrival until it goes on, ms", spread(delayMs)],
 		["event loop's delay, p99, ms", report.loopDelayP99Ms.toFixed(1)],
+		["of a processor: server, payers", `${percent(server.cpuShare)}, ${percent(load.cpuShare)}`],
 		["server's heap after collections, MB", heap(server)],
 		["server's resident size, MB", resident(server)],
 		["payers' heap after collections, MB", heap(load)],
@@ -57,6 +58,10 @@ function heap({ heap }: MemoryFigures): string {
 
 function resident({ rss, rssMost }: MemoryFigures): string {
 	return `${rss.map(megabytes).join("  ")}; most ${megabytes(rssMost)}`;
+}
+
+function percent(share: number): string {
+	return `${(100 * share).toFixed(0)} %`;
 }
 
 function megabytes(bytes: number): string {
