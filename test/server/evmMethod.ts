@@ -29,7 +29,11 @@ export function testTerms(its: Partial<Terms> = {}): Terms {
 
 /** The `evm` method as far as it needs neither chain nor store: offers, requests, challenges. */
 export function testMethod(...terms: Terms[]): EvmMethod {
-	return new EvmMethod(terms.map((one) => ({ terms: one }) as EngineContext), [], []);
+	return new EvmMethod(
+		terms.map((one) => ({ terms: one }) as EngineContext),
+		[],
+		[],
+	);
 }
 
 export function sessionOffer(terms: Terms, its: Partial<SessionOffer> = {}): SessionOffer {
