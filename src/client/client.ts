@@ -110,6 +110,7 @@ export class PaymentClient {
 			payments: new Payments(),
 			credentialTypes: options.credentialTypes,
 			topUpBelow: options.topUpBelow ?? 0n,
+			retry,
 			stream: parseStreamOptions(options.stream),
 			prefer,
 			send: (request, credential) => this.#send(request, credential),

@@ -1,16 +1,10 @@
-import {
-	type Challenge,
-	encodeSessionPayload,
-	type Problem,
-	problemType,
-	type SessionReceipt,
-} from "../protocol/index.ts";
+import { encodeSessionPayload, type Problem, problemType, type SessionReceipt } from "../protocol/index.ts";
+import { askSpent } from "./ask.ts";
 import type { PayerChannel } from "./channel.ts";
 import { least } from "./least.ts";
 import { manage } from "./manage.ts";
 import type { SessionParts } from "./parts.ts";
 import { discard } from "./retry.ts";
-import { voucherCredential } from "./voucherCredential.ts";
 
 /** A channel that was closed: what the server captured, in base units, and the transaction that paid the rest back. */
 export type ClosedChannel = Readonly<{ channel: PayerChannel; receipt: SessionReceipt }>;
@@ -46,24 +40,12 @@ export async function closeChannel(
 		// A request on its way may have learned that the server has forgotten it.
 		if (!channels.has(key, channel)) return undefined;
 		if (!channel.open && (await channels.look(channel)) === undefined) return undefined;
-		if (channel.hasBrokenStream) await learnSpent(parts, key, channel);
+		// A close for less than it has spent would be taken as none, and settled with all that was signed ahead.
+		if (channel.isOpenEnded) await askSpent(parts, key, channel);
 		const receipt = await close(parts, key, channel);
 		channels.remove(key, channel);
 		return receipt && { channel, receipt };
 	});
-}
-
-/**
- * Asks the server for its count, with the last voucher once more: what it has delivered and the payer has not seen is paid.
- * A close for less would be taken as none, and settled with all that was signed ahead. A server that does not say may do so.
- */
-async function learnSpent(parts: SessionParts, key: string, channel: PayerChannel): Promise<void> {
-	const amount = least(channel.signed, channel.deposit);
-	if (!channel.open || amount === 0n) return;
-	const voucher = (challenge: Challenge) => voucherCredential(parts, challenge, channel, amount, undefined);
-	const told = await manage(parts, key, channel, voucher, () => true, "HEAD").catch(() => undefined);
-	if (told?.receipt !== undefined) channel.claim(told.receipt.spent - channel.consumed);
-	discard(told?.response);
 }
 
 /** The receipt of the close; `undefined` when the channel was closed before. The escrow has the last word on both. */

@@ -1,6 +1,7 @@
 import type { Hex } from "viem";
 import type { SessionRequest } from "../protocol/index.ts";
-import { DepositExhaustedError, type Offered, type PayerChannel } from "./channel.ts";
+import { DepositExhaustedError } from "./bookErrors.ts";
+import type { Offered, PayerChannel } from "./channel.ts";
 import { orAborted } from "./channels.ts";
 import { manage } from "./manage.ts";
 import type { Outgoing } from "./outgoing.ts";

@@ -2,7 +2,8 @@
 
 export { TokenUnusableError } from "../escrow/reads.ts";
 export { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../escrow/sender.ts";
-export { DepositExhaustedError, OverchargeError, PayerChannel } from "./channel.ts";
+export { DepositExhaustedError, OverchargeError } from "./bookErrors.ts";
+export { PayerChannel } from "./channel.ts";
 export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";

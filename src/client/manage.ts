@@ -20,7 +20,7 @@ export type Managed =
  * caller's to discard.
  *
  * @param isOver - whether a refusal is the end, though it comes with a fresh challenge
- * @param method - by default that of the request it was opened with
+ * @param init - the method, by default that of the request it was opened with, and how long it may take
  */
 export async function manage(
 	{ send, now }: Pick<SessionParts, "send" | "now">,
@@ -28,10 +28,10 @@ export async function manage(
 	channel: PayerChannel,
 	credentialFor: (challenge: Challenge) => Promise<string>,
 	isOver: (problem: Problem) => boolean = () => false,
-	method = channel.resource.method,
+	init: Readonly<{ method?: string; signal?: AbortSignal }> = {},
 ): Promise<Managed> {
-	const { url } = channel.resource;
-	const request = await Outgoing.from(new Request(url, { method }));
+	const { url, method } = channel.resource;
+	const request = await Outgoing.from(new Request(url, { method, ...init }));
 	const freshChallenge = (response: Response): Challenge | undefined =>
 		offersOf(response, now()).find((offer) => offer.intent === "session" && keyOf(request, offer.request) === key)
 			?.challenge;

@@ -1,7 +1,9 @@
 import type { Problem, SessionReceipt } from "../protocol/index.ts";
 import type { AbilityParts } from "./ability.ts";
+import type { PayerChannel } from "./channel.ts";
 import type { Channels } from "./channels.ts";
 import type { Outgoing } from "./outgoing.ts";
+import type { RetryOptions } from "./retry.ts";
 import type { StreamSettings } from "./stream/options.ts";
 
 /** What paying works with. */
@@ -18,12 +20,19 @@ export type SessionParts = Parts &
 		channels: Channels;
 		/** A channel whose deposit leaves less than this is topped up with the next request; 0: only when it has to be. */
 		topUpBelow: bigint;
+		/** How long whatever may come right by itself is waited for. */
+		retry: RetryOptions;
 		/** How metered answers are paid, unless the request says it. */
 		stream: StreamSettings;
 	}>;
 
 /** What came of one paid request, and whether another try can do better. */
-export type Outcome = Readonly<{ response: Response; again: boolean }>;
+export type Outcome = Readonly<{
+	response: Response;
+	again: boolean;
+	/** The channel that was to pay for it, where its server is closing that. */
+	closing?: PayerChannel;
+}>;
 
 /** What a server said to one credential. */
 export type Tried = Readonly<{

@@ -8,8 +8,12 @@ import {
 } from "../protocol/index.ts";
 import { computeChannelId } from "../voucher/index.ts";
 import { isManagementAnswer, offersOf, receiptFor, refusalOf } from "./answer.ts";
-import { type Offered, OverchargeError, PayerChannel } from "./channel.ts";
+import { askSpent } from "./ask.ts";
+import { OverchargeError } from "./bookErrors.ts";
+import { type Offered, PayerChannel } from "./channel.ts";
 import { keyOf } from "./channelKey.ts";
+import { orAborted } from "./channels.ts";
+import { isClosing, outlive } from "./closing.ts";
 import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "./cover.ts";
 import { openCredential } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
@@ -30,11 +34,23 @@ export async function paySession(
 ): Promise<Outcome> {
 	const { channels } = parts;
 	const key = keyOf(request, offer.request);
-	// From the last look to the entry in a map nothing is awaited.
-	while (channels.isBusy(key)) await channels.free(key, request.signal);
-	const channel = channels.usable(key);
-	if (channel === undefined) return channels.alone(key, () => open(parts, key, request, offer));
-	return channels.run(channel, payVoucher(parts, key, channel, request, offer));
+	for (;;) {
+		// From the last look to the entry in a map nothing is awaited.
+		while (channels.isBusy(key)) await channels.free(key, request.signal);
+		const channel = channels.usable(key);
+		if (channel?.asksFirst && channel.isIdle) {
+			await orAborted(
+				channels.alone(key, () => askSpent(parts, key, channel)),
+				request.signal,
+			);
+			continue;
+		}
+		const outcome = await (channel === undefined
+			? channels.alone(key, () => open(parts, key, request, offer))
+			: channels.run(channel, payVoucher(parts, key, channel, request, offer)));
+		const { response, closing } = outcome;
+		return closing === undefined ? outcome : { response, again: await outlive(parts, key, closing, request) };
+	}
 }
 
 async function open(
@@ -131,10 +147,12 @@ async function payVoucher(
 			discard(response);
 			throw new TopUpRefusedError(channel.channelId, response.status);
 		}
+		if (isClosing(refusal)) return { response, again: false, closing: channel };
 		// A server that does not know the channel does not take its top-up either (D10).
 		return { response, again: isGone(refusal) && afterRefusal(parts, key, channel, request, terms, refusal, response) };
 	}
 	const { response, refusal } = paid;
+	if (isClosing(refusal)) return { response, again: false, closing: channel };
 	if (refusal !== undefined && !again && isMerged && channel.needs(price) <= channel.deposit) {
 		// A top-up that there was no need for yet must not cost the request.
 		channel.topsUpEarly = false;
@@ -260,16 +278,20 @@ async function tryToPay(
 			if (!request.answerLost) booked = "failed";
 			onRefusal(refusal, response);
 		}
-		// Its price counts as consumed from here on, in either case.
+		// Its own price is on its way still.
 		const mayCostMore = (parts.policy.maxStream ?? 0n) > price;
 		goesOn = receipt !== undefined && mayGoOn(request, response, receipt, channel.needs(0n), mayCostMore);
 		return { response, receipt, refusal, goesOn };
 	} finally {
-		request.tried = { channel, price: channel[booked](price, tried) };
+		const isEstimate = request.estimate > 0n;
+		request.tried = {
+			channel,
+			price: goesOn ? channel.begun(price, isEstimate, tried) : channel[booked](price, tried),
+		};
 		if (receipt !== undefined) {
 			if (goesOn) channel.noteSpent(receipt.spent);
 			// What was estimated and not used is as good as never signed for.
-			else channel.settleLost(receipt.spent, request.estimate > 0n);
+			else channel.settleLost(receipt.spent, isEstimate);
 			if (topUp !== undefined) credit(channel, topUp);
 		}
 	}

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { DepositExhaustedError, OverchargeError, PayerChannel } from "../../src/client/channel.ts";
+import { DepositExhaustedError, OverchargeError } from "../../src/client/bookErrors.ts";
+import { PayerChannel } from "../../src/client/channel.ts";
 import { channelKey } from "../../src/client/channelKey.ts";
 import { parseState } from "../../src/client/state.ts";
 import { parseSessionRequest } from "../../src/protocol/index.ts";

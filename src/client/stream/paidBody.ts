@@ -24,7 +24,7 @@ export type PaidAnswer = Readonly<{
 	request: Outgoing;
 	offer: Offered<SessionRequest>;
 	settings: StreamSettings;
-	/** What the request has in the books already, as delivered. Base units. */
+	/** What the request has in the books already, in base units. It is not known to be delivered. */
 	price: bigint;
 	response: Response;
 	/** Of its head. */
@@ -116,14 +116,14 @@ class PaidReading {
 		this.#reader = body.getReader();
 		this.#blocks = isEventStream(response) ? new EventBlocks() : undefined;
 		this.#unitsIn = unitCounter(terms.unitType, this.#blocks !== undefined, settings, parts.now);
-		this.#tab = new StreamTab({ channel, terms, settings, maxStream: maxStreamOf(parts), price });
+		const held = channel.beginStream(this.#stop, price);
+		this.#tab = new StreamTab({ channel, terms, settings, maxStream: maxStreamOf(parts), price: held });
 		this.#vouchers = new StreamVouchers({
 			...{ parts, key, channel, request, offer },
 			tab: this.#tab,
 			accepted: receipt.acceptedCumulative,
 			onFault: (error) => this.#fail(own(error)),
 		});
-		channel.beginStream(this.#stop);
 		request.signal.addEventListener("abort", this.#onAbort);
 		if (request.signal.aborted) this.#onAbort();
 	}
@@ -218,6 +218,6 @@ class PaidReading {
 		request.signal.removeEventListener("abort", this.#onAbort);
 		if (isComplete) this.#vouchers.finish(this.#receipt !== undefined);
 		else this.#vouchers.stop();
-		this.#tab.end(this.#stop, isComplete ? this.#receipt?.spent : undefined);
+		this.#tab.end(this.#stop, { isComplete, spent: this.#receipt?.spent });
 	}
 }

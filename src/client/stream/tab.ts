@@ -1,4 +1,5 @@
 import type { SessionRequest } from "../../protocol/index.ts";
+import type { StreamEnd } from "../books.ts";
 import type { PayerChannel } from "../channel.ts";
 import { least } from "../least.ts";
 import type { StreamSettings } from "./options.ts";
@@ -10,7 +11,7 @@ export type TabOptions = Readonly<{
 	settings: StreamSettings;
 	/** What the answer may cost in all, in base units. */
 	maxStream: bigint;
-	/** What the request has in the books already, as delivered. Base units. */
+	/** What the request has on its way in the books already. Base units. */
 	price: bigint;
 }>;
 
@@ -26,7 +27,7 @@ export class StreamTab {
 	#delivered = 0n;
 	/** Booked for this answer, `#consumed` of it as consumed, the rest as on its way. */
 	#held: bigint;
-	#consumed: bigint;
+	#consumed = 0n;
 
 	constructor(options: TabOptions) {
 		const { terms, settings, price } = options;
@@ -37,7 +38,6 @@ export class StreamTab {
 		this.#ahead = ahead > leastAhead ? ahead : leastAhead;
 		this.#step = settings.stepUnits * terms.amount;
 		this.#held = price;
-		this.#consumed = price;
 	}
 
 	/** Units were handed to the reader. */
@@ -80,16 +80,12 @@ export class StreamTab {
 		this.deliver(0n);
 	}
 
-	/**
-	 * The answer has ended, or nobody reads on.
-	 *
-	 * @param spent - the server's count, where it has the last word on this answer
-	 */
-	end(stop: () => void, spent?: bigint): void {
+	/** The answer has ended, or nobody reads on. */
+	end(stop: () => void, end: StreamEnd): void {
 		const { channel, maxStream } = this.#options;
 		// The server's count may go further than ours, as far as it has credit.
 		this.#hold(least(this.#delivered + this.#ahead, maxStream));
-		channel.endStream(stop, this.#held - this.#consumed, spent);
+		channel.endStream(stop, this.#held - this.#consumed, end);
 	}
 
 	/** Books credit that was signed before, up to `amount` in all. */

@@ -1,6 +1,7 @@
 import { type Challenge, isExpired, type SessionRequest } from "../../protocol/index.ts";
 import { offersOf, receiptFor } from "../answer.ts";
-import { DepositExhaustedError, type Offered, OverchargeError, type PayerChannel } from "../channel.ts";
+import { DepositExhaustedError, OverchargeError } from "../bookErrors.ts";
+import type { Offered, PayerChannel } from "../channel.ts";
 import { keyOf } from "../channelKey.ts";
 import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "../cover.ts";
 import { least } from "../least.ts";
@@ -46,8 +47,8 @@ export class StreamVouchers {
 	#unheeded = 0;
 	#isPaying = false;
 	#isStopped = false;
-	/** It has stopped because the answer has ended, with a receipt. */
-	#hasReceipt = false;
+	/** How the answer has ended, if well. */
+	#end: "receipt" | "complete" | undefined;
 	/** Of the voucher that is on its way. */
 	#sending: AbortController | undefined;
 	#url: string;
@@ -86,7 +87,7 @@ export class StreamVouchers {
 	/** The answer has ended: nothing more is signed; what is on its way may arrive. */
 	finish(hasReceipt: boolean): void {
 		this.#isStopped = true;
-		this.#hasReceipt = hasReceipt;
+		this.#end = hasReceipt ? "receipt" : "complete";
 	}
 
 	#go(): void {
@@ -231,10 +232,11 @@ export class StreamVouchers {
 			return { isTaken: true, response };
 		} finally {
 			if (isBooked && !this.#isStopped) tab.held(amount);
-			else if (isBooked && !this.#hasReceipt) channel.lost(amount);
-			else channel.failed(amount);
+			else if (!isBooked || this.#end === "receipt") channel.failed(amount);
+			else if (this.#end === "complete") channel.leftOver(amount);
+			else channel.lost(amount);
 			// The receipt could not be settled with before.
-			if (this.#hasReceipt) channel.settleLost(0n);
+			if (this.#end === "receipt") channel.settleLost(0n);
 		}
 	}
 
