@@ -48,8 +48,10 @@ export class ChannelBooks {
 	#charged: bigint;
 	/** An answer has broken off while it was paid for: the server's count may not be at its end yet. */
 	#isBroken: boolean;
-	/** A metered answer has begun, and no receipt has told since what it has cost. */
+	/** A metered answer was read, and no receipt has told since what it has cost. */
 	#isOpenEnded = false;
+	/** How many have begun and nobody has read. */
+	#unread = 0;
 	readonly #isRecorded: boolean;
 	/** What stops each answer that is being read and paid for. */
 	readonly #streams = new Set<() => void>();
@@ -120,7 +122,7 @@ export class ChannelBooks {
 
 	/** A metered answer has begun, of which nothing is known to be delivered: what it was to cost stays open until it is read. */
 	begun(price: bigint, isEstimate: boolean, tried = 0n): bigint {
-		this.#isOpenEnded = true;
+		this.#unread++;
 		this.asksFirst ||= isEstimate;
 		return this.lost(price, tried);
 	}
@@ -132,6 +134,8 @@ export class ChannelBooks {
 	 */
 	beginStream(stop: () => void, price: bigint): bigint {
 		this.#streams.add(stop);
+		this.#unread--;
+		this.#isOpenEnded = true;
 		const open = least(price, this.#uncertain);
 		const claimed = least(price - open, this.consumed - this.accounted);
 		this.#uncertain -= open;
@@ -155,25 +159,26 @@ export class ChannelBooks {
 		if (!isComplete) {
 			this.lost(rest);
 			this.#isBroken = true;
-		} else if (spent === undefined) {
-			this.leftOver(rest);
-		} else {
-			this.lost(rest);
-			this.#unused += rest;
-			this.settleLost(spent);
+			return;
 		}
+		this.leftOver(rest, spent !== undefined);
+		if (spent !== undefined) this.settleLost(spent);
 	}
 
-	/** Booked for an answer that has ended well, and without a receipt: whether it was charged, the server's next count says. */
-	leftOver(amount: bigint): void {
+	/**
+	 * Was booked for an answer that has ended well, and not delivered. Whether it was charged its receipt says; without one, the
+	 * server's next count that is asked for.
+	 */
+	leftOver(amount: bigint, hasReceipt: boolean): void {
 		this.lost(amount);
-		this.#unsaid += amount;
-		this.asksFirst ||= amount > 0n;
+		if (hasReceipt) this.#unused += amount;
+		else this.#unsaid += amount;
+		this.asksFirst ||= !hasReceipt && amount > 0n;
 	}
 
 	/** Whether the server has to be asked what was spent, for want of a receipt. */
 	get isOpenEnded(): boolean {
-		return this.#isBroken || this.#isOpenEnded;
+		return this.#isBroken || this.#isOpenEnded || this.#unread > 0;
 	}
 
 	/**

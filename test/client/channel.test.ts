@@ -186,6 +186,57 @@ describe("requests whose answer was lost", () => {
 	});
 });
 
+describe("a metered answer that no receipt says the cost of", () => {
+	const answer = (channel: PayerChannel, delivered: bigint, isComplete: boolean) => {
+		const stop = () => undefined;
+		channel.begin(100n);
+		channel.begun(100n, true);
+		expect(channel.beginStream(stop, 100n)).toBe(100n);
+		channel.delivered(delivered);
+		channel.endStream(stop, 100n - delivered, { isComplete });
+		expect(channel.isOpenEnded).toBe(true);
+	};
+
+	test.each([
+		[62n, 62n],
+		[30n, 30n],
+		[90n, 90n],
+		[999n, 100n],
+	])("costs what the server says when it is asked, up to what was signed: %i", (spent, owed) => {
+		const channel = open();
+		answer(channel, 62n, true);
+		expect([channel.consumed, channel.uncertain]).toEqual([62n, 38n]);
+		expect(channel.told(spent)).toBe(true);
+		expect([channel.consumed, channel.uncertain, channel.isOpenEnded]).toEqual([owed, 0n, false]);
+	});
+
+	test("leaves requests uncertain whose answers were lost", () => {
+		const channel = open();
+		channel.begin(10n);
+		channel.lost(10n);
+		answer(channel, 62n, true);
+		channel.told(62n);
+		expect([channel.consumed, channel.uncertain]).toEqual([62n, 10n]);
+	});
+
+	test("costs no less than was delivered where it has broken off: the server may not be at its end", () => {
+		const channel = open();
+		answer(channel, 62n, false);
+		expect(channel.told(30n)).toBe(false);
+		expect([channel.consumed, channel.uncertain]).toEqual([62n, 38n]);
+		expect(channel.told(80n)).toBe(true);
+		expect([channel.consumed, channel.uncertain]).toEqual([80n, 20n]);
+	});
+
+	test("is not settled while anything is on its way", () => {
+		const channel = open();
+		answer(channel, 62n, true);
+		channel.begin(10n);
+		channel.told(62n);
+		expect([channel.consumed, channel.uncertain]).toEqual([62n, 38n]);
+	});
+});
+
 describe("another try of a request (I6)", () => {
 	test("stands for the one before: lost twice it is owed for once", () => {
 		const channel = open();

@@ -19,6 +19,8 @@ let server: PaidServer;
 let charged = 0n;
 let onCharged: () => void = () => undefined;
 let isHandlerOver = false;
+/** What `/slow` waits for after its first piece. */
+let slow = Promise.withResolvers<void>();
 
 async function* tokens(meter: Meter, count: number, from: number, pauseMs = 0) {
 	charged = 0n;
@@ -62,6 +64,28 @@ const routes: Routes = (app) => {
 	app.post("/whole", { config: { payment: estimated } }, async (request) => {
 		await meterOf(request.payment).charge(7);
 		return { text: "seven" };
+	});
+	const text = { ...bytes, metered: { ...bytes.metered, estimateUnits: 1_000 } };
+	app.get("/text", { config: { payment: text } }, (_request, reply) => {
+		reply.type("text/plain");
+		return (async function* () {
+			for (let i = 0; i < 62; i++) yield "ten bytes\n";
+		})();
+	});
+	app.get("/slow", { config: { payment: text } }, (_request, reply) => {
+		reply.type("text/plain");
+		return (async function* () {
+			yield "x".repeat(300);
+			await slow.promise;
+		})();
+	});
+	// Of no known length, and by tokens that nobody can count but the server.
+	app.get("/usage", { config: { payment: estimated } }, (request, reply) => {
+		reply.type("application/json");
+		return (async function* () {
+			await meterOf(request.payment).charge(7);
+			yield JSON.stringify({ usage: 7 });
+		})();
 	});
 	app.get("/quote", { config: { payment: { price: PRICE, suggestedDeposit: 1_000_000n } } }, async () => ({
 		quote: 42,
@@ -356,6 +380,46 @@ describe("an answer of another kind that is metered", () => {
 		}
 		await agent.close();
 		expect(await spent()).toBe(2_100n);
+	});
+
+	it("costs what was delivered of it, though more was estimated and no receipt says so", async () => {
+		const { agent, url, spent, spy } = await agentFor({}, { stream: { aheadUnits: 2_000 } });
+		expect(await (await agent.fetch(url("/text"))).text()).toHaveLength(620);
+		expect(await ledger(agent)).toMatchObject({ spent: 620n });
+		await agent.close();
+		expect(await spent()).toBe(620n);
+		expect(spy.vouchers().at(-1)).toBe(620n);
+	});
+
+	it.each([
+		["/text", 620n, 1_000n],
+		["/usage", 700n, 1_500n],
+	])("is settled before the next one like it, which reserves no more for it: %s", async (path, cost, estimate) => {
+		const { agent, url, spent, spy } = await agentFor({}, { stream: { aheadUnits: 2_000 } });
+		for (let done = 0n; done < 3n; done++) {
+			await (await agent.fetch(url(path))).text();
+			expect(spy.vouchers().at(-1)).toBe(done * cost + estimate);
+			expect(await ledger(agent)).toMatchObject({ spent: (done + 1n) * cost });
+		}
+		await agent.fetch(url("/quote"));
+		expect(channelOf(agent).state()).toMatchObject({ consumed: String(3n * cost + PRICE), uncertain: "0" });
+		await agent.close();
+		expect(await spent()).toBe(3n * cost + PRICE);
+	});
+
+	it("that is left, or never read, costs what the server has delivered of it", async () => {
+		for (const isRead of [true, false]) {
+			slow = Promise.withResolvers();
+			const { agent, url, spent } = await agentFor({}, { stream: { aheadUnits: 2_000 } });
+			const { body } = await agent.fetch(url("/slow"));
+			const reader = body?.getReader();
+			if (isRead) expect((await reader?.read())?.value).toHaveLength(300);
+			await reader?.cancel();
+			slow.resolve();
+			expect(await ledger(agent)).toMatchObject({ spent: 300n });
+			await agent.close();
+			expect(await spent()).toBe(300n);
+		}
 	});
 
 	it("is not covered by more than the credit, or than the policy allows", async () => {

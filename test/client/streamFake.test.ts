@@ -483,10 +483,31 @@ describe("a voucher beside the stream", () => {
 		expect(read.isDone).toBe(true);
 	});
 
+	it("that is on its way when the stream ends with its receipt leaves nothing uncertain once it is answered", async () => {
+		const { meter, payer, response, stream } = await open();
+		const answered = Promise.withResolvers<undefined>();
+		meter.onHead = () => answered.promise;
+		const read = reading(response);
+		stream.events(1);
+		stream.need(300n);
+		await until(() => meter.heads().length === 1);
+		stream.events(2);
+		stream.receipt(300n);
+		stream.end();
+		await read.all;
+		answered.resolve(undefined);
+		const [channel] = payer.channels;
+		await until(() => channel?.consumed === 300n);
+		expect(channel?.uncertain).toBe(0n);
+		expect(channel?.state()).toMatchObject({ consumed: "300", uncertain: "0" });
+	});
+
 	it("goes to where the channel was opened when the stream's own URL takes none", async () => {
 		const { meter, payer } = agentFor();
 		const first = payer.fetch(`${ORIGIN}/opened`);
-		(await meter.stream()).end();
+		const opened = await meter.stream();
+		opened.receipt(0n);
+		opened.end();
 		await (await first).text();
 		meter.onHead = ({ url }) => (url === URL_ ? new Response(null, { status: 404 }) : undefined);
 		const response = await payer.fetch(URL_, { method: "POST", body: "prompt", headers: { "x-tenant": "7" } });

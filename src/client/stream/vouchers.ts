@@ -232,9 +232,9 @@ export class StreamVouchers {
 			return { isTaken: true, response };
 		} finally {
 			if (isBooked && !this.#isStopped) tab.held(amount);
-			else if (!isBooked || this.#end === "receipt") channel.failed(amount);
-			else if (this.#end === "complete") channel.leftOver(amount);
-			else channel.lost(amount);
+			else if (!isBooked) channel.failed(amount);
+			else if (this.#end === undefined) channel.lost(amount);
+			else channel.leftOver(amount, this.#end === "receipt");
 			// The receipt could not be settled with before.
 			if (this.#end === "receipt") channel.settleLost(0n);
 		}
