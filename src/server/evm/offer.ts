@@ -106,6 +106,11 @@ const meteredSchema = z.strictObject({
 	blockUnits: units.default(32n),
 	/** How long the answer waits for a voucher before it ends, in ms. */
 	stallMs: z.number().int().positive().max(3_600_000).default(30_000),
+	/**
+	 * Whether several such requests of one channel may be under way at once: for answers that are whole and paid by their use.
+	 * A channel has one stream, so that without it a new request takes the place of the one before (D16).
+	 */
+	isShared: z.boolean().default(false),
 	/** What is charged where the handler does not charge itself: one unit for each piece, byte or second of the answer. */
 	per: z.enum(["piece", "byte", "second"]).exactOptional(),
 });

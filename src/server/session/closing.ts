@@ -38,7 +38,7 @@ export async function payeeCall(
  * closed. A request that has not answered yet may still finish with what it has charged.
  */
 export function endStream({ streams }: Pick<EngineContext, "streams">, channelId: Hex): void {
-	streams.of(channelId)?.control.stop("closed");
+	streams.stop(channelId);
 }
 
 /** Amount and signature of a close are fixed, durably; by how much the client's own voucher raised what was accepted. */

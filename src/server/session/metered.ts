@@ -7,19 +7,20 @@ import type { IdempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Reservation } from "../ledger.ts";
 import type { StoredResponse } from "../store/store.ts";
 import type { MeterSettings } from "../stream/meter.ts";
+import { blockToReserve } from "./block.ts";
 import { sessionReceipt } from "./receipt.ts";
 import { SessionMeter } from "./sessionMeter.ts";
 import { capture, type Order, release, type Spend } from "./spendEnd.ts";
+
+/** How long a new stream waits for the one before to let go. */
+const REPLACED_WITHIN_MS = 5_000;
 
 /** What a request holds before it is served: its price, or of a metered one as many units of a block as are covered. */
 export function toReserve(offer: Spend["offer"], channel: Channel): bigint {
 	const { amount, metered } = offer;
 	const least = leastToReserve(offer);
 	if (metered === undefined) return least;
-	const covered = available(channel) - (available(channel) % amount);
-	const block = metered.blockUnits * amount;
-	const wanted = block < covered ? block : covered;
-	return wanted > least ? wanted : least;
+	return blockToReserve(available(channel), { unitPrice: amount, wanted: metered.blockUnits * amount, least });
 }
 
 export function leastToReserve({ amount, metered }: Spend["offer"]): bigint {
@@ -34,7 +35,7 @@ export async function replaceStream(
 	{ store, streams, terms, now }: EngineContext,
 	{ request, offer, challenge, channelId, voucher, management }: Order,
 ): Promise<Refused | undefined> {
-	const running = offer.metered === undefined || management === "always" ? undefined : streams.of(channelId);
+	const running = takesPlace(offer, management) ? streams.of(channelId) : undefined;
 	if (running === undefined) return undefined;
 	const channel = await store.channel(channelId);
 	const { minVoucherDelta } = terms;
@@ -48,8 +49,17 @@ export async function replaceStream(
 		return refused(problem("conflict", detail, { channelId }));
 	}
 	running.control.stop("replaced");
-	await running.ended;
-	return undefined;
+	const { promise: late, resolve } = Promise.withResolvers<"late">();
+	const timer = setTimeout(() => resolve("late"), REPLACED_WITHIN_MS);
+	const outcome = await Promise.race([running.ended, late]).finally(() => clearTimeout(timer));
+	if (outcome !== "late") return undefined;
+	const detail = "The stream that runs on this channel has not ended yet; send the same request again.";
+	return refused(problem("conflict", detail, { channelId }), 1);
+}
+
+/** Whether a request is, or may become, its channel's one stream. */
+export function takesPlace({ metered }: Spend["offer"], management: Spend["management"]): boolean {
+	return metered !== undefined && !metered.isShared && management !== "always";
 }
 
 /** A request that is paid by what it uses: the same promise, kept unit by unit. */
@@ -67,7 +77,7 @@ export function admittedMetered(
 	const control = new SessionMeter({ context, channelId, unitPrice, minVoucherDelta, settings, reservation });
 	const { promise: over, resolve: end } = Promise.withResolvers<void>();
 	const { idempotencyKey } = order.request;
-	const leave = context.streams.begin(channelId, { control, idempotencyKey, ended: over });
+	const leave = context.streams.begin(channelId, { control, idempotencyKey, ended: over }, settings.isShared);
 	durable.catch(() => undefined);
 	let ending: Promise<Captured | Refused | undefined> | undefined;
 	const finish = async (isComplete: boolean, response: (receipt: SessionReceipt) => StoredResponse) => {

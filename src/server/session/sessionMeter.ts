@@ -1,5 +1,5 @@
 import type { Hex } from "viem";
-import type { Problem } from "../../protocol/index.ts";
+import { type Problem, problem } from "../../protocol/index.ts";
 import { available, type Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type Effect, type Reservation, requiredCumulative } from "../ledger.ts";
@@ -13,10 +13,11 @@ import {
 	MeterStoppedError,
 	type VoucherNeed,
 } from "../stream/meter.ts";
+import { blockToReserve } from "./block.ts";
 import { withoutTheGone } from "./current.ts";
 
 export type SessionMeterParts = Readonly<{
-	context: Pick<EngineContext, "store" | "wakes" | "onEffects" | "now">;
+	context: Pick<EngineContext, "store" | "wakes" | "chainState" | "onEffects" | "now">;
 	channelId: Hex;
 	/** Base units. */
 	unitPrice: bigint;
@@ -56,6 +57,8 @@ export class SessionMeter implements MeterControl {
 	#units = 0n;
 	/** Charges wait for each other from the first one that needs another block. */
 	#queue: Promise<void> | undefined;
+	/** Charges in the queue. */
+	#waiting = 0;
 	#need: VoucherNeed | undefined;
 	#stopped: MeterStoppedError | undefined;
 
@@ -81,8 +84,17 @@ export class SessionMeter implements MeterControl {
 		return () => void this.#listeners.delete(listener);
 	}
 
-	delivered(): void {
-		this.#delivered = this.#charged;
+	settled(): Promise<void> {
+		return this.#stopped === undefined ? (this.#queue ?? DONE) : rejected(this.#stopped);
+	}
+
+	mark(): bigint {
+		return this.#captured + this.#charged;
+	}
+
+	delivered(mark = this.mark()): void {
+		const left = mark - this.#captured;
+		if (left > this.#delivered) this.#delivered = left < this.#charged ? left : this.#charged;
 	}
 
 	stop(why: MeterStop, problem?: Problem): void {
@@ -105,19 +117,17 @@ export class SessionMeter implements MeterControl {
 		return { reservation: this.#reservation, used, total, units: total / this.#parts.unitPrice };
 	}
 
-	/** Something has left, or was charged in an earlier block: the request is not free any more. */
-	get hasDelivered(): boolean {
-		return this.#delivered > 0n || this.#captured > 0n;
-	}
-
 	#charge(units: number | bigint): Promise<void> {
-		const count = BigInt(units);
-		if (count < 0n) throw new RangeError(`${units} units can't be charged`);
+		if (typeof units === "number" && !Number.isSafeInteger(units)) return rejected(new UnitsError(units));
+		if (units < 0) return rejected(new UnitsError(units));
 		if (this.#stopped !== undefined) return rejected(this.#stopped);
-		const cost = count * this.#parts.unitPrice;
+		if (this.#waiting >= MAX_WAITING) return rejected(new UnitsError(units, "wait for the charges before"));
+		const cost = BigInt(units) * this.#parts.unitPrice;
 		if (this.#queue === undefined && this.#take(cost)) return DONE;
+		this.#waiting++;
 		const charging = (this.#queue ?? DONE).catch(() => undefined).then(() => this.#chargeInTurn(cost));
 		const queue = charging.finally(() => {
+			this.#waiting--;
 			if (this.#queue === queue) this.#queue = undefined;
 		});
 		this.#queue = queue;
@@ -128,19 +138,25 @@ export class SessionMeter implements MeterControl {
 	}
 
 	async #chargeInTurn(cost: bigint): Promise<void> {
-		const { wakes, channelId } = { ...this.#parts, ...this.#parts.context };
-		while (!this.#take(cost)) {
+		const { wakes } = this.#parts.context;
+		const { channelId } = this.#parts;
+		let stallsAt: number | undefined;
+		for (;;) {
+			// Refused is refused, whatever has become free meanwhile.
 			if (this.#stopped !== undefined) throw this.#stopped;
+			if (this.#take(cost)) return;
 			// Listens first: what comes while the store is asked is not missed.
 			const { promise: woken, resolve: wake } = Promise.withResolvers<void>();
 			const stopListening = wakes.listen(channelId, wake);
 			try {
-				if (!(await this.#nextBlock(cost))) await this.#orStopped(woken);
+				if (await this.#nextBlock(cost)) continue;
+				// From its first wait on: a voucher that does not bring enough is no reason to wait longer.
+				stallsAt ??= performance.now() + this.settings.stallMs;
+				await this.#orStopped(woken, stallsAt);
 			} finally {
 				stopListening();
 			}
 		}
-		if (this.#stopped !== undefined) throw this.#stopped;
 	}
 
 	#take(cost: bigint): boolean {
@@ -154,6 +170,7 @@ export class SessionMeter implements MeterControl {
 	async #nextBlock(cost: bigint): Promise<boolean> {
 		const { context, channelId } = this.#parts;
 		const { store } = context;
+		await this.#ensureFresh();
 		const { value, durable } = await store
 			.transact({ channel: channelId }, ({ channel }) => this.#swap(channel, cost))
 			.catch((error: unknown) => this.#fail(error));
@@ -161,10 +178,11 @@ export class SessionMeter implements MeterControl {
 			this.stop("closed", value.problem);
 			throw this.#stopped;
 		}
-		const delivered = this.#delivered;
-		this.#captured += delivered;
-		this.#charged -= delivered;
-		this.#delivered -= delivered;
+		// More may have left since the turn ran: that belongs to the next block.
+		const { used } = value;
+		this.#captured += used;
+		this.#charged -= used;
+		this.#delivered -= used;
 		this.#reservation = value.reservation;
 		await durable.catch((error: unknown) => this.#fail(error));
 		context.onEffects(value.channel, value.effects);
@@ -173,22 +191,35 @@ export class SessionMeter implements MeterControl {
 		return value.need === undefined;
 	}
 
+	/** No more is sold on a channel than was known of it lately (D2, I10). */
+	async #ensureFresh(): Promise<void> {
+		const { context, channelId } = this.#parts;
+		try {
+			const channel = await context.store.channel(channelId);
+			if (channel !== undefined) await context.chainState.ensureFresh(channel);
+		} catch (error) {
+			const detail = "The chain can't be asked right now: the answer has ended with what was paid for.";
+			this.stop("failed", problem("service-unavailable", detail, { channelId }));
+			throw error;
+		}
+	}
+
 	#swap(stored: Channel | undefined, cost: bigint): Turn<Swapped> {
 		const { context, unitPrice, minVoucherDelta, settings } = this.#parts;
 		const { store } = context;
 		const at = context.now();
+		const used = this.#delivered;
 		const captured = applyEvent(
 			withoutTheGone(stored, store, at),
-			{ type: "capture", reservation: this.#reservation, used: this.#delivered },
+			{ type: "capture", reservation: this.#reservation, used },
 			at,
 		);
 		if (!captured.ok) return { value: { problem: captured.problem } };
-		const pending = this.#charged - this.#delivered;
-		const covered = available(captured.channel) >= pending + cost;
-		const block = settings.blockUnits * unitPrice;
-		const most = available(captured.channel) - (available(captured.channel) % unitPrice);
-		const wanted = pending + (cost > block ? cost : block);
-		const amount = covered ? (wanted < most ? wanted : most) : pending;
+		const pending = this.#charged - used;
+		const least = pending + cost;
+		const covered = available(captured.channel) >= least;
+		const wanted = pending + settings.blockUnits * unitPrice;
+		const amount = covered ? blockToReserve(available(captured.channel), { unitPrice, wanted, least }) : pending;
 		const held = applyEvent(captured.channel, { type: "extend", owner: store.owner, amount }, at);
 		if (!held.ok) {
 			// The channel sells no more: what has left stays captured.
@@ -205,7 +236,7 @@ export class SessionMeter implements MeterControl {
 					deposit,
 				};
 		const reservation = { owner: store.owner, generation: channel.generation, amount };
-		return { value: { channel, reservation, need, effects: captured.effects }, writes: { channel } };
+		return { value: { channel, used, reservation, need, effects: captured.effects }, writes: { channel } };
 	}
 
 	#fail(error: unknown): never {
@@ -214,15 +245,14 @@ export class SessionMeter implements MeterControl {
 	}
 
 	/** Waits for the next voucher, but not longer than a payer may stall. */
-	async #orStopped(woken: Promise<void>): Promise<void> {
-		const { stallMs } = this.settings;
+	async #orStopped(woken: Promise<void>, stallsAt: number): Promise<void> {
 		const { signal } = this.#ended;
 		const { promise: over, resolve: end } = Promise.withResolvers<void>();
 		const timer = setTimeout(() => {
 			const need = this.#need;
 			const detail = "No voucher came in time: the stream has ended with what was paid for.";
 			this.stop("stalled", need && insufficientProblem(need, need.requiredCumulative, detail));
-		}, stallMs);
+		}, stallsAt - performance.now());
 		const onAbort = () => end();
 		signal.addEventListener("abort", onAbort);
 		if (signal.aborted) end();
@@ -237,6 +267,18 @@ export class SessionMeter implements MeterControl {
 
 const DONE: Promise<void> = Promise.resolve();
 
+/** How many charges may wait at a time: of a handler that does not wait for them. */
+const MAX_WAITING = 4_096;
+
+/** What was to be charged is no number of units, or comes too fast. */
+export class UnitsError extends RangeError {
+	override readonly name = "UnitsError";
+	readonly code = "UNITS";
+	constructor(units: number | bigint, hint = "a whole number from 0 on, please") {
+		super(`${units} units can't be charged: ${hint}`);
+	}
+}
+
 function rejected(error: Error): Promise<never> {
 	const rejection = Promise.reject(error);
 	rejection.catch(() => undefined);
@@ -247,6 +289,8 @@ type Swapped =
 	| Readonly<{ problem: Problem }>
 	| Readonly<{
 			channel: Channel;
+			/** What the turn captured. */
+			used: bigint;
 			reservation: Reservation;
 			need: VoucherNeed | undefined;
 			effects: readonly Effect[];

@@ -9,7 +9,7 @@ import { applyEvent, type Reservation, requiredCumulative } from "../ledger.ts";
 import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
 import type { ProofRecord, Turn, TurnView } from "../store/store.ts";
 import { withoutTheGone } from "./current.ts";
-import { admittedMetered, leastToReserve, replaceStream, toReserve } from "./metered.ts";
+import { admittedMetered, leastToReserve, replaceStream, takesPlace, toReserve } from "./metered.ts";
 import { sessionReceipt } from "./receipt.ts";
 import { capture, type Order, release, type Spend } from "./spendEnd.ts";
 
@@ -19,8 +19,16 @@ import { capture, type Order, release, type Spend } from "./spendEnd.ts";
  */
 export async function spend(context: EngineContext, request: Spend): Promise<Admission> {
 	const order: Order = { ...request, ticket: String(++lastTicket) };
-	const inTheWay = await replaceStream(context, order);
-	if (inTheWay !== undefined) return inTheWay;
+	if (!takesPlace(order.offer, order.management)) return take(context, order);
+	return context.streams.inTurn(order.channelId, async () => {
+		const inTheWay = await replaceStream(context, order);
+		if (inTheWay === undefined) return take(context, order);
+		// An open that is sent once more gets its receipt again, whatever runs on its channel (D11).
+		return order.management === "never" ? inTheWay : take(context, { ...order, management: "always" });
+	});
+}
+
+async function take(context: EngineContext, order: Order): Promise<Admission> {
 	const scope = idempotencyScope(order.request, order.channelId);
 	const keys = {
 		channel: order.channelId,

@@ -83,6 +83,8 @@ export async function capture(
 	const { result, ended } = value;
 	if (ended === undefined) return result;
 	context.onEffects(ended.channel, ended.effects);
+	// A stream may go on with what was held and not used.
+	if (usedNow < reservation.amount) context.wakes.wake(channelId);
 	const { method, url } = order.request;
 	const { payer } = ended.channel;
 	context.listeners.tell("onCharged", { intent: "session", amount: total, payer, channelId, method, url });
@@ -102,7 +104,9 @@ export async function release(
 		return { value: step, writes: { channel: step.channel, ...givenBack(order, view) } };
 	});
 	await durable;
-	if (value.ok) context.onEffects(value.channel, value.effects);
+	if (!value.ok) return;
+	context.onEffects(value.channel, value.effects);
+	context.wakes.wake(order.channelId);
 }
 
 /** Credential and `Idempotency-Key` of a request that cost nothing are as good as new. */

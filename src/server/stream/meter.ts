@@ -71,8 +71,10 @@ export type MeterSettings = Readonly<{
 	estimateUnits: bigint;
 	/** How many units are reserved at a time: what a crash can cost the server, and how often it waits for the disk. */
 	blockUnits: bigint;
-	/** How long a meter waits for a voucher, in ms. */
+	/** How long a charge waits for a voucher, in ms. */
 	stallMs: number;
+	/** Several such requests of one channel may be under way: for whole answers, which are paid by their use. */
+	isShared: boolean;
 	/** What a piece of the answer costs where the handler does not say it itself. */
 	per?: "piece" | "byte" | "second";
 }>;
@@ -83,8 +85,12 @@ export interface MeterControl {
 	readonly settings: MeterSettings;
 	/** Hears when a voucher is needed; the last one at once, where one is needed already. Returns an end to it. */
 	onNeed(listener: (need: VoucherNeed) => void): () => void;
-	/** All that was charged has left: it stays charged whatever comes. */
-	delivered(): void;
+	/** Resolves when every charge so far is paid for, also those that nobody waits for; rejects where one is not. */
+	settled(): Promise<void>;
+	/** How much was charged so far, in base units: for `delivered`, when what it was charged for leaves later. */
+	mark(): bigint;
+	/** What was charged up to `mark`, all of it by default, has left: it stays charged whatever comes. */
+	delivered(mark?: bigint): void;
 	/** Charges no more. What was charged and has not left is given back unless the answer has ended well. */
 	stop(why: MeterStop, problem?: Problem): void;
 }
