@@ -19,7 +19,8 @@ const REPLACED_WITHIN_MS = 5_000;
 export function toReserve(offer: Spend["offer"], channel: Channel): bigint {
 	const { amount, metered } = offer;
 	const least = leastToReserve(offer);
-	if (metered === undefined) return least;
+	// Those beside it need some as well.
+	if (metered === undefined || metered.isShared) return least;
 	return blockToReserve(available(channel), { unitPrice: amount, wanted: metered.blockUnits * amount, least });
 }
 
