@@ -120,6 +120,25 @@ describe("a transaction of the server's", () => {
 		expect(await stored("unfinal")).toMatchObject([{ state: "reverted", minedIn: { final: false } }]);
 	});
 
+	it("beside another one of its key, as a crash between two attempts leaves them, is followed when that one has ended, however late (I5)", async () => {
+		const first = run({ timeoutMs: 50 });
+		await withoutMining(on.client, async () => {
+			await expect(first.transactions.perform(payment("a", 1n))).rejects.toBeInstanceOf(TransactionPendingError);
+			await expect(first.transactions.perform(payment("b", 2n))).rejects.toBeInstanceOf(TransactionPendingError);
+			for (const entry of await stored("pending")) {
+				await recordEntry(store, { ...entry, purpose: { ...entry.purpose, key: "a" } });
+			}
+			const { transactions, concluded } = await restart({ timeoutMs: 50 });
+			await transactions.resume(await stored("pending"));
+			expect(concluded).toEqual([]);
+			expect(transactions.pendingEntries()).toHaveLength(2);
+			await mine(on.client);
+			await transactions.resume([]);
+			expect(concluded).toEqual(["succeeded a", "succeeded a"]);
+			expect([transactions.pendingEntries(), await stored("pending")]).toEqual([[], []]);
+		});
+	});
+
 	it("is known with all its bids while it is on its way, and in the end", async () => {
 		const { transactions, concluded } = run({ stuckAfterMs: 0 });
 		await withoutMining(on.client, async () => {
