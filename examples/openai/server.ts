@@ -20,8 +20,9 @@ export async function chatRoutes(app: FastifyInstance) {
 /** A stream asks for vouchers as it goes; a whole answer has all reserved that it may use, and gives the rest back. */
 function priceOf({ body }: FastifyRequest) {
 	const chat = body ? readChat(body) : undefined; // none: it is about the channel alone, a voucher or a close
-	const estimateUnits = chat === undefined || chat.stream ? 1 : promptTokens(chat) + chat.maxTokens;
-	return { price: "100", unitType: "token", suggestedDeposit: "100000", metered: { estimateUnits, blockUnits: 32 } };
+	const isShared = chat !== undefined && !chat.stream; // whole answers may be made side by side
+	const estimateUnits = isShared ? promptTokens(chat) + chat.maxTokens : 1;
+	return { price: "100", unitType: "token", suggestedDeposit: "100000", metered: { estimateUnits, isShared } };
 }
 
 async function* stream(chat: Chat, meter: Meter) {
