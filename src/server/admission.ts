@@ -13,6 +13,8 @@ export type PaidRequest = Readonly<{
 	authorization: readonly string[];
 	/** The `Idempotency-Key` header, if any. */
 	idempotencyKey: string | undefined;
+	/** The `Last-Event-ID` header, if any: the client has a stream up to there, and wants what follows. */
+	lastEventId?: string | undefined;
 	/** Digest of the body (RFC 9530, sha-256), empty when there is none: part of what an `Idempotency-Key` stands for. */
 	bodyDigest: string;
 	/** What this route asks for, the preferred offer first. Never empty. */

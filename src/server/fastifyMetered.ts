@@ -28,7 +28,7 @@ import { type AdmittedMetered, MeteredBody } from "./stream/body.ts";
 import { pieceBytes } from "./stream/events.ts";
 import { lastly } from "./stream/lastly.ts";
 import { MeterStoppedError } from "./stream/meter.ts";
-import { endsAtOnce, stopOf, stopRefusal } from "./stream/meterStop.ts";
+import { endsAtOnce, onStop, stopOf, stopRefusal, untilStopped } from "./stream/meterStop.ts";
 import { fromNode, fromPieces, fromReader, isPieces, type PieceSource } from "./stream/source.ts";
 import { tariffOf } from "./stream/tariff.ts";
 
@@ -112,14 +112,17 @@ export async function settleMetered(
 	const stop = isGone(request, reply) ? new MeterStoppedError("left") : stopOf(admitted.metered);
 	if (stop !== undefined && (endsAtOnce(stop) || stop.why === "ended")) return giveUp(stop);
 	try {
-		const opened = await openAnswer(engine, reply, sent);
-		if (opened.kind === "withdrawn") return await giveUp(new MeterStoppedError("left"));
+		const opened = await openAnswer(engine, reply, sent, admitted);
+		if (opened.kind === "withdrawn") return await giveUp(stopOf(admitted.metered) ?? new MeterStoppedError("left"));
 		if (opened.kind === "failed") {
 			if (stop !== undefined && reply.statusCode >= 500) return await giveUp(stop);
 			const { payload } = opened;
 			const release = () => releaseQuietly(engine, admitted);
 			// What feeds it may live as long as the meter.
-			if (isStream(payload)) return new SourceStream(lastly(fromNode(payload), release));
+			if (isStream(payload)) {
+				onStop(admitted.metered, release);
+				return new SourceStream(lastly(fromNode(payload), release));
+			}
 			await release();
 			return payload;
 		}
@@ -131,6 +134,8 @@ export async function settleMetered(
 		}
 		const { payload } = opened;
 		await tariff(Buffer.byteLength(payload ?? ""), workedMs);
+		// Who has answered after a stop knows what is not paid for; who has not waited does not.
+		if (stop === undefined) await admitted.metered.settled();
 		const captured = await admitted
 			.capture((receipt) => storedReply(reply, payload, receipt, engine.limits.maxReplayBytes))
 			.catch((error: unknown) => engine.refusalFor(error));
@@ -148,7 +153,12 @@ type OpenedAnswer =
 	| Readonly<{ kind: "withdrawn" }>;
 
 /** @throws what keeps the answer from being sent, or what it fails with before it begins */
-async function openAnswer({ limits }: PaymentEngine, reply: FastifyReply, sent: unknown): Promise<OpenedAnswer> {
+async function openAnswer(
+	{ limits }: PaymentEngine,
+	reply: FastifyReply,
+	sent: unknown,
+	{ metered }: AdmittedMetered,
+): Promise<OpenedAnswer> {
 	if (isResponse(sent)) takeHead(reply, sent);
 	const body = isResponse(sent) ? (sent.body ?? "") : sent;
 	if (reply.statusCode >= 400) return { kind: "failed", payload: settlePayload(reply, body) };
@@ -164,7 +174,7 @@ async function openAnswer({ limits }: PaymentEngine, reply: FastifyReply, sent: 
 		const left = new AbortController();
 		const leave = () => left.abort();
 		reply.raw.once("close", leave);
-		const opened = await openBody(sent, left.signal, limits.maxReplayBytes, 2).finally(() =>
+		const opened = await openBody(sent, untilStopped(metered, left.signal), limits.maxReplayBytes, 2).finally(() =>
 			reply.raw.off("close", leave),
 		);
 		if (opened.kind === "withdrawn") return opened;
@@ -207,6 +217,7 @@ async function sendMetered(
 	try {
 		await body.begin();
 		const receipt = await admitted.receipt?.();
+		body.throwIfFailed();
 		if (receipt !== undefined) setReceiptHead(reply, receipt);
 	} catch (error) {
 		await body.leave();

@@ -64,7 +64,9 @@ function joined(value: string | string[] | undefined): string | undefined {
 export function paidRequest(request: FastifyRequest): PaidRequest {
 	const state = stateOf(request);
 	const { offers = [] } = state;
-	return { method: request.method, url: request.url, ...headersOf(request), bodyDigest: bodyDigest(state), offers };
+	const { method, url, headers } = request;
+	const lastEventId = joined(headers["last-event-id"]) || undefined;
+	return { method, url, ...headersOf(request), lastEventId, bodyDigest: bodyDigest(state), offers };
 }
 
 export function hasBody({ headers, raw }: FastifyRequest): boolean {

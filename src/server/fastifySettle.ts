@@ -17,6 +17,7 @@ import {
 } from "./fastifyReply.ts";
 import { asked, stateOf } from "./fastifyRequest.ts";
 import { isMetered } from "./stream/body.ts";
+import { stopOf, stopRefusal } from "./stream/meterStop.ts";
 
 /** The last `onSend` hook of a paid route. */
 export type Settle = (request: FastifyRequest, reply: FastifyReply, sent: unknown) => Promise<unknown>;
@@ -41,9 +42,15 @@ export function settlement(
 			return setOwnAnswer(reply, await unpaidAnswer(request));
 		}
 		if (state.answered) {
+			if (reply.statusCode < 400) return sent;
 			// A hook failed after the payment was taken: an error carries no receipt.
-			if (reply.statusCode >= 400) reply.removeHeader(PAYMENT_RECEIPT);
-			return sent;
+			reply.removeHeader(PAYMENT_RECEIPT);
+			const stop = isMetered(admitted) ? stopOf(admitted.metered) : undefined;
+			const refusal = stop && stopRefusal(stop);
+			if (refusal === undefined || reply.statusCode < 500) return sent;
+			// Its meter stopped before the first byte had left: Fastify takes that for an error of the handler.
+			clearHeaders(reply);
+			return setOwnAnswer(reply, refusalAnswer(engine, offers, refusal, asked(request)));
 		}
 		state.answered = true;
 		if (isMetered(admitted)) return settleMetered(engine, request, reply, sent, admitted);

@@ -51,6 +51,8 @@ export type PaidFetch<Rest extends readonly unknown[]> = (request: Request, ...r
 
 const MAX_BODY_BYTES = 1_048_576;
 
+const LAST_EVENT_ID = "Last-Event-ID";
+
 /**
  * Makes a Web-standard handler out of one that is paid for: for Hono, Next, Bun, Deno, and whatever else passes a `Request`
  * and takes a `Response`. A thin face, all rules are the engine's.
@@ -139,6 +141,7 @@ function headOf({ method, url, headers }: Request) {
 		url: pathname + search,
 		authorization: authorization === null ? [] : [authorization],
 		idempotencyKey: headers.get(IDEMPOTENCY_KEY) ?? undefined,
+		lastEventId: headers.get(LAST_EVENT_ID) || undefined,
 		acceptPayment: headers.get(ACCEPT_PAYMENT) ?? undefined,
 	};
 }

@@ -10,7 +10,7 @@ import { type AdmittedMetered, MeteredBody, webBody } from "./stream/body.ts";
 import type { Piece } from "./stream/events.ts";
 import { lastly } from "./stream/lastly.ts";
 import { MeterStoppedError } from "./stream/meter.ts";
-import { endsAtOnce, stopOf, stopRefusal } from "./stream/meterStop.ts";
+import { endsAtOnce, onStop, stopOf, stopRefusal, untilStopped } from "./stream/meterStop.ts";
 import { fromPieces, fromReader, isPieces, type PieceSource } from "./stream/source.ts";
 import { tariffOf } from "./stream/tariff.ts";
 
@@ -63,14 +63,17 @@ export async function deliverMetered(
 				await releaseQuietly(engine, admitted);
 			};
 			// What feeds its body may live as long as the meter.
-			if (head.body !== null) return new Response(webSource(lastly(fromReader(head.body), release)), head);
+			if (head.body !== null) {
+				onStop(metered, () => void release());
+				return new Response(webSource(lastly(fromReader(head.body), release)), head);
+			}
 			await release();
 			return head;
 		}
 		const opened = isPieces(served)
 			? ({ kind: "source", source: fromPieces(served) } as const)
-			: await openResponse(engine, head, signal);
-		if (opened.kind === "withdrawn") return await giveUp(new MeterStoppedError("left"));
+			: await openResponse(engine, head, untilStopped(metered, signal));
+		if (opened.kind === "withdrawn") return await giveUp(stopOf(metered) ?? new MeterStoppedError("left"));
 		const stored = (receipt: AnyReceipt) => {
 			const bytes = opened.kind === "whole" ? withEvent(head, opened.bytes, receipt) : null;
 			return storedResponse(head.status, remember(head.headers), bytes, receipt, engine.limits.maxReplayBytes);
@@ -85,9 +88,13 @@ export async function deliverMetered(
 			// It hears of the client through the meter until it is over.
 			void body.receipt.then(() => signal.removeEventListener("abort", leave));
 			await body.begin();
-			return paidResponse(head, webBody(body), await admitted.receipt?.());
+			const receipt = await admitted.receipt?.();
+			body.throwIfFailed();
+			return paidResponse(head, webBody(body), receipt);
 		}
 		await tariff(opened.bytes.length, workedMs);
+		// Who has answered after a stop knows what is not paid for; who has not waited does not.
+		if (stop === undefined) await metered.settled();
 		signal.removeEventListener("abort", leave);
 		const captured = await admitted.capture(stored).catch((error: unknown) => engine.refusalFor(error));
 		if (captured.kind !== "captured") return captured;

@@ -25,24 +25,32 @@ export function idempotencyScope(request: PaidRequest, payer: string): Idempoten
 	return { key: sha256(`${payer}\n${method}\n${url}\n${idempotencyKey}`), fingerprint: sha256(bodyDigest) };
 }
 
-/** What an earlier request with the same key means for this one; `undefined`: nothing, it is the first. */
+/**
+ * What an earlier request with the same key means for this one; `undefined`: nothing, it is the first, or goes on where its
+ * client lost the rest.
+ */
 export function earlierAnswer(
 	record: IdempotencyRecord | undefined,
 	scope: IdempotencyScope | undefined,
 	store: ChannelStore,
+	/** Goes on with a stream that has ended here, and not there: it charges for what it delivers. */
+	goesOn = false,
 ): Refused | Replayed | undefined {
 	if (record === undefined || scope === undefined) return undefined;
-	if (record.state === "running" && store.isGone(record.owner)) return undefined;
+	const isCutOff = record.state === "running" && store.isGone(record.owner);
+	// What a crash has ended counts as absent, but not the answer that it went on with.
+	if (isCutOff && record.response === undefined) return undefined;
 	if (record.fingerprint !== scope.fingerprint) {
 		return refused(problem("unprocessable-content", "This Idempotency-Key was used with another body; use a new one."));
 	}
-	if (record.state === "running" || record.response === undefined) {
+	if ((record.state === "running" && !isCutOff) || record.response === undefined) {
 		return refused(
 			problem("conflict", "The request with this Idempotency-Key is still running."),
 			RUNNING_RETRY_SECONDS,
 		);
 	}
 	if (record.response.body === null) {
+		if (goesOn) return undefined;
 		return refused(
 			problem(
 				"conflict",

@@ -79,11 +79,12 @@ function spendTurn(
 
 function decideSpend(
 	{ store, limits, terms, signatures, now }: EngineContext,
-	{ offer, challenge, voucher, credentialKey, management, ticket }: Order,
+	{ request, offer, challenge, voucher, credentialKey, management, ticket }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
 ): Turn<Outcome> {
-	const earlier = earlierAnswer(view.idempotency, scope, store);
+	const goesOn = offer.metered !== undefined && request.lastEventId !== undefined;
+	const earlier = earlierAnswer(view.idempotency, scope, store, goesOn);
 	if (earlier !== undefined) return { value: earlier };
 
 	const bound = view.proof(challengeKey(challenge));
@@ -134,7 +135,14 @@ function decideSpend(
 			// Where another request holds the credential already, it stays that one's.
 			proofs: { ...binding, ...(isFree && { [credentialKey]: credential }) },
 			...(scope !== undefined && {
-				idempotency: { ...scope, state: "running", owner: store.owner, expiresAt: at + limits.idempotencyTtlMs },
+				idempotency: {
+					...scope,
+					state: "running",
+					owner: store.owner,
+					// Of the answer that it goes on with.
+					...(view.idempotency?.response !== undefined && { response: view.idempotency.response }),
+					expiresAt: at + limits.idempotencyTtlMs,
+				},
 			}),
 		},
 	};

@@ -9,7 +9,7 @@ import type { SessionOffer } from "../evm/offer.ts";
 import type { IdempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Effect, type Reservation, type Transition, type VerifiedVoucher } from "../ledger.ts";
 import { expiryOf } from "../proofs.ts";
-import type { ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
+import type { IdempotencyRecord, ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
 import { sessionReceipt } from "./receipt.ts";
 
 /** A voucher whose signature is verified, on a channel whose chain state is fresh, and the request it came with. */
@@ -73,7 +73,7 @@ export async function capture(
 				channel: step.channel,
 				proofs: { [credentialKey]: used },
 				...(done !== undefined && {
-					idempotency: isComplete ? { ...done, state: "done", response: response(receipt) } : null,
+					idempotency: isComplete ? { ...done, state: "done", response: response(receipt) } : asBefore(view),
 				}),
 			},
 		};
@@ -115,8 +115,13 @@ function givenBack({ credentialKey, ticket }: Order, view: TurnView): TurnWrites
 	const isOwn = credential?.state === "held" && credential.reference === ticket;
 	return {
 		proofs: isOwn ? { [credentialKey]: null } : {},
-		...(view.idempotency?.state === "running" && { idempotency: null }),
+		...(view.idempotency?.state === "running" && { idempotency: asBefore(view) }),
 	};
+}
+
+/** What its `Idempotency-Key` stood for before: one that went on with an answer leaves that one as it was. */
+function asBefore({ idempotency }: TurnView): IdempotencyRecord | null {
+	return idempotency?.response === undefined ? null : { ...idempotency, state: "done" };
 }
 
 function endKeys({ channelId, credentialKey }: Order, scope: IdempotencyScope | undefined) {

@@ -31,10 +31,12 @@ export type MeteredBodyParts = Readonly<{
 	clock?: () => number;
 }>;
 
-/** What leaves next. */
-type Step = Readonly<{ bytes: Uint8Array | undefined; isPiece: boolean }>;
+/** What leaves next. `mark`: of a piece, what was charged when it was made. */
+type Step = Readonly<{ bytes: Uint8Array | undefined; mark?: bigint }>;
 
-const END: Step = { bytes: undefined, isPiece: false };
+const END: Step = { bytes: undefined };
+
+const NOTHING = new Uint8Array();
 
 /**
  * The body of a metered answer, as any face takes it: each piece leaves when it is paid for, and is made when its reader
@@ -52,12 +54,15 @@ export class MeteredBody {
 	readonly #cutter: EventCutter | undefined;
 	readonly #stopNeeds: () => void;
 	/** Paid for, but not asked for yet. */
-	readonly #blocks: Uint8Array[] = [];
+	readonly #blocks: Step[] = [];
 	#prepared: Step | undefined;
 	#isMaking = false;
 	/** The source has nothing more. */
 	#isDry = false;
+	/** To be said. */
 	#need: VoucherNeed | undefined;
+	/** Heard of last: a meter looks again whenever something happens on its channel. */
+	#heard: VoucherNeed | undefined;
 	#failure: Readonly<{ error: unknown; isDue: Promise<void> }> | undefined;
 	/** Ends well, or has failed. */
 	#isOver = false;
@@ -74,11 +79,9 @@ export class MeteredBody {
 		const { promise, resolve } = Promise.withResolvers<AnyReceipt | undefined>();
 		this.receipt = promise;
 		this.#tellReceipt = resolve;
-		let told: VoucherNeed | undefined;
 		this.#stopNeeds = metered.onNeed((need) => {
-			// A meter looks again whenever something happens on its channel.
-			if (told !== undefined && isSame(need, told)) return;
-			told = need;
+			if (this.#heard !== undefined && isSame(need, this.#heard)) return;
+			this.#heard = need;
 			this.#need = need;
 			this.#wake();
 		});
@@ -101,6 +104,12 @@ export class MeteredBody {
 	 */
 	async begin(): Promise<void> {
 		this.#prepared ??= await this.#step();
+		this.throwIfFailed();
+	}
+
+	/** For whoever has waited after `begin`, before the head leaves. @throws what the body has failed with */
+	throwIfFailed(): void {
+		if (this.#failure !== undefined) throw this.#failure.error;
 	}
 
 	/**
@@ -109,10 +118,10 @@ export class MeteredBody {
 	 * @throws what the handler or the payment fails with
 	 */
 	async next(): Promise<Uint8Array | undefined> {
-		const { bytes, isPiece } = this.#prepared ?? (await this.#step());
+		const { bytes, mark } = this.#prepared ?? (await this.#step());
 		this.#prepared = undefined;
 		if (this.#failure !== undefined) await this.#throw(this.#failure);
-		if (isPiece) this.#parts.admitted.metered.delivered();
+		if (mark !== undefined) this.#parts.admitted.metered.delivered(mark);
 		return bytes;
 	}
 
@@ -126,18 +135,26 @@ export class MeteredBody {
 		for (;;) {
 			if (this.#failure !== undefined) return this.#throw(this.#failure);
 			const block = this.#blocks.shift();
-			if (block !== undefined) return { bytes: block, isPiece: true };
+			if (block !== undefined) return block;
 			if (this.#isDry) return this.#end();
-			if (this.#need !== undefined && this.#cutter !== undefined) {
-				const bytes = needEvent(this.#need);
-				this.#need = undefined;
-				return { bytes, isPiece: false };
-			}
+			const need = this.#takeNeed();
+			if (need !== undefined && this.#cutter !== undefined) return { bytes: needEvent(need) };
 			const { promise, resolve } = Promise.withResolvers<void>();
 			this.#wake = resolve;
 			this.#make();
 			await promise;
 		}
+	}
+
+	/** The need that is to be said, if it has not been met while nobody read. */
+	#takeNeed(): VoucherNeed | undefined {
+		if (this.#need === undefined) return undefined;
+		this.#need = undefined;
+		let standing: VoucherNeed | undefined;
+		this.#parts.admitted.metered.onNeed((need) => {
+			standing = need;
+		})();
+		return standing;
 	}
 
 	/** Has one more piece made, unless one is under way. */
@@ -154,20 +171,26 @@ export class MeteredBody {
 	}
 
 	async #makeOne(): Promise<void> {
-		const { source, tariff } = this.#parts;
+		const { source, tariff, admitted } = this.#parts;
+		const { metered } = admitted;
 		const startedAt = this.#clock();
 		const { done, value } = await source.next();
-		if (done) {
-			this.#isDry = true;
-			const rest = this.#cutter?.rest();
-			if (rest !== undefined && rest.length > 0) this.#blocks.push(rest);
-			return;
-		}
-		const bytes = pieceBytes(value);
+		const bytes = done ? NOTHING : pieceBytes(value);
 		await tariff(bytes.length, this.#clock() - startedAt);
-		if (bytes.length === 0) return;
-		if (this.#cutter === undefined) this.#blocks.push(bytes);
-		else this.#blocks.push(...this.#cutter.push(bytes));
+		// Also what the handler has charged and not waited for.
+		await metered.settled();
+		this.#need = undefined;
+		this.#heard = undefined;
+		const mark = metered.mark();
+		for (const block of this.#blocksOf(bytes, done === true)) {
+			if (block.length > 0) this.#blocks.push({ bytes: block, mark });
+		}
+		this.#isDry = done === true;
+	}
+
+	#blocksOf(bytes: Uint8Array, isEnd: boolean): readonly Uint8Array[] {
+		if (this.#cutter === undefined) return [bytes];
+		return isEnd ? [this.#cutter.rest()] : this.#cutter.push(bytes);
 	}
 
 	async #end(): Promise<Step> {
@@ -183,7 +206,7 @@ export class MeteredBody {
 		if (captured?.kind === "captured") {
 			const { receipt } = captured;
 			this.#tellReceipt(receipt);
-			return isEventStream ? { bytes: receiptEvent(receipt), isPiece: false } : END;
+			return isEventStream ? { bytes: receiptEvent(receipt) } : END;
 		}
 		this.#tellReceipt(undefined);
 		const failure = this.#break(new MeterStoppedError(captured === undefined ? "failed" : "closed", captured?.problem));

@@ -15,9 +15,13 @@ export type EventPrice = number | bigint | undefined | Readonly<{ total: number 
 /** Of an upstream's head, what its client gets as well; all else is between the two of them. */
 const KEPT = ["content-type", "cache-control"];
 
+/** Events of an upstream's own payment begin like this: its client would take them for those of ours. */
+const PAYMENT_EVENT = "payment-";
+
 /**
  * Sends an upstream's Server-Sent Events on, byte for byte, and meters them: each event leaves when its price is paid, and
- * is read when its reader asks for it. A client that leaves lets go of the upstream.
+ * is read when its reader asks for it. A client that leaves lets go of the upstream. Events about payments (`payment-…`) are
+ * between the two of them as well: they are left out, and cost nothing.
  *
  * Of a `Response` status, content type and body go on; one from 400 on as it is, and free. Take care that it is an event
  * stream: in another body no event is found, so nothing is charged before its end.
@@ -100,19 +104,26 @@ async function* pricedBlocks(
 	const cutter = new EventCutter();
 	const decoder = new TextDecoder();
 	let costs: EventPrice[] = [];
-	const parser = createParser({ onEvent: (event) => costs.push(price(event)) });
+	let isOfPayment = false;
+	const parser = createParser({
+		onEvent: (event) => {
+			if (event.event?.startsWith(PAYMENT_EVENT)) isOfPayment = true;
+			else costs.push(price(event));
+		},
+	});
 	const priced = (bytes: Uint8Array, end = "") => {
 		costs = [];
+		isOfPayment = false;
 		// A block ends where its lines do; the parser would wait for the other half of a lone carriage return.
 		parser.feed(`${decoder.decode(bytes, { stream: true }).replace(/\r\n?/g, "\n")}${end}`);
-		return { bytes, costs };
+		return isOfPayment ? [] : [{ bytes, costs }];
 	};
 	for (;;) {
 		const { done, value } = await source.next();
 		if (done) break;
-		for (const block of cutter.push(value as Uint8Array)) yield priced(block);
+		for (const block of cutter.push(value as Uint8Array)) yield* priced(block);
 	}
 	const rest = cutter.rest();
 	// Whoever reads it may take it for an event as well.
-	if (rest.length > 0) yield priced(rest, "\n\n");
+	if (rest.length > 0) yield* priced(rest, "\n\n");
 }

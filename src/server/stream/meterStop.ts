@@ -15,6 +15,25 @@ export function endsAtOnce({ why }: MeterStoppedError): boolean {
 	return why === "left" || why === "replaced" || why === "failed";
 }
 
+/**
+ * Aborts when there is no use in waiting for an answer to begin: its client has left, or its meter has stopped. An answer
+ * that was made after a stop is one of its own: it is waited for.
+ */
+export function untilStopped({ meter: { signal } }: Pick<MeterControl, "meter">, client: AbortSignal): AbortSignal {
+	return signal.aborted ? client : AbortSignal.any([client, signal]);
+}
+
+/** Calls `release` when the meter stops before it has ended, at once where it has: whoever takes its place waits for that. */
+export function onStop(control: Pick<MeterControl, "meter">, release: () => void): void {
+	const { signal } = control.meter;
+	const stop = () => {
+		// A release ends it as well.
+		if (stopOf(control)?.why !== "ended") release();
+	};
+	if (signal.aborted) stop();
+	else signal.addEventListener("abort", stop, { once: true });
+}
+
 /** What is answered in place of an answer that can't be paid for; `undefined` where that is a fault of ours. */
 export function stopRefusal({ why, problem: known }: MeterStoppedError): Refused | undefined {
 	if (known !== undefined) return refused(known);

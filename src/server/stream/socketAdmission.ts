@@ -61,8 +61,8 @@ export async function admitInBand(
 ): Promise<Begun | undefined> {
 	let refusal: Refused | undefined = unpaid();
 	for (let triesLeft = MAX_TRIES; triesLeft > 0; triesLeft--) {
-		if (refusal !== undefined) void line.say("payment-required", refusalData(order, refusal));
 		const tooLate = setTimeout(() => void line.close("unpaid", "no payment came in time"), payWithinMs);
+		if (refusal !== undefined) await line.say("payment-required", refusalData(order, refusal));
 		const { value: sent } = await line.credentials.next();
 		clearTimeout(tooLate);
 		if (sent === undefined) return void (await line.closed);
@@ -71,7 +71,7 @@ export async function admitInBand(
 		const begun = admission.kind === "admitted" ? await beginSocket(order, admission) : admission;
 		if (!("kind" in begun)) return begun;
 		refusal = begun.kind === "refused" ? begun : undefined;
-		if (begun.kind === "managed") void line.say("payment-receipt", receiptData(begun.receipt));
+		if (begun.kind === "managed") await line.say("payment-receipt", receiptData(begun.receipt));
 		if (begun.kind === "replayed") {
 			// It was served before, to its end: the receipt is all that is left of it.
 			const field = String(begun.response.headers[PAYMENT_RECEIPT.toLowerCase()] ?? "");

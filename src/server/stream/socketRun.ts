@@ -1,7 +1,7 @@
 import { formatSocketMessage, problem, type SOCKET_CLOSE, type SocketMessage } from "../../protocol/index.ts";
 import { type Admitted, refused } from "../admission.ts";
 import { needData } from "./events.ts";
-import { type MeterStop, MeterStoppedError } from "./meter.ts";
+import { type MeterControl, type MeterStop, MeterStoppedError, type VoucherNeed } from "./meter.ts";
 import {
 	type Begun,
 	receiptData,
@@ -27,7 +27,7 @@ export async function runSocket(
 	const { metered } = admitted;
 	const left = new AbortController();
 	line.onLeave(() => (metered === undefined ? left.abort(new MeterStoppedError("left")) : metered.stop("left")));
-	const stopNeeds = metered?.onNeed((need) => void line.say("payment-need-voucher", needData(need)));
+	const stopNeeds = metered?.onNeed(needSayer(line));
 	takeVouchers(order, line).catch((error: unknown) => void engine.refusalFor(error));
 	const signal = metered?.meter.signal ?? left.signal;
 	const { socket, idle } = paidSocketOf(line, admitted, signal);
@@ -77,15 +77,22 @@ const CLOSE_OF: Readonly<Record<MeterStop, keyof typeof SOCKET_CLOSE>> = {
 /** @returns the socket, and a wait until all that was given to `send` has left */
 function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: AbortSignal) {
 	const tariff = metered && tariffOf(metered);
+	const isPriced = metered?.settings.per !== undefined;
 	let unsent = 0;
 	let tail: Promise<unknown> = Promise.resolve();
 	let freeSince = performance.now();
-	const sendInTurn = async (frame: string | Uint8Array, bytes: number, workedMs: number) => {
+	const sendInTurn = async (
+		frame: string | Uint8Array,
+		bytes: number,
+		workedMs: number,
+		paid: Promise<bigint | undefined>,
+	) => {
 		signal.throwIfAborted();
+		const before = await paid;
 		await tariff?.(bytes, workedMs);
 		signal.throwIfAborted();
 		// From here on it may arrive: it is paid whatever comes.
-		metered?.delivered();
+		metered?.delivered(isPriced ? metered.mark() : before);
 		await line.send(frame);
 	};
 	const socket: PaidSocket = {
@@ -98,7 +105,8 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 			if (unsent >= MAX_UNSENT) throw new UnawaitedSendError();
 			const workedMs = unsent === 0 ? performance.now() - freeSince : 0;
 			unsent++;
-			const sent = tail.then(() => sendInTurn(frame, sizeOf(message), workedMs));
+			const paid = paidSoFar(metered);
+			const sent = tail.then(() => sendInTurn(frame, sizeOf(message), workedMs, paid));
 			tail = sent.catch(() => undefined);
 			try {
 				await sent;
@@ -111,12 +119,40 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 	return { socket, idle: () => tail };
 }
 
+/** What was charged so far, once it is paid for: also what the handler has not waited for. */
+function paidSoFar(metered: MeterControl | undefined): Promise<bigint | undefined> {
+	const paid = metered?.settled().then(() => metered.mark()) ?? Promise.resolve(undefined);
+	// It is waited for in its turn.
+	paid.catch(() => undefined);
+	return paid;
+}
+
+/** Says what is needed, one after the other: to a client that does not read, the last of it alone. */
+function needSayer(line: SocketLine): (need: VoucherNeed) => void {
+	let next: VoucherNeed | undefined;
+	let isSaying = false;
+	const say = async () => {
+		isSaying = true;
+		while (next !== undefined) {
+			const data = needData(next);
+			next = undefined;
+			await line.say("payment-need-voucher", data);
+		}
+		isSaying = false;
+	};
+	return (need) => {
+		next = need;
+		if (!isSaying) void say();
+	};
+}
+
 /** Vouchers, and whatever else is about the channel, that come on the socket itself: as by `HEAD` beside it (D11). */
 async function takeVouchers(order: SocketOrder, line: SocketLine): Promise<void> {
 	for await (const { credential } of line.credentials) {
 		const answer = await takeVoucher(order, credential);
-		if (answer.kind === "refused") void line.say("payment-required", refusalData(order, answer));
-		else void line.say("payment-receipt", receiptData(answer.receipt));
+		// One after the other: who sends on and does not read what is answered is not served for ever.
+		if (answer.kind === "refused") await line.say("payment-required", refusalData(order, answer));
+		else await line.say("payment-receipt", receiptData(answer.receipt));
 	}
 }
 

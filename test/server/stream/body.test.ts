@@ -15,18 +15,25 @@ function stage(
 ) {
 	const log: string[] = [];
 	const stopped = new AbortController();
-	let listener: (need: VoucherNeed) => void = () => undefined;
+	let listener: ((need: VoucherNeed) => void) | undefined;
+	let standing: VoucherNeed | undefined;
+	let charged = 0n;
+	let unpaid: Promise<void> = Promise.resolve();
 	const admitted: AdmittedMetered = {
 		kind: "admitted",
 		payment: { intent: "session", amount: 1n, payer: "p" },
 		metered: {
 			meter: { charge: async () => undefined, unitPrice: 1n, units: 0n, signal: stopped.signal },
-			settings: { estimateUnits: 1n, blockUnits: 1n, stallMs: 1_000 },
+			settings: { estimateUnits: 1n, blockUnits: 1n, stallMs: 1_000, isShared: false },
 			onNeed: (heard) => {
+				if (standing !== undefined) heard(standing);
+				if (listener !== undefined) return () => undefined;
 				listener = heard;
 				return () => void log.push("hears no needs");
 			},
-			delivered: () => void log.push("delivered"),
+			settled: () => unpaid,
+			mark: () => charged,
+			delivered: (mark) => void log.push(mark === 0n ? "delivered" : `delivered up to ${mark}`),
 			stop: (why: MeterStop) => stopped.abort(new MeterStoppedError(why)),
 		},
 		capture: async () => {
@@ -43,7 +50,23 @@ function stage(
 		stored: () => ({ status: 200, headers: {}, body: null }),
 		onFault: (error) => void log.push(String(error)),
 	});
-	return { body, log, stop: admitted.metered.stop, ask: (asked = need) => listener(asked) };
+	return {
+		body,
+		log,
+		stop: admitted.metered.stop,
+		ask(asked = need) {
+			standing = asked;
+			listener?.(asked);
+		},
+		goOn() {
+			standing = undefined;
+		},
+		/** Charges that are not paid for before `paid`. */
+		charge(units: bigint, paid: Promise<void> = Promise.resolve()) {
+			charged += units;
+			unpaid = paid;
+		},
+	};
 }
 
 async function* texts(...pieces: string[]) {
@@ -100,6 +123,74 @@ describe("a metered body", () => {
 		const next = body.next();
 		ask({ ...need, deposit: 10n });
 		expect(text(await next)).toContain('"deposit":"10"');
+	});
+
+	it("does not ask for what has come meanwhile, and asks again where it is needed again", async () => {
+		const gate = Promise.withResolvers<void>();
+		const pieces = (async function* () {
+			yield "data: a\n\n";
+			await gate.promise;
+			yield "data: b\n\n";
+			await never[Symbol.asyncIterator]().next();
+		})();
+		const { body, ask, goOn } = stage(pieces, { isEventStream: true });
+		expect(text(await body.next())).toBe("data: a\n\n");
+		// Nobody reads.
+		ask();
+		goOn();
+		const next = body.next();
+		gate.resolve();
+		expect(text(await next)).toBe("data: b\n\n");
+		ask();
+		expect(text(await body.next())).toContain("payment-need-voucher");
+	});
+
+	it("lets no piece leave before everything that was charged for it is paid for, waited for or not", async () => {
+		const paid = Promise.withResolvers<void>();
+		const { body, charge, log } = stage(texts("a"));
+		charge(1n, paid.promise);
+		let isHere = false;
+		const next = body.next().then((bytes) => {
+			isHere = true;
+			return bytes;
+		});
+		await new Promise((resolve) => setTimeout(resolve, 20));
+		expect(isHere).toBe(false);
+		paid.resolve();
+		expect(text(await next)).toBe("a");
+		expect(log).toEqual(["delivered up to 1"]);
+	});
+
+	it("breaks off where a charge that nobody waited for is not paid, also one after the last piece", async () => {
+		const { body, charge, stop, log } = stage(texts("a"));
+		expect(text(await body.next())).toBe("a");
+		const unpaid = Promise.withResolvers<void>();
+		charge(1n, unpaid.promise);
+		const next = body.next();
+		unpaid.reject(new MeterStoppedError("stalled"));
+		stop("stalled");
+		await expect(next).rejects.toMatchObject({ why: "stalled" });
+		expect(log).not.toContain("captured");
+	});
+
+	it("has delivered with a piece what was charged when it was made, not what was charged since", async () => {
+		const { body, charge, log } = stage(texts("a", "b"));
+		charge(2n);
+		await body.begin();
+		charge(5n);
+		await body.next();
+		expect(log).toEqual(["delivered up to 2"]);
+		await body.next();
+		expect(log).toEqual(["delivered up to 2", "delivered up to 7"]);
+	});
+
+	it("that has failed after it began says so before its head leaves", async () => {
+		const { body, stop } = stage(texts("a"));
+		await body.begin();
+		body.throwIfFailed();
+		stop("replaced");
+		expect(() => body.throwIfFailed()).toThrow(expect.objectContaining({ why: "replaced" }));
+		await expect(body.begin()).rejects.toMatchObject({ why: "replaced" });
 	});
 
 	it("ends with its receipt, and has it for a trailer", async () => {
