@@ -29,7 +29,9 @@ import { pieceBytes } from "./stream/events.ts";
 import { lastly } from "./stream/lastly.ts";
 import { MeterStoppedError } from "./stream/meter.ts";
 import { endsAtOnce, onStop, stopOf, stopRefusal, untilStopped } from "./stream/meterStop.ts";
-import { fromNode, fromPieces, fromReader, isPieces, type PieceSource } from "./stream/source.ts";
+import { fromNode } from "./stream/nodeSource.ts";
+import { paidSoFar } from "./stream/paidSoFar.ts";
+import { fromPieces, fromReader, isPieces, type PieceSource } from "./stream/source.ts";
 import { tariffOf } from "./stream/tariff.ts";
 
 /** Lets the handler of a metered route answer with an async iterable, and gives its payment back where the meter stops first. */
@@ -185,7 +187,9 @@ async function openAnswer(
 		return { kind: "stream", source: fromReader(body as ReadableStream) };
 	}
 	const stream = settlePayload(reply, body);
-	return isStream(stream) ? { kind: "stream", source: fromNode(stream) } : { kind: "whole", payload: stream };
+	return isStream(stream)
+		? { kind: "stream", source: fromNode(stream, () => paidSoFar(metered)) }
+		: { kind: "whole", payload: stream };
 }
 
 /** Sends the head of an answer whose first piece is there, and the pieces as they are paid for. */
@@ -204,7 +208,7 @@ async function sendMetered(
 		pieces?.destroy();
 	};
 	const body = new MeteredBody({
-		source: { next: () => source.next(), cancel },
+		source: { ...source, cancel },
 		admitted,
 		tariff,
 		isEventStream,

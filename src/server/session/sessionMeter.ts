@@ -57,8 +57,11 @@ export class SessionMeter implements MeterControl {
 	#units = 0n;
 	/** Charges wait for each other from the first one that needs another block. */
 	#queue: Promise<void> | undefined;
-	/** Charges in the queue. */
+	/** Charges in the queue, and their cost. */
 	#waiting = 0;
+	#waitingCost = 0n;
+	/** A charge that was none: what it was for has not been paid. */
+	#refused: UnitsError | undefined;
 	#need: VoucherNeed | undefined;
 	#stopped: MeterStoppedError | undefined;
 
@@ -85,11 +88,12 @@ export class SessionMeter implements MeterControl {
 	}
 
 	settled(): Promise<void> {
-		return this.#stopped === undefined ? (this.#queue ?? DONE) : rejected(this.#stopped);
+		const error = this.#stopped ?? this.#refused;
+		return error === undefined ? (this.#queue ?? DONE) : rejected(error);
 	}
 
 	mark(): bigint {
-		return this.#captured + this.#charged;
+		return this.#captured + this.#charged + this.#waitingCost;
 	}
 
 	delivered(mark = this.mark()): void {
@@ -118,13 +122,13 @@ export class SessionMeter implements MeterControl {
 	}
 
 	#charge(units: number | bigint): Promise<void> {
-		if (typeof units === "number" && !Number.isSafeInteger(units)) return rejected(new UnitsError(units));
-		if (units < 0) return rejected(new UnitsError(units));
 		if (this.#stopped !== undefined) return rejected(this.#stopped);
-		if (this.#waiting >= MAX_WAITING) return rejected(new UnitsError(units, "wait for the charges before"));
+		if (units < 0 || (typeof units === "number" && !Number.isSafeInteger(units))) return this.#refuse(units);
+		if (this.#waiting >= MAX_WAITING) return this.#refuse(units, "wait for the charges before");
 		const cost = BigInt(units) * this.#parts.unitPrice;
 		if (this.#queue === undefined && this.#take(cost)) return DONE;
 		this.#waiting++;
+		this.#waitingCost += cost;
 		const charging = (this.#queue ?? DONE).catch(() => undefined).then(() => this.#chargeInTurn(cost));
 		const queue = charging.finally(() => {
 			this.#waiting--;
@@ -137,6 +141,11 @@ export class SessionMeter implements MeterControl {
 		return charging;
 	}
 
+	#refuse(...refusal: ConstructorParameters<typeof UnitsError>): Promise<never> {
+		this.#refused = new UnitsError(...refusal);
+		return rejected(this.#refused);
+	}
+
 	async #chargeInTurn(cost: bigint): Promise<void> {
 		const { wakes } = this.#parts.context;
 		const { channelId } = this.#parts;
@@ -144,7 +153,10 @@ export class SessionMeter implements MeterControl {
 		for (;;) {
 			// Refused is refused, whatever has become free meanwhile.
 			if (this.#stopped !== undefined) throw this.#stopped;
-			if (this.#take(cost)) return;
+			if (this.#take(cost)) {
+				this.#waitingCost -= cost;
+				return;
+			}
 			// Listens first: what comes while the store is asked is not missed.
 			const { promise: woken, resolve: wake } = Promise.withResolvers<void>();
 			const stopListening = wakes.listen(channelId, wake);

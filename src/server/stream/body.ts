@@ -5,6 +5,7 @@ import type { StoredResponse } from "../store/store.ts";
 import { EventCutter } from "./eventCutter.ts";
 import { needEvent, pieceBytes } from "./events.ts";
 import { type MeterControl, MeterStoppedError, type VoucherNeed } from "./meter.ts";
+import { paidSoFar } from "./paidSoFar.ts";
 import type { PieceSource } from "./source.ts";
 import type { Tariff } from "./tariff.ts";
 
@@ -150,6 +151,11 @@ export class MeteredBody {
 	#takeNeed(): VoucherNeed | undefined {
 		if (this.#need === undefined) return undefined;
 		this.#need = undefined;
+		this.#heard = this.#standingNeed();
+		return this.#heard;
+	}
+
+	#standingNeed(): VoucherNeed | undefined {
 		let standing: VoucherNeed | undefined;
 		this.#parts.admitted.metered.onNeed((need) => {
 			standing = need;
@@ -176,12 +182,13 @@ export class MeteredBody {
 		const startedAt = this.#clock();
 		const { done, value } = await source.next();
 		const bytes = done ? NOTHING : pieceBytes(value);
-		await tariff(bytes.length, this.#clock() - startedAt);
 		// Also what the handler has charged and not waited for.
-		await metered.settled();
-		this.#need = undefined;
-		this.#heard = undefined;
-		const mark = metered.mark();
+		const paid = source.paid?.() ?? paidSoFar(metered);
+		await tariff(bytes.length, this.#clock() - startedAt);
+		const before = await paid;
+		const mark = metered.settings.per === undefined ? before : metered.mark();
+		// Whatever was needed for it has come.
+		if (this.#heard !== undefined && this.#standingNeed() === undefined) this.#heard = undefined;
 		for (const block of this.#blocksOf(bytes, done === true)) {
 			if (block.length > 0) this.#blocks.push({ bytes: block, mark });
 		}

@@ -87,7 +87,7 @@ export interface MeterControl {
 	onNeed(listener: (need: VoucherNeed) => void): () => void;
 	/** Resolves when every charge so far is paid for, also those that nobody waits for; rejects where one is not. */
 	settled(): Promise<void>;
-	/** How much was charged so far, in base units: for `delivered`, when what it was charged for leaves later. */
+	/** How much was charged so far, with what is not paid for yet, in base units: for `delivered`, when what it was charged for leaves later. */
 	mark(): bigint;
 	/** What was charged up to `mark`, all of it by default, has left: it stays charged whatever comes. */
 	delivered(mark?: bigint): void;

@@ -1,7 +1,8 @@
 import { formatSocketMessage, problem, type SOCKET_CLOSE, type SocketMessage } from "../../protocol/index.ts";
 import { type Admitted, refused } from "../admission.ts";
 import { needData } from "./events.ts";
-import { type MeterControl, type MeterStop, MeterStoppedError, type VoucherNeed } from "./meter.ts";
+import { type MeterStop, MeterStoppedError, type VoucherNeed } from "./meter.ts";
+import { paidSoFar } from "./paidSoFar.ts";
 import {
 	type Begun,
 	receiptData,
@@ -85,7 +86,7 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 		frame: string | Uint8Array,
 		bytes: number,
 		workedMs: number,
-		paid: Promise<bigint | undefined>,
+		paid: Promise<bigint> | undefined,
 	) => {
 		signal.throwIfAborted();
 		const before = await paid;
@@ -105,7 +106,7 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 			if (unsent >= MAX_UNSENT) throw new UnawaitedSendError();
 			const workedMs = unsent === 0 ? performance.now() - freeSince : 0;
 			unsent++;
-			const paid = paidSoFar(metered);
+			const paid = metered && paidSoFar(metered);
 			const sent = tail.then(() => sendInTurn(frame, sizeOf(message), workedMs, paid));
 			tail = sent.catch(() => undefined);
 			try {
@@ -117,14 +118,6 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 		},
 	};
 	return { socket, idle: () => tail };
-}
-
-/** What was charged so far, once it is paid for: also what the handler has not waited for. */
-function paidSoFar(metered: MeterControl | undefined): Promise<bigint | undefined> {
-	const paid = metered?.settled().then(() => metered.mark()) ?? Promise.resolve(undefined);
-	// It is waited for in its turn.
-	paid.catch(() => undefined);
-	return paid;
 }
 
 /** Says what is needed, one after the other: to a client that does not read, the last of it alone. */

@@ -1,9 +1,10 @@
-import { Readable } from "node:stream";
 import type { Piece } from "./events.ts";
 
 /** Where the pieces of an answer come from: each is made when it is asked for, one after the other. */
 export type PieceSource = Readonly<{
 	next(): Promise<IteratorResult<unknown, unknown>>;
+	/** Of a piece that was made before `next` gave it: what was charged by then, once it is paid for. */
+	paid?(): Promise<bigint> | undefined;
 	/** Lets go of it: whoever feeds it may stop, also while a piece is being made. Never throws. */
 	cancel(reason: unknown): void;
 }>;
@@ -33,17 +34,6 @@ export function fromReader(stream: Pick<ReadableStream<unknown>, "getReader">): 
 		cancel: (reason) => quietly(() => reader.cancel?.(reason)),
 	};
 }
-
-/** A Node stream, chunk by chunk as it gives them. It reads ahead what it always does: its `highWaterMark`. */
-export function fromNode(stream: Readable): PieceSource {
-	return fromReader(toWeb(stream, { strategy: { highWaterMark: 0 } }));
-}
-
-/** Node has this parameter since 18.7; its types don't. */
-const toWeb = Readable.toWeb as unknown as (
-	stream: Readable,
-	options: Readonly<{ strategy: QueuingStrategy }>,
-) => ReadableStream<unknown>;
 
 function quietly(work: () => unknown): void {
 	void (async () => work())().catch(() => undefined);

@@ -175,7 +175,7 @@ describe("a meter", () => {
 							if (one.wait) await Promise.race([charging, new Promise((resolve) => setTimeout(resolve, 0))]);
 						}
 						if (one.do === "deliver") {
-							delivered = Math.max(delivered, Number(control.mark() / PRICE));
+							delivered = Math.max(delivered, Number(meter.units));
 							control.delivered();
 						}
 						if (one.do === "pay") {
