@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect, constants } from "node:http2";
 import { Readable, Transform } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyRequest } from "fastify";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { decodeReceipt } from "../../../src/protocol/index.ts";
 import { meterOf, type Piece, sluice } from "../../../src/server/index.ts";
@@ -36,6 +36,13 @@ async function* lines(): AsyncGenerator<string> {
 	}
 }
 
+async function* countedLines({ payment }: Pick<FastifyRequest, "payment">): AsyncGenerator<string> {
+	for (let n = 1; n <= 100; n++) {
+		await meterOf(payment).charge();
+		yield `${n}\n`;
+	}
+}
+
 /** Never begins, but when it is let. */
 let gate = Promise.withResolvers<void>();
 let entered = Promise.withResolvers<void>();
@@ -64,6 +71,13 @@ const routes: Routes = async (app: FastifyInstance, kit) => {
 	app.get("/web", byPiece, async (_, reply) => {
 		return reply.type("text/plain").send(Readable.toWeb(Readable.from(encoded(lines()))));
 	});
+	app.get(
+		"/node-counted",
+		{ config: { payment: { price: 1n, metered: { stallMs: 100 } } } },
+		async (request, reply) => {
+			return reply.type("text/plain").send(Readable.from(countedLines(request)));
+		},
+	);
 	app.get("/object", byPiece, async () => ({ whole: true }));
 	app.get("/late", byPiece, async () => late());
 	app.get("/held", byPiece, async () => {
@@ -149,6 +163,18 @@ describe("other answers of a metered route", () => {
 	it.each(["/node", "/web", "/json-lines"])("%s, a stream, is charged chunk by chunk", async (path) => {
 		expect(await payer.get(path, 10n)).toMatchObject({ status: 200, text: "one\ntwo\nthree\n" });
 		await payer.expectLedger(3n);
+	});
+
+	it("a Node stream that makes its chunks ahead delivers those that are paid for while the next one is not (I1)", async () => {
+		const reader = await payer.read("/node-counted", 10n);
+		let text = "";
+		await expect(
+			(async () => {
+				for (let chunk = await reader.read(); chunk !== undefined; chunk = await reader.read()) text += chunk;
+			})(),
+		).rejects.toThrow();
+		expect(text.trim().split("\n")).toHaveLength(10);
+		await payer.expectLedger(10n, 10n);
 	});
 
 	it("an object is one piece, charged in its head's receipt", async () => {

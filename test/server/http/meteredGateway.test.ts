@@ -17,6 +17,13 @@ const STREAMS: Readonly<Record<string, readonly string[]>> = {
 	"/unfinished": ["data: a\n\n", "data: b"],
 	"/chat": [...["Once", " upon", " a", " time"].map(completion), usage(9), "data: [DONE]\n\n"],
 	"/chat-cheap": [...["Once", " upon"].map(completion), usage(1), "data: [DONE]\n\n"],
+	// An upstream that is paid for itself.
+	"/paid": [
+		"data: a\n\nevent: payment-need-voucher\ndata: {}\n\n",
+		"data: b\n\nevent: payment-rec",
+		'eipt\r\ndata: {"spent":"1"}\r\n\r\ndata: c\n\n',
+		"event: payment-receipt\ndata: {}",
+	],
 	"/poison": ["data: a\n\n", "data: poison\n\n", "data: b\n\n"],
 };
 
@@ -66,7 +73,7 @@ const through = (path: string, price: (event: UpstreamEvent) => EventPrice) => a
 beforeAll(async () => {
 	vi.spyOn(console, "error").mockImplementation(() => undefined);
 	await once(upstream.listen(0, "127.0.0.1"), "listening");
-	const priced = ["/ragged", "/unfinished", "/poison", "/endless", "/busy"].map((path) => {
+	const priced = ["/ragged", "/unfinished", "/paid", "/poison", "/endless", "/busy"].map((path) => {
 		return [path, { metered: { stallMs: 100 }, serve: through(path, events) }] as const;
 	});
 	stage = await meteredStage(world, {
@@ -107,6 +114,13 @@ describe.each(FACES)("an upstream's events through the %s face", (face) => {
 		expect([pieces, isBroken]).toEqual([["a", "b"], true]);
 		expect(needs).toMatchObject([{ requiredCumulative: 4n }]);
 		await payer.expectLedger(2n);
+	});
+
+	it("about its own payment stay between the two of them, and cost nothing", async () => {
+		const payer = await stage.payer(face);
+		const { text } = await payer.get("/paid", 100n);
+		expect(text).toMatch(/^data: a\n\ndata: b\n\ndata: c\n\n\n\nevent: payment-receipt\ndata: [^\n]*\n\n$/);
+		await payer.expectLedger(3n);
 	});
 
 	it("count as tokens until the upstream says how many there were", async () => {

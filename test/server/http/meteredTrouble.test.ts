@@ -43,12 +43,13 @@ const pages: Record<string, MeteredPage> = {
 		metered,
 		serve: (meter, { query, header }) => {
 			const number = (name: string, otherwise: number) => Number(query.get(name) ?? otherwise);
+			if (header("x-fail") !== undefined) throw new Error("the model is out");
 			return tokens(meter, {
 				from: 1 + Number(header("last-event-id") ?? 0),
 				count: number("count", 1_000_000),
 				failAt: number("fail", 0),
 				size: number("size", 0),
-				everyMs: number("every", 0),
+				everyMs: Number(header("x-every") ?? number("every", 0)),
 			});
 		},
 	},
@@ -209,6 +210,43 @@ describe.each(FACES)("a metered stream of the %s face", (face) => {
 		expect(spent).toBeLessThanOrEqual(BigInt(made));
 		await payer.expectLedger(spent, 100n);
 		expectRefusal(await payer.get("/tokens?count=30&every=2", 100n, options), "conflict");
+	});
+
+	it("goes on also where the server had ended it and the rest was lost; plain retries are refused (I6)", async () => {
+		const payer = await stage.payer(face);
+		const options = { key: `lost-${face}` };
+		const path = "/tokens?count=50";
+		const first = await payer.read(path, 200n, options);
+		expect(await first.event()).toMatchObject({ id: "1" });
+		// The server has sent all of it, and has its receipt.
+		await payer.expectLedger(50n);
+		first.leave();
+		const plain = await payer.get(path, 200n, options);
+		expectRefusal(plain, "conflict");
+		expect(plain.header("retry-after")).toBeUndefined();
+		const headers = { "Last-Event-ID": "1" };
+		const again = await readEvents(await payer.read("/tokens?count=50", 200n, { ...options, headers }));
+		expect(again.pieces[0]).toBe("2");
+		expect(again.receipt).toMatchObject({ units: 50, spent: 100n });
+		expectRefusal(await payer.get(path, 200n, options), "conflict");
+		// One that fails leaves what was there before.
+		const failing = await payer.get(path, 200n, { ...options, headers: { ...headers, "x-fail": "1" } });
+		expect(failing.status).toBe(500);
+		expectRefusal(await payer.get(path, 200n, options), "conflict");
+		// And one that breaks off.
+		const broken = await payer.read(path, 200n, { ...options, headers: { ...headers, "x-every": "5" } });
+		await readEvents(broken, undefined, ({ length }) => length === 3);
+		broken.leave();
+		await settled(payer);
+		expectRefusal(await payer.get(path, 200n, options), "conflict");
+	});
+
+	it("is not made again for another body, nor at a fixed price, because of a Last-Event-ID (I6)", async () => {
+		const payer = await stage.payer(face);
+		const options = { key: `other-${face}`, method: "POST", headers: { "Last-Event-ID": "1" } };
+		expect((await payer.get("/tokens?count=2", 200n, { ...options, body: "{}" })).status).toBe(200);
+		expectRefusal(await payer.get("/tokens?count=2", 200n, { ...options, body: "[]" }), "unprocessable-content");
+		await payer.expectLedger(2n);
 	});
 
 	it("asks for a top-up when its deposit runs out, and goes on with a voucher that brings one (D3, D12)", async () => {

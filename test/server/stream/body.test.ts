@@ -1,9 +1,17 @@
 /** What a face may do with a metered body, and what it costs then. The meter itself is a stand-in here. */
+import { Readable } from "node:stream";
 import { describe, expect, it } from "vitest";
 import { problem } from "../../../src/protocol/index.ts";
 import { type Captured, type Refused, refused } from "../../../src/server/admission.ts";
 import { type AdmittedMetered, MeteredBody, webBody } from "../../../src/server/stream/body.ts";
-import { type MeterStop, MeterStoppedError, type VoucherNeed } from "../../../src/server/stream/meter.ts";
+import {
+	type MeterControl,
+	type MeterStop,
+	MeterStoppedError,
+	type VoucherNeed,
+} from "../../../src/server/stream/meter.ts";
+import { fromNode } from "../../../src/server/stream/nodeSource.ts";
+import { paidSoFar } from "../../../src/server/stream/paidSoFar.ts";
 import { fromPieces } from "../../../src/server/stream/source.ts";
 
 const receipt = { method: "test", status: "success", timestamp: "2026-01-01T00:00:00Z", reference: "r" } as const;
@@ -11,7 +19,11 @@ const need: VoucherNeed = { channelId: "0x01", requiredCumulative: 2n, acceptedC
 
 function stage(
 	pieces: AsyncIterable<string>,
-	{ isEventStream = false, outcome = { kind: "captured", receipt } as Captured | Refused } = {},
+	{
+		isEventStream = false,
+		source = (_: MeterControl) => fromPieces(pieces),
+		outcome = { kind: "captured", receipt } as Captured | Refused,
+	} = {},
 ) {
 	const log: string[] = [];
 	const stopped = new AbortController();
@@ -43,7 +55,7 @@ function stage(
 		release: async () => void log.push("released"),
 	};
 	const body = new MeteredBody({
-		source: fromPieces(pieces),
+		source: source(admitted.metered),
 		admitted,
 		tariff: async () => undefined,
 		isEventStream,
@@ -182,6 +194,27 @@ describe("a metered body", () => {
 		expect(log).toEqual(["delivered up to 2"]);
 		await body.next();
 		expect(log).toEqual(["delivered up to 2", "delivered up to 7"]);
+	});
+
+	it("has delivered with a chunk of a Node stream what was charged when it was made, however far that reads ahead", async () => {
+		const made: string[] = [];
+		let charge: (units: bigint) => void = () => undefined;
+		const chunks = (async function* () {
+			for (const chunk of ["a", "b", "c", "d"]) {
+				charge(1n);
+				made.push(chunk);
+				yield Buffer.from(chunk);
+			}
+		})();
+		const stream = Readable.from(chunks);
+		const it = stage(never, { source: (metered) => fromNode(stream, () => paidSoFar(metered)) });
+		({ charge } = it);
+		expect(text(await it.body.next())).toBe("a");
+		await expect.poll(() => made.length).toBeGreaterThan(1);
+		expect(it.log).toEqual(["delivered up to 1"]);
+		expect(text(await it.body.next())).toBe("b");
+		await it.body.leave();
+		expect(it.log).toEqual(["delivered up to 1", "delivered up to 2", "hears no needs", "released"]);
 	});
 
 	it("that has failed after it began says so before its head leaves", async () => {
