@@ -119,11 +119,13 @@ export class Delivery {
 		return now() - since >= stuckAfterMs && (await readHead()) > head;
 	}
 
-	async #bid(entry: OutboxEntry, onBid: (entry: OutboxEntry) => void): Promise<void> {
+	async #bid(given: OutboxEntry, onBid: (entry: OutboxEntry) => void): Promise<void> {
 		const { client, account, outbox, now, maxFeePerGas } = this.#options;
-		const progress = this.inFlight.of(entry);
+		const progress = this.inFlight.of(given);
 		const estimate = await client.estimateFeesPerGas();
-		const terms = { limit: this.inFlight.limitFor(entry, maxFeePerGas), underpriced: progress.underpriced };
+		const terms = { limit: this.inFlight.limitFor(given, maxFeePerGas), underpriced: progress.underpriced };
+		// It may have been raised since, and is never lowered: what is bid up to is on disk first.
+		const entry = await this.#keepLimit(given, onBid);
 		const bid = await signBid(entry, account, estimate, terms, now());
 		if (bid === undefined) return;
 		const next: OutboxEntry = { ...entry, bids: [...(entry.bids ?? []), bid] };
