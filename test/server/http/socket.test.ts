@@ -239,6 +239,31 @@ describe("a client that is gone", () => {
 		await expectSettled(at, 1n);
 	});
 
+	it("in its mind, but sends on and reads nothing of what is answered, is ended with what was delivered", async () => {
+		const at = await scene(
+			async ({ send, signal }) => {
+				await send("one");
+				await once(signal, "abort");
+			},
+			{ pingMs: 60_000 },
+		);
+		const client = await connect(at, 5n);
+		await until("the message is there", () => client.messages.length === 1);
+		client.ws.pause();
+		const nonsense = "Payment nonsense";
+		const sending = setInterval(() => {
+			for (let n = 0; n < 500 && client.ws.readyState === client.ws.OPEN && client.ws.bufferedAmount < 1e7; n++)
+				client.authorize(nonsense);
+		}, 1);
+		try {
+			await until("the socket is let go of", () => at.sockets.size === 0);
+		} finally {
+			clearInterval(sending);
+			client.ws.terminate();
+		}
+		expect(await amounts(at)).toMatchObject({ spent: UNIT, reserved: 0n });
+	});
+
 	it("without a word is found out by its silence", async () => {
 		const at = await scene(
 			async ({ send, signal }) => {
@@ -304,6 +329,41 @@ describe("a handler", () => {
 		expect(errors).toMatchObject([{ message: "midway" }]);
 		expect(await amounts(at)).toEqual({ acceptedCumulative: 5n * UNIT, spent: 2n * UNIT, reserved: 0n });
 		await expectSettled(at, 2n);
+	});
+
+	it("that waits for no charge sends what was paid for, and no more (I1)", async () => {
+		const at = await scene(
+			async ({ send, meter }) => {
+				for (let n = 1; n <= 200; n++) {
+					meter?.charge().catch(() => undefined);
+					await send(String(n));
+				}
+			},
+			{ price: { price: UNIT, metered: { blockUnits: 4, stallMs: 150 } } },
+		);
+		const client = await connect(at, 10n);
+		expect((await client.closed).code).toBe(4402);
+		expect(client.messages).toHaveLength(10);
+		await until("it is written down", async () => (await amounts(at))?.reserved === 0n);
+		expect(await amounts(at)).toMatchObject({ spent: 10n * UNIT });
+		await expectSettled(at, 10n);
+	});
+
+	it("that charges after a message, and fails, is not paid for more than the message", async () => {
+		const at = await scene(
+			async ({ send, meter }) => {
+				await meter?.charge(2);
+				const sent = send("one");
+				await meter?.charge(5);
+				await sent;
+				throw new Error("midway");
+			},
+			{ price: { price: UNIT, metered: { blockUnits: 32 } } },
+		);
+		const client = await connect(at, 20n);
+		expect((await client.closed).code).toBe(1011);
+		expect(client.messages).toEqual(["one"]);
+		expect(await amounts(at)).toMatchObject({ spent: 2n * UNIT, reserved: 0n });
 	});
 
 	it("need not wait for its last message", async () => {
