@@ -51,6 +51,9 @@ async function amounts({ server, channel }: Scene) {
 	return server.amounts(channel);
 }
 
+/** Makes each challenge, and so each refusal, a long one. */
+const LONG = Object.fromEntries(["a", "b", "c", "d"].map((name) => [name, "x".repeat(500)]));
+
 /** Sends `count` numbered messages. */
 const counting =
 	(count: number): SocketHandler =>
@@ -245,15 +248,17 @@ describe("a client that is gone", () => {
 				await send("one");
 				await once(signal, "abort");
 			},
-			{ pingMs: 60_000 },
+			{
+				pingMs: 60_000,
+				price: { price: UNIT, opaque: LONG, metered: { per: "piece", blockUnits: 1 } },
+			},
 		);
 		const client = await connect(at, 5n);
 		await until("the message is there", () => client.messages.length === 1);
 		client.ws.pause();
-		const nonsense = "Payment nonsense";
+		// At a pace that it is well looked at: it is the answers that pile up.
 		const sending = setInterval(() => {
-			for (let n = 0; n < 500 && client.ws.readyState === client.ws.OPEN && client.ws.bufferedAmount < 1e7; n++)
-				client.authorize(nonsense);
+			if (client.ws.readyState === client.ws.OPEN) client.authorize("Payment nonsense");
 		}, 1);
 		try {
 			await until("the socket is let go of", () => at.sockets.size === 0);
