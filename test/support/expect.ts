@@ -52,7 +52,7 @@ export async function unmoved<T>(
 ): Promise<T> {
 	const look = async () => {
 		const { channels: found, ...rest } = await server.snapshot(channels);
-		return { ...rest, channels: found.map((channel) => channel && { ...channel, chainReadAt: 0 }) };
+		return { ...rest, channels: found.map((channel) => channel && { ...channel, chainReadAt: 0, blockNumber: 0 }) };
 	};
 	const before = await look();
 	const result = await action();
