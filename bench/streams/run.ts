@@ -98,7 +98,7 @@ export async function runStreams(plan: Plan, progress: (text: string) => void): 
 		const figures = await ask(server, { order: "figures" });
 		// Their connections go with them.
 		await end(load);
-		const after = await settledCounts(server);
+		const after = await settledCounts(server, before);
 		const spent = await ask(server, { order: "spent" });
 		await ask(server, { order: "stop" });
 
@@ -168,12 +168,14 @@ async function end(child: ChildProcess): Promise<void> {
 }
 
 /** Connections and what follows from them take a moment to end. A timer of a wait that is over would take longer. */
-async function settledCounts(server: ChildProcess): Promise<Counts> {
+async function settledCounts(server: ChildProcess, before: Counts): Promise<Counts> {
 	const deadline = performance.now() + SETTLE_MS;
 	for (;;) {
 		const counts = await ask(server, { order: "count" });
 		const { sockets, meters, bodies, activeTimers } = counts;
-		if (sockets + meters + bodies + activeTimers === 0 || performance.now() > deadline) return counts;
+		// Calls of the chain have signals too, and one may be under way.
+		const isSettled = sockets + meters + bodies + activeTimers === 0 && counts.abortSignals <= before.abortSignals;
+		if (isSettled || performance.now() > deadline) return counts;
 		await pause(LOOK_MS);
 	}
 }
