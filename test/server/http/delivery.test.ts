@@ -34,7 +34,8 @@ class FailingStream extends Readable {
 		if (this.#begun) return;
 		this.#begun = true;
 		this.push(this.#first);
-		setTimeout(() => this.destroy(new Error("the source broke")), 200);
+		// Long after its first part has left, also where the disk takes its time.
+		setTimeout(() => this.destroy(new Error("the source broke")), 1_500);
 	}
 }
 
