@@ -84,13 +84,17 @@ export function chainNow(channel: Channel): ChainState {
 }
 
 /**
- * Whether there is anything that the payee could capture on chain now and has not. The highest voucher is the only one kept,
- * and the escrow refuses one above the deposit: where a reorganization took funds away, nothing can be captured.
+ * Whether the escrow would take the highest voucher now: it is the only one kept, and the escrow refuses one above the
+ * deposit, which a reorganization may have taken away.
  */
+export function isRedeemable(channel: Channel): boolean {
+	const { deposit, finalized } = chainNow(channel);
+	return !finalized && channel.acceptedCumulative <= deposit;
+}
+
+/** Whether there is anything that the payee could capture on chain now and has not. */
 export function owes(channel: Channel): boolean {
-	const { acceptedCumulative } = channel;
-	const { deposit, settledOnChain, finalized } = chainNow(channel);
-	return !finalized && settledOnChain < acceptedCumulative && acceptedCumulative <= deposit;
+	return isRedeemable(channel) && chainNow(channel).settledOnChain < channel.acceptedCumulative;
 }
 
 /** What the payee could capture on chain now and has not. */

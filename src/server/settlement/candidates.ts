@@ -1,12 +1,12 @@
 /** Which channels are due, by the policy. Bounded: what is not taken in one run is in a later one. */
 import type { Hex } from "viem";
-import { type Channel, chainNow, unsettled } from "../channel.ts";
+import { type Channel, chainNow, isRedeemable, owes, unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { dueSince } from "../store/dueIndex.ts";
 import type { DueOrder } from "../store/store.ts";
 import type { Backoff } from "./backoff.ts";
 import type { SettlementSettings } from "./policy.ts";
-import { isOurs, isRedeemable } from "./targets.ts";
+import { isOurs } from "./targets.ts";
 
 /** How many channels one scan takes in a run. */
 const MOST_TAKEN = 2_000;
@@ -38,7 +38,7 @@ export async function findClosing(
 	const { store, recloses } = context;
 	let found: Channel[] = [];
 	for await (const channel of store.due("closing")) {
-		if (!isOurs(context, channel) || unsettled(channel) === 0n || !isRedeemable(channel) || !isReady(channel)) continue;
+		if (!isOurs(context, channel) || !owes(channel) || !isReady(channel)) continue;
 		if (recloses.has(channel.channelId)) continue;
 		found.push(channel);
 		if (found.length >= 2 * MOST_TAKEN) found = highest(found);

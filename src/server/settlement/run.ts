@@ -1,5 +1,5 @@
 import type { Channel } from "../channel.ts";
-import { chainNow, unsettled } from "../channel.ts";
+import { chainNow, isRedeemable, unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import type { Bar, Step } from "./economics.ts";
 import { PriceReader } from "./market.ts";
@@ -8,7 +8,7 @@ import { batchLimits, planSettlement, type SettlementPlan } from "./plan.ts";
 import { settlementSchema } from "./policy.ts";
 import { retire } from "./retire.ts";
 import { settle } from "./settle.ts";
-import { busyChannels, isOurs, isRedeemable, type Target, targetOf } from "./targets.ts";
+import { busyChannels, isOurs, type Target, targetOf } from "./targets.ts";
 
 export type { SettlementOutcome, SettlementRunRow } from "./outcome.ts";
 

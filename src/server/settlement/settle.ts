@@ -1,5 +1,5 @@
 import type { SettlementRow } from "../../escrow/payeeCalls.ts";
-import { chainNow, unsettled } from "../channel.ts";
+import { owes } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent } from "../ledger.ts";
 import { payeeCall } from "../session/closing.ts";
@@ -7,7 +7,7 @@ import { recordEntry } from "../transactions.ts";
 import type { Step } from "./economics.ts";
 import { failedResults, minedResults, noteUnsent, type Result, skipped } from "./outcome.ts";
 import { rowsPurpose, settleKey } from "./rows.ts";
-import { claiming, isRedeemable, type Target } from "./targets.ts";
+import { claiming, type Target } from "./targets.ts";
 
 /**
  * Settles channels in one transaction, each with its highest voucher (I8), and resolves when what follows from that is on disk. They stay open. Never
@@ -56,7 +56,7 @@ export function settle(
 /** The highest voucher of a channel as it is now, if it still brings in anything. */
 async function highestVoucher({ store }: EngineContext, { channel }: Target): Promise<SettlementRow | undefined> {
 	const now = await store.channel(channel.channelId);
-	if (now === undefined || unsettled(now) === 0n || !isRedeemable(now) || chainNow(now).finalized) return undefined;
+	if (now === undefined || !owes(now)) return undefined;
 	const { channelId, acceptedCumulative: cumulativeAmount, voucherSignature: signature } = now;
 	return { channelId, cumulativeAmount, signature };
 }

@@ -1,5 +1,5 @@
 import type { Hex } from "viem";
-import { type Channel, chainNow, reserved, unsettled } from "../channel.ts";
+import { type Channel, chainNow, owes, reserved } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { describeError } from "../describeError.ts";
 import { AtRisk } from "./atRisk.ts";
@@ -14,7 +14,7 @@ import { batchLimits, planSettlement, type SettlementPlan } from "./plan.ts";
 import { isOpen, type SettlementSettings } from "./policy.ts";
 import { RiskTeller } from "./risks.ts";
 import { type SettlementRun, sendSteps, summary } from "./run.ts";
-import { busyChannels, isOurs, isRedeemable, type Target, targetOf } from "./targets.ts";
+import { busyChannels, isOurs, type Target, targetOf } from "./targets.ts";
 
 /** How many channels wait to be settled at once; the store knows them all, this only makes it quick. */
 const MOST_URGENT = 10_000;
@@ -157,8 +157,7 @@ export class Settler {
 		const found: Channel[] = [];
 		for (const channelId of channelIds) {
 			const channel = await this.#context.store.channel(channelId).catch(() => undefined);
-			if (channel === undefined || !isOurs(this.#context, channel) || !isRedeemable(channel)) continue;
-			if (unsettled(channel) > 0n) found.push(channel);
+			if (channel !== undefined && isOurs(this.#context, channel) && owes(channel)) found.push(channel);
 		}
 		return found;
 	}

@@ -2,7 +2,7 @@
 import { setImmediate } from "node:timers/promises";
 import type { Hex } from "viem";
 import { voucherSigner } from "../../voucher/index.ts";
-import { type Channel, chainNow, unsettled } from "../channel.ts";
+import { type Channel, unsettled } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import type { Row } from "./economics.ts";
 import { rowsOf, settleKey } from "./rows.ts";
@@ -58,12 +58,6 @@ export function isOurs({ terms }: EngineContext, channel: Channel): boolean {
 		channel.token === terms.currency &&
 		channel.payee === terms.recipient
 	);
-}
-
-/** Whether the escrow would take the highest voucher now. After a reorganization its deposit may be below it. */
-export function isRedeemable(channel: Channel): boolean {
-	const { deposit, finalized } = chainNow(channel);
-	return !finalized && channel.acceptedCumulative <= deposit;
 }
 
 /** Tells for each channel whether something of ours is under way for it already. As of now: ask anew after every wait. */
