@@ -12,8 +12,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const ROOT = new URL("../", import.meta.url).pathname;
 
 type Room = "voucher" | "protocol" | "escrow" | "server" | "client" | "cli" | "deploy";
+/** Rooms within the client, for one platform each. */
+type Annex = "client/node" | "client/browser";
 
-const BROWSER_ROOMS: readonly Room[] = ["voucher", "protocol", "escrow", "client"];
+const BROWSER_ROOMS: readonly (Room | Annex)[] = ["voucher", "protocol", "escrow", "client", "client/browser"];
 const NODE_ONLY = ["node:fs", "node:crypto", "fastify", "fastify-plugin", "level", "secp256k1", "commander"];
 
 /** What each room may import of ours, and what not. */
@@ -76,7 +78,7 @@ let errors = new Map<string, readonly string[]>();
 let folder = "";
 
 /** Adds a file for biome to read, before it does. */
-function file(room: Room, name: string, content: string): string {
+function file(room: Room | Annex, name: string, content: string): string {
 	const path = `${room === "deploy" ? room : `src/${room}`}/${name.replaceAll(/[^A-Za-z0-9/]+/g, "-")}.ts`;
 	files.set(path, content);
 	return path;
@@ -172,4 +174,45 @@ describe("the record of deployments", () => {
 describe("the server", () => {
 	const path = file("server", "node", forms.import?.("node:crypto") ?? "");
 	test("may import Node", () => expect(isRefused(path)).toBe(false));
+});
+
+describe("the client's rooms for one platform each", () => {
+	const written = (from: string) => Object.values(forms).map((form) => form(from));
+	const from = (room: Room | Annex, name: string, imported: string) =>
+		written(imported).map((content, index) => file(room, `${name} ${index}`, content));
+
+	const shared = ["client/node", "client/browser"] as const;
+	const down = shared.flatMap((room) => [
+		...from(room, "client", "../store/store.ts"),
+		...from(room, "protocol", "../../protocol/index.ts"),
+		...from(room, "escrow", "../../escrow/index.ts"),
+		...from(room, "sibling", "./part.ts"),
+	]);
+	test("may import the client and what it may import", () => expect(down.filter(isRefused)).toEqual([]));
+
+	const platform = [
+		...from("client/node", "level", "level"),
+		...from("client/node", "net", "node:net"),
+		...from("client/browser", "browser-level", "browser-level"),
+	];
+	test("may import what their platform has", () => expect(platform.filter(isRefused)).toEqual([]));
+
+	const up = shared.flatMap((room) => [
+		...from(room, "server", "../../server/index.ts"),
+		...from(room, "cli", "../../cli/main.ts"),
+		...from(room, "deploy", "../../../deploy/index.ts"),
+	]);
+	const across = [
+		...from("client/node", "browser", "../browser/index.ts"),
+		...from("client/node", "browser-level", "browser-level"),
+		...from("client/node", "commander", "commander"),
+		...from("client/browser", "node", "../node/index.ts"),
+		...from("client", "node", "./node/index.ts"),
+		...from("client", "inner/node", "../node/index.ts"),
+		...from("client", "browser", "./browser/index.ts"),
+		...from("client", "browser-level", "browser-level"),
+	];
+	test("may import nothing that points up or to the other platform, and the client imports neither", () => {
+		expect([...up, ...across].filter((path) => !isRefused(path))).toEqual([]);
+	});
 });
