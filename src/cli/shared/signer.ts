@@ -1,13 +1,10 @@
 import { readFile } from "node:fs/promises";
 import type { Address, Hex, LocalAccount } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
+import { parsePrivateKey, SignerError } from "../../client/node/keys.ts";
 import { looksLikeKey } from "./secrets.ts";
 
-/** There is no usable private key. The message never holds one. */
-export class SignerError extends Error {
-	override readonly name = "SignerError";
-	readonly code = "SIGNER";
-}
+export { SignerError } from "../../client/node/keys.ts";
 
 /** Whose key is read, and where it is looked for unless something else is said. */
 export type KeyPlace = Readonly<{
@@ -17,6 +14,8 @@ export type KeyPlace = Readonly<{
 	variable?: string;
 	/** The option that names a file, for messages. */
 	fileOption: string;
+	/** How that file is read. Default: whoever may read it. */
+	readText?: (path: string, name: string) => Promise<string>;
 }>;
 
 /** Where somebody says that the key is: the name of a variable, or of a file. */
@@ -38,35 +37,36 @@ export type Signer = Readonly<{ account: LocalAccount; key: Hex; address: Addres
  */
 export async function readSigner(
 	{ env: named, file }: KeySource,
-	{ owner, variable, fileOption }: KeyPlace,
+	{ owner, variable, fileOption, readText = readAnyFile }: KeyPlace,
 	env: NodeJS.ProcessEnv,
 ): Promise<Signer | undefined> {
-	if (looksLikeKey(named ?? "") || looksLikeKey(file ?? "")) {
-		throw new SignerError(
-			"that looks like a private key, where the name of a variable or of a file belongs; other programs can see arguments, so take a new key",
-		);
-	}
+	refuseKeyAsName(named, file);
 	if (file !== undefined) {
-		const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
-			throw new SignerError(`the file of ${fileOption} can't be read (${error.code}); fix its path or its permissions`);
-		});
-		return signerOf(text, `the file of ${fileOption}`);
+		const name = `the file of ${fileOption}`;
+		return signerOf(parsePrivateKey(await readText(file, name), name));
 	}
 	const name = named ?? variable;
 	const text = name === undefined ? undefined : env[name];
-	if (text !== undefined && text !== "") return signerOf(text, `the environment variable ${name}`);
+	if (text !== undefined && text !== "") return signerOf(parsePrivateKey(text, `the environment variable ${name}`));
 	if (named === undefined) return undefined;
 	throw new SignerError(`the environment variable ${name} is not set; put the ${owner}'s private key there`);
 }
 
-function signerOf(text: string, place: string): Signer {
-	const [, digits] = text.trim().match(/^(?:0x)?([0-9a-fA-F]{64})$/) ?? [];
-	if (digits === undefined) throw new SignerError(`${place} holds no private key: 64 hex digits, with or without 0x`);
-	const key: Hex = `0x${digits}`;
-	try {
-		const account = privateKeyToAccount(key);
-		return { key, account, address: account.address.toLowerCase() as Address };
-	} catch {
-		throw new SignerError(`${place} holds a number that is no private key of secp256k1`);
-	}
+/** @throws {SignerError} when somebody gave the key where the name of its place belongs */
+export function refuseKeyAsName(...names: readonly (string | undefined)[]): void {
+	if (!names.some((name) => looksLikeKey(name ?? ""))) return;
+	throw new SignerError(
+		"that looks like a private key, where the name of a variable or of a file belongs; other programs can see arguments, so take a new key",
+	);
+}
+
+export function signerOf(key: Hex): Signer {
+	const account = privateKeyToAccount(key);
+	return { key, account, address: account.address.toLowerCase() as Address };
+}
+
+async function readAnyFile(path: string, name: string): Promise<string> {
+	return readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+		throw new SignerError(`${name} can't be read (${error.code}); fix its path or its permissions`);
+	});
 }
