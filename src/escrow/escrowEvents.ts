@@ -1,4 +1,14 @@
-import { type Address, BaseError, type Hex, isAddressEqual, type Log, type PublicClient, parseEventLogs } from "viem";
+import {
+	type Address,
+	BaseError,
+	formatLog,
+	type Hex,
+	isAddressEqual,
+	type Log,
+	numberToHex,
+	type PublicClient,
+	parseEventLogs,
+} from "viem";
 import { paymentChannelEscrowAbi } from "./generated/escrow.ts";
 import { errorNameOf } from "./reverts.ts";
 
@@ -74,6 +84,7 @@ const MOST_REFUSALS = 64;
  * down to one block.
  *
  * @param isNew only logs for which it says so are decoded and given; all unless it is there
+ * @param channelId only what the escrow says of this channel; all unless it is there
  * @throws EscrowLogsError, and viem's errors when the node could not be asked or refuses even one block
  * @example
  * const events = await readEscrowEvents(client, escrow, { fromBlock: 100n, toBlock: 2_099n });
@@ -85,7 +96,8 @@ export async function readEscrowEvents(
 		fromBlock,
 		toBlock,
 		isNew = () => true,
-	}: Readonly<{ fromBlock: bigint; toBlock: bigint; isNew?: (place: LogPlace) => boolean }>,
+		channelId,
+	}: Readonly<{ fromBlock: bigint; toBlock: bigint; isNew?: (place: LogPlace) => boolean; channelId?: Hex }>,
 ): Promise<readonly EscrowEvent[]> {
 	const events: EscrowEvent[] = [];
 	let width = toBlock - fromBlock + 1n;
@@ -94,7 +106,8 @@ export async function readEscrowEvents(
 		const last = from + width - 1n;
 		const to = last < toBlock ? last : toBlock;
 		try {
-			const logs = await client.getLogs({ address: escrow, fromBlock: from, toBlock: to });
+			const range = { address: escrow, fromBlock: from, toBlock: to };
+			const logs = channelId === undefined ? await client.getLogs(range) : await logsOf(client, range, channelId);
 			events.push(
 				...decodeEscrowLogs(
 					logs.filter((log) => log.removed || isNew(logPlaceOf(log))),
@@ -108,6 +121,20 @@ export async function readEscrowEvents(
 		}
 	}
 	return events;
+}
+
+/** Logs about one channel: every event of the escrow has it as its first topic. */
+async function logsOf(
+	client: PublicClient,
+	{ address, fromBlock, toBlock }: Readonly<{ address: Address; fromBlock: bigint; toBlock: bigint }>,
+	channelId: Hex,
+): Promise<readonly Log[]> {
+	const range = { fromBlock: numberToHex(fromBlock), toBlock: numberToHex(toBlock) };
+	const logs = await client.request({
+		method: "eth_getLogs",
+		params: [{ address, topics: [null, channelId], ...range }],
+	});
+	return logs.map((log) => formatLog(log));
 }
 
 /** How nodes say that a range is too wide, or that it holds too much. A false alarm costs a few more calls. */

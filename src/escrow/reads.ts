@@ -176,6 +176,21 @@ export async function readEscrow(client: PublicClient, escrow: Address, expected
 	};
 }
 
+/**
+ * How long after `requestClose` the payer has to wait for `withdraw`, in seconds (draft-evm-session-00, Forced Close).
+ *
+ * @example
+ * const readyAt = channel.closeRequestedAt + (await readCloseGraceSeconds(client, escrow));
+ */
+export async function readCloseGraceSeconds(client: PublicClient, escrow: Address): Promise<number> {
+	const grace = await client.readContract({
+		address: escrow,
+		abi: paymentChannelEscrowAbi,
+		functionName: "CLOSE_GRACE_PERIOD",
+	});
+	return Number(grace);
+}
+
 /** Selectors of the optional functions that the escrow has; none where it does not say (draft: Method Details). */
 async function readProfile(client: PublicClient, escrow: Address): Promise<readonly Hex[]> {
 	try {
