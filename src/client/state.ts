@@ -1,5 +1,5 @@
 import type { Address, Hex } from "viem";
-import { z } from "zod";
+import * as z from "zod";
 import { computeChannelId, UINT128_MAX } from "../voucher/index.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { isSecure } from "./policy.ts";
@@ -17,7 +17,8 @@ const topUpSchema = z.discriminatedUnion("type", [
 	z.strictObject({ type: z.literal("hash"), amount, hash: bytes32, nonce: z.int().nonnegative(), mined: z.boolean() }),
 ]);
 
-const stateSchema = z.strictObject({
+/** What `PayerChannelState` is checked by. */
+export const stateSchema = z.strictObject({
 	channelId: bytes32,
 	chainId: z.number().int().positive(),
 	escrow: address,
