@@ -32,6 +32,13 @@ describe.each(["src/voucher/index.ts", "src/protocol/index.ts", "src/client/inde
 		expect(Object.keys(inputs)).toContain(entry);
 		expect(Object.keys(inputs).filter((input) => /^src\/(server|cli)\//.test(input))).toEqual([]);
 	});
+
+	it("carries nothing of zod that it does not use, as `import { z }` would: a quarter of a megabyte in fifty languages", async () => {
+		const { outputs } = await bundle(entry);
+		const carried = Object.values(outputs).flatMap((output) => Object.entries(output.inputs));
+		const languages = carried.filter(([path, { bytesInOutput }]) => /zod.*\/locales\//.test(path) && bytesInOutput > 0);
+		expect(languages.map(([path]) => path.replace(/.*\//, "")).filter((name) => name !== "en.js")).toEqual([]);
+	});
 });
 
 it("the check finds a need of Node where there is one", async () => {

@@ -1,5 +1,5 @@
 import type { Address, Hex } from "viem";
-import { z } from "zod";
+import * as z from "zod";
 import recorded from "../../deploy/deployments.json" with { type: "json" };
 
 const address = z

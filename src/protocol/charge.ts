@@ -1,6 +1,6 @@
 /** The charge intent on the wire (EVM charge draft, sections "Request Schema" and "Credential Schema"). */
 
-import { z } from "zod";
+import * as z from "zod";
 import {
 	address,
 	anyCaseBytes,

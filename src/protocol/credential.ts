@@ -1,6 +1,6 @@
 /** The Payment credential (core draft, section "Credentials (Authorization)"). */
 
-import { z } from "zod";
+import * as z from "zod";
 import { scanAuthElements } from "./authHeader.ts";
 import { encodeBase64url } from "./base64url.ts";
 import type { Challenge } from "./challenge.ts";

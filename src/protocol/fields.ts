@@ -1,6 +1,6 @@
 /** The field types that requests, payloads and receipts are made of (session draft, section "Encoding Conventions"). */
 
-import { z } from "zod";
+import * as z from "zod";
 
 /** Bytes as `0x` and hex digits. */
 export type Hex = `0x${string}`;

@@ -3,7 +3,7 @@
  * (feePayer: true)").
  */
 
-import { z } from "zod";
+import * as z from "zod";
 import { address, bytes32, uint128, uint256 } from "./fields.ts";
 
 /** Shape of `authorization` where `type` is `"authorization"`. */

@@ -3,7 +3,7 @@
  * "Problem Type Registration"; DESIGN D1 and D18).
  */
 
-import { z } from "zod";
+import * as z from "zod";
 import { toWire } from "./json.ts";
 
 /** What all problem types of the drafts begin with. */

@@ -3,7 +3,7 @@
  * "Receipt Generation").
  */
 
-import { z } from "zod";
+import * as z from "zod";
 import { encodeBase64url } from "./base64url.ts";
 import { anyCaseBytes, bytes32, chainId, uint128 } from "./fields.ts";
 import { decodeJson, toWire } from "./json.ts";

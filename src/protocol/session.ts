@@ -1,6 +1,6 @@
 /** The session intent on the wire (EVM session draft, sections "Request Schema" and "Credential Schema"). */
 
-import { z } from "zod";
+import * as z from "zod";
 import {
 	address,
 	bytes32,
