@@ -7,6 +7,7 @@ export { PayerChannel } from "./channel.ts";
 export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";
+export { DeadlineError } from "./deadline.ts";
 export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
 export type { TokenNames } from "./sign.ts";

@@ -7,6 +7,11 @@ export type RetryOptions = Readonly<{
 	minDelayMs?: number;
 	/** The longest pause in ms (default 5,000). */
 	maxDelayMs?: number;
+	/**
+	 * How long one request may take in ms until its answer begins, with its tries, pauses and payments. Then it ends with a
+	 * `DeadlineError`. Default: as long as they take.
+	 */
+	deadlineMs?: number;
 }>;
 
 /** The server asks to come back: 409, 425, 429 or 503 with `Retry-After`. */
