@@ -8,8 +8,8 @@ export type TokenAt = Readonly<{ chainId: number; token: string }>;
 /** What one token may be spent on at a time, in base units. */
 export type Bounds = Readonly<{
 	maxPrice: bigint;
-	/** Of a whole answer that is paid by what it uses. */
-	maxStream: bigint;
+	/** Of a whole answer that is paid by what it uses; `undefined`: it may cost `maxPrice`, as any request. */
+	maxStream: bigint | undefined;
 	maxDeposit: bigint;
 	maxTotal: bigint | undefined;
 	maxUnaccounted: bigint;
@@ -33,11 +33,11 @@ export function boundsFor(policy: Policy, at: TokenAt): Bounds {
 	const its: Partial<Currency> = currencyOf(policy, at) ?? {};
 	const limits = its.limits ?? policy.limits ?? {};
 	const maxPrice = its.maxPrice ?? policy.maxPrice;
-	const maxStream = its.maxStream ?? policy.maxStream ?? maxPrice;
+	const maxStream = its.maxStream ?? policy.maxStream;
 	const { request } = limits;
 	return {
 		maxPrice: request === undefined ? maxPrice : least(maxPrice, request),
-		maxStream: request === undefined ? maxStream : least(maxStream, request),
+		maxStream: request === undefined || maxStream === undefined ? maxStream : least(maxStream, request),
 		maxDeposit: its.maxDeposit ?? policy.maxDeposit,
 		maxTotal: its.maxTotal ?? policy.maxTotal,
 		maxUnaccounted: its.maxUnaccounted ?? policy.maxUnaccounted,

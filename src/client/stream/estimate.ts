@@ -3,6 +3,7 @@ import type { PayerChannel } from "../channel.ts";
 import { least } from "../least.ts";
 import type { Outgoing } from "../outgoing.ts";
 import type { SessionParts } from "../parts.ts";
+import { boundsFor } from "../policy.ts";
 
 /** HEAD is about the channel and costs nothing (D11). What is paid by its use may have to be covered by more than a unit. */
 export function priceOf({ method, estimate }: Outgoing, { amount }: SessionRequest): bigint {
@@ -28,7 +29,8 @@ export function takeEstimate(
 	if (request.method === "HEAD" || request.estimate > 0n || isOwed) return false;
 	// Its own price is among what is on its way.
 	const estimate = required - (channel.needs(0n) - price);
-	if (estimate > least(aheadUnits * terms.amount, parts.policy.maxStream ?? 0n)) return false;
+	const { maxStream = 0n } = boundsFor(parts.policy, channel.parameters);
+	if (estimate > least(aheadUnits * terms.amount, maxStream)) return false;
 	request.estimate = estimate;
 	return true;
 }

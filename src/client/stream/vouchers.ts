@@ -7,6 +7,7 @@ import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "../cove
 import { least } from "../least.ts";
 import type { Outgoing } from "../outgoing.ts";
 import type { SessionParts } from "../parts.ts";
+import { boundsFor } from "../policy.ts";
 import { discard } from "../retry.ts";
 import { voucherCredential } from "../voucherCredential.ts";
 import { StreamLimitError, StreamVoucherRefusedError } from "./errors.ts";
@@ -155,7 +156,7 @@ export class StreamVouchers {
 		};
 		if (missing() > tab.room) channel.claim(missing() - tab.room);
 		if (missing() <= tab.room) return missing();
-		if (tab.isAtItsLimit) throw new StreamLimitError(channel.channelId, maxStreamOf(parts));
+		if (tab.isAtItsLimit) throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel));
 		throw new OverchargeError(
 			channel.channelId,
 			required,
@@ -173,7 +174,7 @@ export class StreamVouchers {
 		if (amount >= step) return amount;
 		if (step <= tab.room) return step;
 		if (!isNeeded) return 0n;
-		throw new StreamLimitError(channel.channelId, maxStreamOf(parts));
+		throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel));
 	}
 
 	async #send(amount: bigint): Promise<void> {
@@ -265,7 +266,8 @@ export class StreamVouchers {
 	}
 }
 
-/** What a whole answer may cost, in base units. */
-export function maxStreamOf({ policy }: Pick<SessionParts, "policy">): bigint {
-	return policy.maxStream ?? policy.maxPrice;
+/** What a whole answer may cost that a channel pays for, in base units. */
+export function maxStreamOf({ policy }: Pick<SessionParts, "policy">, { parameters }: PayerChannel): bigint {
+	const { maxStream, maxPrice } = boundsFor(policy, parameters);
+	return maxStream ?? maxPrice;
 }
