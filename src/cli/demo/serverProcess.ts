@@ -9,6 +9,7 @@ import Fastify, { type FastifyInstance } from "fastify";
 import { createPublicClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { LevelStore, PaymentEngine, type PaymentHooks, sluice, stopOnSignals } from "../../server/index.ts";
+import { allowPagesOf } from "./cors.ts";
 import { Crash, say } from "./crash.ts";
 import { type Listening, policyOf, type ServerCommand, type ServerSettings } from "./serverSettings.ts";
 import { type TokensQuery, tokens } from "./tokens.ts";
@@ -49,6 +50,7 @@ async function main(): Promise<void> {
 		...(limits !== undefined && { limits }),
 	});
 	const app = Fastify({ logger: false });
+	if (settings.allowOrigin !== undefined) allowPagesOf(app, settings.allowOrigin);
 	await app.register(sluice, { engine });
 	addRoutes(app, settings);
 	const url = await app.listen({ host: "127.0.0.1", port: settings.port });

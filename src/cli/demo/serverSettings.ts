@@ -35,6 +35,8 @@ export type ServerVariation = Readonly<{
 	limits?: Pick<Partial<Limits>, "settleEveryMs" | "maxChainStateAgeMs">;
 	/** Of which hooks the parent process wants to hear. */
 	tell?: readonly (keyof PaymentHooks)[];
+	/** Whose pages may pay here besides its own: an origin. */
+	allowOrigin?: string;
 }>;
 
 /** What it says when it listens. */
