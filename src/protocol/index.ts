@@ -93,6 +93,42 @@ export {
 	type JsonReason,
 	toWire,
 } from "./json.ts";
+export {
+	authorizationFromRpc,
+	CREDENTIAL_META,
+	canonicalCall,
+	challengeFromRpc,
+	challengeToRpc,
+	credentialToRpc,
+	IDEMPOTENCY_META,
+	MANAGED_META,
+	MalformedRpcPaymentError,
+	metaOf,
+	PAYMENT_CAPABILITIES_METHOD,
+	PAYMENT_MANAGE_METHOD,
+	RECEIPT_META,
+	RPC_PAYMENT_CODES,
+	type RpcChallenge,
+	type RpcCredential,
+	type RpcMessage,
+	receiptOfRpc,
+} from "./jsonrpc.ts";
+export {
+	capabilitiesNotification,
+	type PaymentCapability,
+	parsePaymentCapability,
+	paymentCapability,
+	rangesOfCapability,
+} from "./jsonrpcCapability.ts";
+export {
+	needsChallenges,
+	parseRpcRefusal,
+	type RpcError,
+	type RpcRefusal,
+	type RpcRefusalOptions,
+	rpcCodeOf,
+	rpcRefusal,
+} from "./jsonrpcError.ts";
 export { isLoopback } from "./loopback.ts";
 export {
 	PROBLEM_BASE_URI,
