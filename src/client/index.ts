@@ -14,6 +14,25 @@ export type { TokenNames } from "./sign.ts";
 export { PayerSocket, type SocketOptions, SocketRefusedError, SocketUnavailableError } from "./socket.ts";
 export { SocketClosedError } from "./socketWire.ts";
 export { ChannelStateError, type PayerChannelState } from "./state.ts";
+export { LevelPayerStore, type LevelPayerStoreOptions } from "./store/levelStore.ts";
+export { MemoryPayerStore } from "./store/memoryStore.ts";
+export { type DamagedChannel, SignedLoweredError } from "./store/payerBook.ts";
+export {
+	type ChannelRecord,
+	type ChannelStatus,
+	type Counter,
+	type CounterRefusal,
+	type HeldChannel,
+	HolderLostError,
+	type ListedChannel,
+	MAX_RECEIPTS,
+	PausedError,
+	type PayerStore,
+	PayerStoreError,
+	type ReceiptRecord,
+	type RecoveryTransaction,
+	type StoreWrite,
+} from "./store/store.ts";
 export {
 	StreamBrokenError,
 	StreamLimitError,

@@ -30,6 +30,8 @@ export type ChannelRecord = Readonly<{
 	/** What the payer has sent itself to get the deposit back, the newest last. */
 	recovery?: readonly RecoveryTransaction[];
 	createdAtMs: number;
+	/** Until when what was signed for its deposit may be executed; absent: for ever. */
+	fundableUntilMs?: number;
 }>;
 
 /**
@@ -151,8 +153,10 @@ export class HolderLostError extends Error {
 export class PausedError extends Error {
 	override readonly name = "PausedError";
 	readonly code = "PAUSED";
+	readonly reason: string;
 	constructor(reason: string) {
 		super(`spending is paused: ${reason}; \`sluice wallet unpause\` lets it go on`);
+		this.reason = reason;
 	}
 }
 

@@ -1,0 +1,19 @@
+/** What a payer's book is written into: text by key, in the order of the keys. */
+
+/** Keys between the two, both left out. */
+export type Range = Readonly<{ gt: string; lt: string; limit?: number; reverse?: boolean }>;
+
+export type Entry = readonly [key: string, text: string];
+
+/** Texts by key; `null` deletes. */
+export type Operations = ReadonlyMap<string, string | null>;
+
+/** Where the texts are. Reads show what was written last, and writes are whole or not at all. */
+export interface Kv {
+	/** In the order of the keys. A key that can't be read fails all of them: it must not count as missing. */
+	get(keys: readonly string[]): Promise<readonly (string | undefined)[]>;
+	entries(range: Range): Promise<readonly Entry[]>;
+	/** With `isSynced` it is through to the disk when it resolves. */
+	write(operations: Operations, isSynced: boolean): Promise<void>;
+	close(): Promise<void>;
+}

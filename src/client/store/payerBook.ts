@@ -1,0 +1,348 @@
+import type { Hex } from "viem";
+import { BookHandle } from "./bookHandle.ts";
+import { countAll, pruneCounts, readCounts } from "./counts.ts";
+import { Holders, type Neighbours } from "./holders.ts";
+import { CHANNELS, channelIn, holderKey, LIVE } from "./keys.ts";
+import type { Kv } from "./kv.ts";
+import { readPause, writePause } from "./pause.ts";
+import { keepReceipt, readReceipts } from "./receiptBook.ts";
+import type { Row } from "./records.ts";
+import { type Exclusive, Rounds, View } from "./rounds.ts";
+import { freed, hold, idsHeldBy, readRow, rowFrom, writeRow } from "./rows.ts";
+import {
+	type ChannelRecord,
+	type CounterRefusal,
+	type HeldChannel,
+	HolderLostError,
+	type ListedChannel,
+	MAX_RECEIPTS,
+	PausedError,
+	type PayerStore,
+	PayerStoreError,
+	type ReceiptRecord,
+	type StoreWrite,
+} from "./store.ts";
+import { type Patience, Takers, type Wish } from "./takers.ts";
+
+/** How many writes count something before old counts are looked for again. */
+const COUNTED_BETWEEN_PRUNES = 1_000;
+const GRACE_MS = 2_000;
+
+export type PayerBookOptions = Readonly<{
+	/** Runs a task while nobody else who shares the database runs one. Not needed where this book alone has it. */
+	exclusive?: Exclusive;
+	/** Those who share the database without sharing this book. */
+	neighbours?: Neighbours;
+	/** How long, in milliseconds, a channel stays with a holder of which only the files know: 2,000 unless given. */
+	graceMs?: number;
+	/** The wall clock, in Unix milliseconds. */
+	now?: () => number;
+	/** `MAX_RECEIPTS` unless given. */
+	maxReceipts?: number;
+}>;
+
+/** A hold that a holder says it has. */
+export type ClaimedHold = Readonly<{ channelId: Hex; fence: number }>;
+
+/** A channel whose record can't be read any more. */
+export type DamagedChannel = Readonly<{ channelId: Hex; reason: string }>;
+
+/** Somebody wanted to forget that a higher voucher was signed: a bug, and nothing was written (I11). */
+export class SignedLoweredError extends Error {
+	override readonly name = "SignedLoweredError";
+	readonly code = "SIGNED_LOWERED";
+	readonly channelId: Hex;
+	constructor(channelId: Hex, kept: string, given: string) {
+		super(`channel ${channelId}: ${kept} was signed for already, so ${given} can't be the highest; take it again`);
+		this.channelId = channelId;
+	}
+}
+
+/**
+ * All that a payer keeps, for any number of holders, over any database: the one place for what a write checks. Each turn is
+ * alone from its first read to its write, and what resolves is on disk.
+ *
+ * @example
+ * const book = await PayerBook.open(new LevelKv(db));
+ * const store = book.as("process 7");
+ * const held = await store.take(key);
+ */
+export class PayerBook {
+	readonly #kv: Kv;
+	readonly #rounds: Rounds;
+	readonly #holders: Holders;
+	readonly #takers: Takers;
+	readonly #neighbours: Neighbours | undefined;
+	readonly #now: () => number;
+	readonly #maxReceipts: number;
+	readonly #stopListening: (() => void) | undefined;
+	#countedSincePrune = 0;
+	#closing: Promise<void> | undefined;
+
+	constructor(kv: Kv, options: PayerBookOptions = {}) {
+		const { exclusive = (task) => task(), neighbours, graceMs = GRACE_MS, now = Date.now } = options;
+		this.#kv = kv;
+		this.#rounds = new Rounds(kv, exclusive);
+		this.#holders = new Holders({ graceMs, neighbours });
+		this.#takers = new Takers(this.#rounds, this.#holders, (holder, { record, fence }) => {
+			// What can't be given back now is given back by closing, or by the grace of the next owner.
+			this.release(holder, record.state.channelId, fence).catch(() => {});
+		});
+		this.#neighbours = neighbours;
+		this.#now = now;
+		this.#maxReceipts = options.maxReceipts ?? MAX_RECEIPTS;
+		this.#stopListening = neighbours?.listen({
+			wanted: (holder, channelId) => {
+				if (this.#holders.isHere(holder)) this.#holders.ask(holder, channelId);
+			},
+			freed: () => this.#takers.serve(),
+		});
+	}
+
+	/**
+	 * A book over what is there, without the counts that nobody asks for any more.
+	 *
+	 * @throws PayerStoreError when the database can't be used: it is closed then
+	 */
+	static async open(kv: Kv, options: PayerBookOptions = {}): Promise<PayerBook> {
+		const book = new PayerBook(kv, options);
+		try {
+			await book.#rounds.run((view) => pruneCounts(view, book.#now()));
+			return book;
+		} catch (error) {
+			await book.close().catch(() => {});
+			throw error;
+		}
+	}
+
+	/** The book as this holder uses it, which is there until `holderGone`. Closing what is returned does the same. */
+	as(holder: string): PayerStore {
+		this.arrive(holder);
+		return new BookHandle(this, holder);
+	}
+
+	/** This holder is there. */
+	arrive(holder: string): void {
+		this.#checkOpen();
+		this.#holders.arrive(holder);
+	}
+
+	/** What this holder has is free again, at once. */
+	async holderGone(holder: string): Promise<void> {
+		this.#holders.leave(holder);
+		this.#takers.leave(holder);
+		// Once closed, everybody is gone already.
+		if (this.#closing === undefined) await this.#rounds.run((view) => this.#freeAll(view, holder));
+	}
+
+	/**
+	 * A holder is there again, after its connection or the owner of the files was lost. It keeps what it says it has, if
+	 * nobody had that since; whatever else is recorded as its own is free.
+	 *
+	 * @returns the channels that it has lost
+	 */
+	async holderBack(holder: string, held: readonly ClaimedHold[]): Promise<readonly Hex[]> {
+		this.arrive(holder);
+		return await this.#rounds.run(async (view) => {
+			const kept = new Set<Hex>();
+			for (const { channelId, fence } of held) {
+				const row = await readRow(view, channelId).catch(() => undefined);
+				if (row?.fence !== fence || (row.holder ?? holder) !== holder) continue;
+				if (row.holder === undefined) writeRow(view, { ...row, holder }, row);
+				kept.add(channelId);
+			}
+			await this.#freeAll(view, holder, kept);
+			return held.map(({ channelId }) => channelId).filter((channelId) => !kept.has(channelId));
+		});
+	}
+
+	/** @throws PayerStoreError */
+	async take(holder: string, wish: Wish, patience: Patience): Promise<HeldChannel | undefined> {
+		this.#check(holder);
+		return await this.#takers.take(holder, wish, patience);
+	}
+
+	add(holder: string, record: ChannelRecord, max: number): Promise<HeldChannel | undefined> {
+		return this.#turn(holder, async (view) => {
+			const row = await readRow(view, record.state.channelId);
+			if (row === undefined) {
+				const live = await view.entries({ ...LIVE, limit: Math.max(max, 1) });
+				return live.length >= max ? undefined : hold(view, { record, fence: 0 }, holder, undefined);
+			}
+			if (await this.#holders.isBusy(row)) return undefined;
+			const { state } = row.record;
+			const { signed } = record.state;
+			const isHigher = BigInt(signed) > BigInt(state.signed);
+			const raised = isHigher ? { ...row, record: { ...row.record, state: { ...state, signed } } } : row;
+			return hold(view, raised, holder, row);
+		});
+	}
+
+	/**
+	 * @throws HolderLostError
+	 * @throws PausedError
+	 * @throws SignedLoweredError
+	 */
+	write(holder: string, { channel, counters = [] }: StoreWrite): Promise<CounterRefusal | undefined> {
+		return this.#turn(holder, async (view) => {
+			const row = channel === undefined ? undefined : await this.#heldRow(view, holder, channel);
+			if (counters.length > 0) {
+				const reason = await readPause(view);
+				if (reason !== undefined) throw new PausedError(reason);
+				const refusal = await countAll(view, counters);
+				if (refusal !== undefined) return refusal;
+				await this.#pruneNowAndThen(view);
+			}
+			if (channel !== undefined && row !== undefined) {
+				writeRow(view, { ...row, record: channel.record }, row);
+				// Whoever waits for one that is open now, or is no longer, need not wait on.
+				if (channel.record.status !== row.record.status) this.#tellFreed(view);
+			}
+			return undefined;
+		});
+	}
+
+	release(holder: string, channelId: Hex, fence: number): Promise<void> {
+		return this.#turn(holder, async (view) => {
+			const row = await readRow(view, channelId);
+			if (row?.holder === holder && row.fence === fence) this.#writeFreed(view, row);
+		});
+	}
+
+	/** All but the damaged ones, which `damaged` tells of. */
+	async list(holder: string): Promise<readonly ListedChannel[]> {
+		this.#check(holder);
+		const { rows } = await this.#readAll();
+		return await Promise.all(
+			rows.map(async (row) => ({ record: row.record, isHeld: await this.#holders.isBusy(row) })),
+		);
+	}
+
+	/** The channels whose records are damaged. They are left as they are, and nothing is signed for them. */
+	async damaged(): Promise<readonly DamagedChannel[]> {
+		this.#checkOpen();
+		return (await this.#readAll()).damaged;
+	}
+
+	async counts(holder: string, keys: readonly string[]): Promise<readonly bigint[]> {
+		this.#check(holder);
+		const counts = await readCounts(new View(this.#kv), keys);
+		return counts.map((count) => BigInt(count?.count ?? 0));
+	}
+
+	note(holder: string, receipt: ReceiptRecord): Promise<void> {
+		return this.#turn(holder, async (view) => {
+			view.isSynced = false;
+			await keepReceipt(view, receipt, this.#maxReceipts);
+		});
+	}
+
+	async receipts(holder: string, limit?: number): Promise<readonly ReceiptRecord[]> {
+		this.#check(holder);
+		return await readReceipts(new View(this.#kv), limit);
+	}
+
+	setPaused(holder: string, reason: string | undefined): Promise<void> {
+		return this.#turn(holder, async (view) => writePause(view, reason));
+	}
+
+	async paused(holder: string): Promise<string | undefined> {
+		this.#check(holder);
+		return await readPause(new View(this.#kv));
+	}
+
+	onWanted(holder: string, listener: (channelId: Hex) => void): () => void {
+		this.#check(holder);
+		return this.#holders.onWanted(holder, listener);
+	}
+
+	/** Frees what everybody here has, then closes the database. */
+	close(): Promise<void> {
+		this.#closing ??= this.#close();
+		return this.#closing;
+	}
+
+	async #close(): Promise<void> {
+		this.#stopListening?.();
+		const gone = this.#holders.leaveAll();
+		for (const holder of gone) this.#takers.leave(holder);
+		try {
+			if (gone.length > 0) {
+				await this.#rounds.run(async (view) => {
+					for (const holder of gone) await this.#freeAll(view, holder);
+				});
+			}
+			await this.#rounds.idle();
+		} finally {
+			await this.#kv.close();
+		}
+	}
+
+	#turn<T>(holder: string, turn: (view: View) => Promise<T>): Promise<T> {
+		this.#check(holder);
+		return this.#rounds.run(async (view) => {
+			// It may have been taken for gone since: what it had may be another's by now.
+			this.#holders.check(holder);
+			return await turn(view);
+		});
+	}
+
+	#check(holder: string): void {
+		this.#checkOpen();
+		this.#holders.check(holder);
+	}
+
+	#checkOpen(): void {
+		if (this.#closing !== undefined) throw new PayerStoreError("this wallet is closed: open it again");
+	}
+
+	/** The channel, if this holder alone may write what it wants to. */
+	async #heldRow(view: View, holder: string, { record, fence }: HeldChannel): Promise<Row> {
+		const { channelId, signed } = record.state;
+		const row = await readRow(view, channelId);
+		if (row?.holder !== holder || row.fence !== fence) throw new HolderLostError(channelId);
+		const kept = row.record.state.signed;
+		if (BigInt(signed) < BigInt(kept)) throw new SignedLoweredError(channelId, kept, signed);
+		return row;
+	}
+
+	async #freeAll(view: View, holder: string, kept: ReadonlySet<Hex> = new Set()): Promise<void> {
+		for (const channelId of await idsHeldBy(view, holder)) {
+			if (kept.has(channelId)) continue;
+			const row = await readRow(view, channelId).catch(() => undefined);
+			if (row?.holder === holder) this.#writeFreed(view, row);
+			else view.delete(holderKey(holder, channelId));
+		}
+	}
+
+	#writeFreed(view: View, row: Row): void {
+		writeRow(view, freed(row), row);
+		this.#tellFreed(view);
+	}
+
+	#tellFreed(view: View): void {
+		view.afterwards.push(() => {
+			this.#takers.serve();
+			this.#neighbours?.tellFreed();
+		});
+	}
+
+	async #pruneNowAndThen(view: View): Promise<void> {
+		if (++this.#countedSincePrune < COUNTED_BETWEEN_PRUNES) return;
+		this.#countedSincePrune = 0;
+		await pruneCounts(view, this.#now());
+	}
+
+	async #readAll(): Promise<Readonly<{ rows: readonly Row[]; damaged: readonly DamagedChannel[] }>> {
+		const rows: Row[] = [];
+		const damaged: DamagedChannel[] = [];
+		for (const [key, text] of await this.#kv.entries(CHANNELS)) {
+			try {
+				rows.push(rowFrom(key, text));
+			} catch (error) {
+				damaged.push({ channelId: channelIn(key), reason: error instanceof Error ? error.message : String(error) });
+			}
+		}
+		return { rows, damaged };
+	}
+}

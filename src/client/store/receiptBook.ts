@@ -1,0 +1,85 @@
+/** The receipts of a book, in the order in which they came: a clock that is set back changes nothing. */
+import type { Hex } from "viem";
+import { seal, unseal } from "./frame.ts";
+import {
+	lastVoucherKey,
+	RECEIPTS,
+	RECEIPTS_KEY,
+	receiptKey,
+	sequenceIn,
+	VOUCHER_RECEIPTS,
+	voucherReceiptKey,
+} from "./keys.ts";
+import type { Entry } from "./kv.ts";
+import { type ReceiptsEnd, receiptShape, receiptsEndShape } from "./records.ts";
+import type { View } from "./rounds.ts";
+import type { ReceiptRecord } from "./store.ts";
+
+/** Keeps a receipt, and of those that are not a channel's last voucher's the newest `max`. */
+export async function keepReceipt(view: View, receipt: ReceiptRecord, max: number): Promise<void> {
+	const { next, kept } = await readEnd(view);
+	const { kind, channelId } = receipt;
+	if (kind === "voucher" && channelId !== undefined) {
+		await replaceVoucher(view, receipt, channelId, next);
+		putEnd(view, { next: next + 1, kept });
+		return;
+	}
+	put(view, receiptKey(next), receipt);
+	const excess = kept + 1 - max;
+	const oldest = excess > 0 ? await view.entries({ ...RECEIPTS, limit: excess }) : [];
+	for (const [key] of oldest) view.delete(key);
+	putEnd(view, { next: next + 1, kept: kept + 1 - oldest.length });
+}
+
+/** The newest first. One that is damaged is left where it is, and out. */
+export async function readReceipts(
+	view: View,
+	limit: number = Number.POSITIVE_INFINITY,
+): Promise<readonly ReceiptRecord[]> {
+	const newest = { limit, reverse: true };
+	const entries = [
+		...(await view.entries({ ...RECEIPTS, ...newest })),
+		...(await view.entries({ ...VOUCHER_RECEIPTS, ...newest })),
+	];
+	entries.sort(([a], [b]) => sequenceIn(b) - sequenceIn(a));
+	return entries.flatMap(receiptFrom).slice(0, limit);
+}
+
+/** Vouchers are cumulative: the last one's receipt says all that the earlier ones said. */
+async function replaceVoucher(view: View, receipt: ReceiptRecord, channelId: Hex, sequence: number): Promise<void> {
+	const last = lastVoucherKey(channelId);
+	const before = Number((await view.get(last)) ?? Number.NaN);
+	if (Number.isSafeInteger(before)) view.delete(voucherReceiptKey(before));
+	put(view, voucherReceiptKey(sequence), receipt);
+	view.put(last, String(sequence));
+}
+
+function put(view: View, key: string, receipt: ReceiptRecord): void {
+	view.put(key, seal(key, receipt, receiptShape));
+}
+
+function putEnd(view: View, end: ReceiptsEnd): void {
+	view.put(RECEIPTS_KEY, seal(RECEIPTS_KEY, end, receiptsEndShape));
+}
+
+async function readEnd(view: View): Promise<ReceiptsEnd> {
+	const text = await view.get(RECEIPTS_KEY);
+	if (text === undefined) return { next: 0, kept: 0 };
+	try {
+		return unseal(RECEIPTS_KEY, text, receiptsEndShape);
+	} catch {
+		// It says nothing that the receipts don't say.
+		const all = await view.entries(RECEIPTS);
+		const [lastVoucher] = await view.entries({ ...VOUCHER_RECEIPTS, limit: 1, reverse: true });
+		const last = [all.at(-1), lastVoucher].map((entry) => (entry === undefined ? -1 : sequenceIn(entry[0])));
+		return { next: Math.max(...last) + 1, kept: all.length };
+	}
+}
+
+function receiptFrom([key, text]: Entry): readonly ReceiptRecord[] {
+	try {
+		return [unseal(key, text, receiptShape)];
+	} catch {
+		return [];
+	}
+}

@@ -1,0 +1,88 @@
+/** The shapes of what a payer keeps, as JSON. A field of a record that is not here does not compile. */
+import type { Hex } from "viem";
+import * as z from "zod";
+import type { Challenge } from "../../protocol/index.ts";
+import { stateSchema } from "../state.ts";
+import type { ChannelRecord, ReceiptRecord, RecoveryTransaction } from "./store.ts";
+
+const hex32 = z.custom<Hex>((value) => typeof value === "string" && /^0x[0-9a-f]{64}$/.test(value), "is not 32 bytes");
+const decimal = z.string().regex(/^(0|[1-9]\d{0,99})$/);
+const text = z.string();
+
+const challengeShape: z.ZodType<Challenge> = z.strictObject({
+	id: text,
+	realm: text,
+	method: text,
+	intent: text,
+	request: text,
+	expires: text.exactOptional(),
+	digest: text.exactOptional(),
+	description: text.exactOptional(),
+	opaque: text.exactOptional(),
+});
+
+const recoveryShape: z.ZodType<RecoveryTransaction> = z.strictObject({
+	kind: z.enum(["requestClose", "withdraw"]),
+	hash: hex32,
+	nonce: z.int().nonnegative(),
+	atMs: z.int().nonnegative(),
+});
+
+export const channelShape: z.ZodType<ChannelRecord> = z.strictObject({
+	key: text.min(1),
+	status: z.enum(["open", "forgotten", "closed"]),
+	state: stateSchema,
+	sessionKey: hex32.exactOptional(),
+	challenge: challengeShape.exactOptional(),
+	recovery: z.array(recoveryShape).exactOptional(),
+	createdAtMs: z.int().nonnegative(),
+});
+
+/** A channel, and who may write it. */
+export type Row = Readonly<{
+	record: ChannelRecord;
+	/** How many holders it has had. */
+	fence: number;
+	/** Who has it. */
+	holder?: string;
+}>;
+
+export const rowShape: z.ZodType<Row> = z.strictObject({
+	record: channelShape,
+	fence: z.int().positive(),
+	holder: text.min(1).exactOptional(),
+});
+
+/** What was counted under one key. */
+export type Count = Readonly<{ count: string; untilMs?: number }>;
+
+export const countShape: z.ZodType<Count> = z.strictObject({
+	count: decimal,
+	untilMs: z.int().nonnegative().exactOptional(),
+});
+
+export const receiptShape: z.ZodType<ReceiptRecord> = z.strictObject({
+	kind: z.enum(["charge", "open", "topUp", "voucher", "close"]),
+	atMs: z.int().nonnegative(),
+	url: text,
+	method: text,
+	amount: decimal,
+	chainId: z.int().positive(),
+	token: text,
+	payee: text,
+	channelId: hex32.exactOptional(),
+	challenge: challengeShape,
+	receipt: z.record(text, z.json()),
+}) as z.ZodType<ReceiptRecord>;
+
+/** Where the receipts have got to: the number of the next one, and how many there are besides those of vouchers. */
+export type ReceiptsEnd = Readonly<{ next: number; kept: number }>;
+
+export const receiptsEndShape: z.ZodType<ReceiptsEnd> = z.strictObject({
+	next: z.int().nonnegative(),
+	kept: z.int().nonnegative(),
+});
+
+export type Pause = Readonly<{ reason: string }>;
+
+export const pauseShape: z.ZodType<Pause> = z.strictObject({ reason: text });

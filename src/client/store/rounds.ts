@@ -1,0 +1,154 @@
+import type { Entry, Kv, Operations, Range } from "./kv.ts";
+import { PayerStoreError } from "./store.ts";
+import { unavailable } from "./unavailable.ts";
+
+/** Runs a task while nobody else who shares the database runs one. */
+export type Exclusive = <T>(task: () => Promise<T>) => Promise<T>;
+
+/** How many turns share one write. */
+const MAX_TURNS = 256;
+/** How many wait. */
+const MAX_WAITING = 10_000;
+
+/** What is kept, as one turn sees it: what was written before it, by earlier turns of its round too, and by itself. */
+export class View {
+	readonly #kv: Kv;
+	/** What earlier turns of the round have written. */
+	readonly #before: Operations;
+	/** What this turn writes. */
+	readonly written = new Map<string, string | null>();
+	/** Whether what it writes has to be on disk before anybody is told of it. */
+	isSynced = true;
+	/** What is to be done as soon as it is written. */
+	readonly afterwards: (() => void)[] = [];
+
+	constructor(kv: Kv, before: Operations = new Map()) {
+		this.#kv = kv;
+		this.#before = before;
+	}
+
+	async get(key: string): Promise<string | undefined> {
+		return (await this.getMany([key]))[0];
+	}
+
+	/** In the order of the keys. */
+	async getMany(keys: readonly string[]): Promise<readonly (string | undefined)[]> {
+		const found = await this.#kv.get(keys.filter((key) => this.#pending(key) === undefined));
+		let next = 0;
+		return keys.map((key) => {
+			const pending = this.#pending(key);
+			return pending === undefined ? found[next++] : (pending ?? undefined);
+		});
+	}
+
+	async entries(range: Range): Promise<readonly Entry[]> {
+		const changed = new Map<string, string | null>();
+		for (const operations of [this.#before, this.written]) {
+			for (const [key, text] of operations) if (key > range.gt && key < range.lt) changed.set(key, text);
+		}
+		const { limit = Number.POSITIVE_INFINITY, reverse = false } = range;
+		// One that was deleted leaves a gap, which the next one fills.
+		const found = await this.#kv.entries({ ...range, ...(limit < Infinity && { limit: limit + changed.size }) });
+		if (changed.size === 0) return found;
+		const all = new Map<string, string | null>([...found, ...changed]);
+		const there = [...all].filter((entry): entry is [string, string] => entry[1] !== null);
+		there.sort(([a], [b]) => (a < b === reverse ? 1 : -1));
+		return there.slice(0, limit);
+	}
+
+	put(key: string, text: string): void {
+		this.written.set(key, text);
+	}
+
+	delete(key: string): void {
+		this.written.set(key, null);
+	}
+
+	#pending(key: string): string | null | undefined {
+		return this.written.get(key) ?? (this.written.has(key) ? null : this.#before.get(key));
+	}
+}
+
+type Waiting = Readonly<{ turn: (view: View) => Promise<() => void>; reject: (error: unknown) => void }>;
+
+/**
+ * Lets turns read and write one after the other, and shares the cost of reaching the disk: whatever waits while one write
+ * is on its way goes into the next. Nobody is told what a turn has done, or seen, before it is written.
+ */
+export class Rounds {
+	readonly #kv: Kv;
+	readonly #exclusive: Exclusive;
+	readonly #waiting: Waiting[] = [];
+	#running: Promise<void> | undefined;
+
+	constructor(kv: Kv, exclusive: Exclusive) {
+		this.#kv = kv;
+		this.#exclusive = exclusive;
+	}
+
+	/**
+	 * Runs `turn` alone. What it throws leaves nothing written.
+	 *
+	 * @throws PayerStoreError when it can't be written
+	 */
+	run<T>(turn: (view: View) => Promise<T>): Promise<T> {
+		if (this.#waiting.length >= MAX_WAITING)
+			throw new PayerStoreError("too much waits for the wallet's store: its disk is slower than its payments");
+		return new Promise((resolve, reject) => {
+			this.#waiting.push({
+				reject,
+				turn: async (view) => {
+					const value = await turn(view);
+					return () => resolve(value);
+				},
+			});
+			this.#running ??= this.#runAll();
+		});
+	}
+
+	/** Resolves when nothing waits. */
+	async idle(): Promise<void> {
+		await this.#running;
+	}
+
+	async #runAll(): Promise<void> {
+		// Whoever asks in the same moment gets into the first round too.
+		await Promise.resolve();
+		while (this.#waiting.length > 0) {
+			try {
+				await this.#exclusive(() => this.#round());
+			} catch (cause) {
+				for (const { reject } of this.#waiting.splice(0)) reject(unavailable(cause));
+			}
+		}
+		this.#running = undefined;
+	}
+
+	async #round(): Promise<void> {
+		const written = new Map<string, string | null>();
+		const views: View[] = [];
+		const told: Readonly<{ tell: () => void; fail: (error: unknown) => void }>[] = [];
+		for (let count = 0; count < MAX_TURNS; count++) {
+			const next = this.#waiting.shift();
+			if (next === undefined) break;
+			const view = new View(this.#kv, written);
+			try {
+				const tell = await next.turn(view);
+				for (const [key, text] of view.written) written.set(key, text);
+				views.push(view);
+				told.push({ tell, fail: next.reject });
+			} catch (error) {
+				told.push({ tell: () => next.reject(error), fail: () => next.reject(error) });
+			}
+		}
+		try {
+			const isSynced = views.some((view) => view.isSynced && view.written.size > 0);
+			if (written.size > 0) await this.#kv.write(written, isSynced);
+		} catch (cause) {
+			for (const { fail } of told) fail(unavailable(cause));
+			return;
+		}
+		for (const { tell } of told) tell();
+		for (const view of views) for (const then of view.afterwards) then();
+	}
+}
