@@ -61,6 +61,8 @@ export async function canAuthorize(
 	{ signer, nodes }: AbilityParts,
 	{ chainId, token }: Readonly<{ chainId: number; token: Address }>,
 ): Promise<Ability> {
+	const refusal = await signer.paying.signingRefusal({ by: "authorization", chainId, token });
+	if (refusal !== undefined) return no(refusal);
 	try {
 		await signer.tokenDomain(token, chainId);
 		await readAuthorizationState(await nodes.at(chainId), token, signer.payer, `0x${"00".repeat(32)}`);
@@ -83,6 +85,8 @@ export async function canPermit(
 	const { policy, signer, nodes } = parts;
 	const { chainId, token, permit2, amount, escrow } = use;
 	if (!policy.permit2.includes(permit2)) return no(`Permit2 at ${permit2} is not trusted`);
+	const refusal = await signer.paying.signingRefusal({ by: "permit2", chainId, token });
+	if (refusal !== undefined) return no(refusal);
 	const client = await nodes.at(chainId);
 	if (escrow !== undefined) {
 		try {
@@ -99,9 +103,16 @@ export async function canPermit(
 	return own.can === "no" ? no(`Permit2 has no allowance of ${amount}, and ${own.why}`) : { can: "approval" };
 }
 
-/** Whether the payer may and can send transactions of its own. */
-export async function canSend({ policy, nodes }: AbilityParts, chainId: number): Promise<Ability> {
+/** Whether the payer may and can have transactions of its own: sends them, or signs them for others to send. */
+export async function canSend(
+	{ policy, signer, nodes }: AbilityParts,
+	chainId: number,
+	by: "payer" | "others" = "payer",
+): Promise<Ability> {
 	if (!policy.ownTransactions) return no("the policy allows no transactions of the payer's own");
+	const refusal = await signer.paying.sendingRefusal(chainId, by);
+	if (refusal !== undefined) return no(refusal);
+	if (!(await signer.paying.needsGas(chainId))) return YES;
 	const wallet = await nodes.wallet(chainId);
 	return (await wallet.hasGas()) ? YES : no("the payer has nothing to pay gas with");
 }

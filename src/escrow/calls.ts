@@ -200,6 +200,22 @@ export function permitTransferCall(
 	return { to: permit2, data };
 }
 
+/**
+ * ERC-3009 `receiveWithAuthorization` with its signature as bytes, as the escrow calls it for a deposit: only `to` can, so the
+ * payer can find out by it, and nobody else can use it, whether a token would take what it signed.
+ */
+export function receiveWithAuthorizationCall(token: Address, authorization: SignedAuthorization): Call {
+	const { from, to, value, validAfter, validBefore, nonce, signature } = authorization;
+	return {
+		to: token,
+		data: encodeFunctionData({
+			abi: erc3009Abi,
+			functionName: "receiveWithAuthorization",
+			args: [from, to, value, validAfter, validBefore, nonce, signature],
+		}),
+	};
+}
+
 /** ERC-3009 `transferWithAuthorization` with its signature as (v, r, s), the form every ERC-3009 token has. */
 export function transferWithAuthorizationCall(token: Address, authorization: SignedAuthorization): Call {
 	const { from, to, value, validAfter, validBefore, nonce, signature } = authorization;
