@@ -18,6 +18,8 @@ export type RecoveryParts = LookParts &
 		nodes: LookParts["nodes"] & Readonly<{ wallet(chainId: number): Promise<SendingWallet> }>;
 		/** Whose transactions they are; lower case. */
 		payer: Address;
+		/** The account sends for itself, a contract wallet behind its owner for example, and sees to the gas. Default: no. */
+		sendsItself?: boolean;
 	}>;
 
 /** Of a wallet, what is needed. */

@@ -59,13 +59,13 @@ export async function send(
 	const { channelId, chainId } = record.state;
 	assertPayer(parts, record);
 	const client = await parts.nodes.at(chainId);
-	if (await isContract(client, record.state.payer)) {
+	if (!parts.sendsItself && (await isContract(client, record.state.payer))) {
 		// Whoever makes the call may do so at any time from now on.
 		await keep(hold, { status: forgotten(record) });
 		throw new ContractPayerError(record, kind);
 	}
 	const wallet = await parts.nodes.wallet(chainId);
-	if (!(await wallet.hasGas())) throw new NoGasError(parts.payer, chainId);
+	if (!parts.sendsItself && !(await wallet.hasGas())) throw new NoGasError(parts.payer, chainId);
 	signal?.throwIfAborted();
 	onProgress?.({ phase: "sending", channelId, kind });
 	let hash: Hex | undefined;
