@@ -8,15 +8,29 @@ export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";
 export { DeadlineError } from "./deadline.ts";
-export { type PaymentPolicy, PolicyError, PolicyRefusedError } from "./policy.ts";
+export { parsePolicyDocument } from "./policy/document.ts";
+export type { PolicyDocument } from "./policy/documentSchema.ts";
+export {
+	type ApprovalRequest,
+	type Approve,
+	type LimitReached,
+	type LimitStatus,
+	limitsStatus,
+	type PaymentPolicy,
+	PolicyError,
+	PolicyRefusedError,
+	type PolicyRule,
+	parsePolicy,
+} from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
 export type { TokenNames } from "./sign.ts";
 export { PayerSocket, type SocketOptions, SocketRefusedError, SocketUnavailableError } from "./socket.ts";
 export { SocketClosedError } from "./socketWire.ts";
 export { ChannelStateError, type PayerChannelState } from "./state.ts";
+export { SignedLoweredError } from "./store/holds.ts";
 export { LevelPayerStore, type LevelPayerStoreOptions } from "./store/levelStore.ts";
 export { MemoryPayerStore } from "./store/memoryStore.ts";
-export { type DamagedChannel, SignedLoweredError } from "./store/payerBook.ts";
+export type { DamagedChannel } from "./store/payerBook.ts";
 export {
 	type ChannelRecord,
 	type ChannelStatus,

@@ -4,6 +4,9 @@ import { PayerStoreError } from "./store.ts";
 
 /** Those who share the database without sharing this memory: other tabs of a browser. */
 export interface Neighbours {
+	/** A holder of this memory is there from now on. */
+	arrive(holder: string): void;
+	leave(holder: string): void;
 	/** Whether a holder of theirs is still there. */
 	isThere(holder: string): Promise<boolean>;
 	/** A holder that may be theirs is asked to give a channel back. */
@@ -37,11 +40,17 @@ export class Holders {
 	}
 
 	arrive(holder: string): void {
-		if (!this.#there.has(holder)) this.#there.set(holder, new Set());
+		if (this.#there.has(holder)) return;
+		this.#there.set(holder, new Set());
+		this.#neighbours?.arrive(holder);
 	}
 
 	leave(holder: string): void {
-		this.#there.delete(holder);
+		if (this.#there.delete(holder)) this.#neighbours?.leave(holder);
+	}
+
+	get all(): readonly string[] {
+		return [...this.#there.keys()];
 	}
 
 	isHere(holder: string): boolean {
@@ -51,13 +60,6 @@ export class Holders {
 	/** @throws PayerStoreError when it was closed, or is taken for gone */
 	check(holder: string): void {
 		if (!this.isHere(holder)) throw new PayerStoreError("this wallet is closed: open it again");
-	}
-
-	/** Everybody who is here is not any more. */
-	leaveAll(): readonly string[] {
-		const all = [...this.#there.keys()];
-		this.#there.clear();
-		return all;
 	}
 
 	/** Whether a channel is held by somebody who may still be there. */

@@ -2,18 +2,18 @@ import type { Hex } from "viem";
 import { BookHandle } from "./bookHandle.ts";
 import { countAll, pruneCounts, readCounts } from "./counts.ts";
 import { Holders, type Neighbours } from "./holders.ts";
-import { CHANNELS, channelIn, holderKey, LIVE } from "./keys.ts";
+import { type ClaimedHold, freeAll, heldRow, keepHeld } from "./holds.ts";
+import { CHANNELS, channelIn, LIVE } from "./keys.ts";
 import type { Kv } from "./kv.ts";
 import { readPause, writePause } from "./pause.ts";
 import { keepReceipt, readReceipts } from "./receiptBook.ts";
 import type { Row } from "./records.ts";
 import { type Exclusive, Rounds, View } from "./rounds.ts";
-import { freed, hold, idsHeldBy, readRow, rowFrom, writeRow } from "./rows.ts";
+import { freed, hold, readRow, rowFrom, writeRow } from "./rows.ts";
 import {
 	type ChannelRecord,
 	type CounterRefusal,
 	type HeldChannel,
-	HolderLostError,
 	type ListedChannel,
 	MAX_RECEIPTS,
 	PausedError,
@@ -41,22 +41,8 @@ export type PayerBookOptions = Readonly<{
 	maxReceipts?: number;
 }>;
 
-/** A hold that a holder says it has. */
-export type ClaimedHold = Readonly<{ channelId: Hex; fence: number }>;
-
 /** A channel whose record can't be read any more. */
 export type DamagedChannel = Readonly<{ channelId: Hex; reason: string }>;
-
-/** Somebody wanted to forget that a higher voucher was signed: a bug, and nothing was written (I11). */
-export class SignedLoweredError extends Error {
-	override readonly name = "SignedLoweredError";
-	readonly code = "SIGNED_LOWERED";
-	readonly channelId: Hex;
-	constructor(channelId: Hex, kept: string, given: string) {
-		super(`channel ${channelId}: ${kept} was signed for already, so ${given} can't be the highest; take it again`);
-		this.channelId = channelId;
-	}
-}
 
 /**
  * All that a payer keeps, for any number of holders, over any database: the one place for what a write checks. Each turn is
@@ -129,10 +115,9 @@ export class PayerBook {
 
 	/** What this holder has is free again, at once. */
 	async holderGone(holder: string): Promise<void> {
-		this.#holders.leave(holder);
-		this.#takers.leave(holder);
+		this.#leave(holder);
 		// Once closed, everybody is gone already.
-		if (this.#closing === undefined) await this.#rounds.run((view) => this.#freeAll(view, holder));
+		if (this.#closing === undefined) await this.#rounds.run((view) => freeAll(view, holder, this.#tellFreed));
 	}
 
 	/**
@@ -144,14 +129,8 @@ export class PayerBook {
 	async holderBack(holder: string, held: readonly ClaimedHold[]): Promise<readonly Hex[]> {
 		this.arrive(holder);
 		return await this.#rounds.run(async (view) => {
-			const kept = new Set<Hex>();
-			for (const { channelId, fence } of held) {
-				const row = await readRow(view, channelId).catch(() => undefined);
-				if (row?.fence !== fence || (row.holder ?? holder) !== holder) continue;
-				if (row.holder === undefined) writeRow(view, { ...row, holder }, row);
-				kept.add(channelId);
-			}
-			await this.#freeAll(view, holder, kept);
+			const kept = await keepHeld(view, holder, held);
+			await freeAll(view, holder, this.#tellFreed, kept);
 			return held.map(({ channelId }) => channelId).filter((channelId) => !kept.has(channelId));
 		});
 	}
@@ -185,7 +164,7 @@ export class PayerBook {
 	 */
 	write(holder: string, { channel, counters = [] }: StoreWrite): Promise<CounterRefusal | undefined> {
 		return this.#turn(holder, async (view) => {
-			const row = channel === undefined ? undefined : await this.#heldRow(view, holder, channel);
+			const row = channel === undefined ? undefined : await heldRow(view, holder, channel);
 			if (counters.length > 0) {
 				const reason = await readPause(view);
 				if (reason !== undefined) throw new PausedError(reason);
@@ -205,7 +184,9 @@ export class PayerBook {
 	release(holder: string, channelId: Hex, fence: number): Promise<void> {
 		return this.#turn(holder, async (view) => {
 			const row = await readRow(view, channelId);
-			if (row?.holder === holder && row.fence === fence) this.#writeFreed(view, row);
+			if (row?.holder !== holder || row.fence !== fence) return;
+			writeRow(view, freed(row), row);
+			this.#tellFreed(view);
 		});
 	}
 
@@ -262,18 +243,23 @@ export class PayerBook {
 		return this.#closing;
 	}
 
+	#leave(holder: string): void {
+		this.#holders.leave(holder);
+		this.#takers.leave(holder);
+	}
+
 	async #close(): Promise<void> {
-		this.#stopListening?.();
-		const gone = this.#holders.leaveAll();
-		for (const holder of gone) this.#takers.leave(holder);
+		const gone = this.#holders.all;
+		for (const holder of gone) this.#leave(holder);
 		try {
 			if (gone.length > 0) {
 				await this.#rounds.run(async (view) => {
-					for (const holder of gone) await this.#freeAll(view, holder);
+					for (const holder of gone) await freeAll(view, holder, this.#tellFreed);
 				});
 			}
 			await this.#rounds.idle();
 		} finally {
+			this.#stopListening?.();
 			await this.#kv.close();
 		}
 	}
@@ -296,36 +282,13 @@ export class PayerBook {
 		if (this.#closing !== undefined) throw new PayerStoreError("this wallet is closed: open it again");
 	}
 
-	/** The channel, if this holder alone may write what it wants to. */
-	async #heldRow(view: View, holder: string, { record, fence }: HeldChannel): Promise<Row> {
-		const { channelId, signed } = record.state;
-		const row = await readRow(view, channelId);
-		if (row?.holder !== holder || row.fence !== fence) throw new HolderLostError(channelId);
-		const kept = row.record.state.signed;
-		if (BigInt(signed) < BigInt(kept)) throw new SignedLoweredError(channelId, kept, signed);
-		return row;
-	}
-
-	async #freeAll(view: View, holder: string, kept: ReadonlySet<Hex> = new Set()): Promise<void> {
-		for (const channelId of await idsHeldBy(view, holder)) {
-			if (kept.has(channelId)) continue;
-			const row = await readRow(view, channelId).catch(() => undefined);
-			if (row?.holder === holder) this.#writeFreed(view, row);
-			else view.delete(holderKey(holder, channelId));
-		}
-	}
-
-	#writeFreed(view: View, row: Row): void {
-		writeRow(view, freed(row), row);
-		this.#tellFreed(view);
-	}
-
-	#tellFreed(view: View): void {
+	/** Whoever waits is told as soon as it is written. */
+	readonly #tellFreed = (view: View): void => {
 		view.afterwards.push(() => {
 			this.#takers.serve();
 			this.#neighbours?.tellFreed();
 		});
-	}
+	};
 
 	async #pruneNowAndThen(view: View): Promise<void> {
 		if (++this.#countedSincePrune < COUNTED_BETWEEN_PRUNES) return;

@@ -36,6 +36,7 @@ export const channelShape: z.ZodType<ChannelRecord> = z.strictObject({
 	challenge: challengeShape.exactOptional(),
 	recovery: z.array(recoveryShape).exactOptional(),
 	createdAtMs: z.int().nonnegative(),
+	fundableUntilMs: z.number().nonnegative().exactOptional(),
 });
 
 /** A channel, and who may write it. */
