@@ -24,7 +24,8 @@ export async function openChain(urls: readonly string[] = [], chainId?: number):
 	return { client, chainId: expected, close: () => disconnectChain(client) };
 }
 
-async function askChainId(urls: readonly string[]): Promise<number> {
+/** The chain of the first endpoint that answers. */
+export async function askChainId(urls: readonly string[]): Promise<number> {
 	let failure: unknown;
 	for (const url of urls) {
 		const { transport, close } = connectTo(url);

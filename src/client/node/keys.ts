@@ -11,8 +11,8 @@ const OTHERS = 0o077;
 
 /** There is no usable private key. The message never holds one. */
 export class SignerError extends Error {
-	override readonly name = "SignerError";
-	readonly code = "SIGNER";
+	override readonly name: string = "SignerError";
+	readonly code: "SIGNER" | "KEYSTORE" = "SIGNER";
 }
 
 /**

@@ -13,7 +13,7 @@ import { scryptAsync } from "@noble/hashes/scrypt.js";
 import { bytesToHex, type Hex, hexToBytes, keccak256 } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { z } from "zod";
-import { parsePrivateKey } from "./keys.ts";
+import { parsePrivateKey, SignerError } from "./keys.ts";
 
 /** Real ones take about 500 bytes. */
 const MAX_TEXT_LENGTH = 65_536;
@@ -65,9 +65,9 @@ const keystoreSchema = z.object({
 type Kdf = Pick<z.output<typeof keystoreSchema>["crypto"], "kdf" | "kdfparams">;
 
 /** A keystore that can't be opened: `format`, `cost` (it would take too much memory or time), or `passphrase`. */
-export class KeystoreError extends Error {
-	override readonly name = "KeystoreError";
-	readonly code = "KEYSTORE";
+export class KeystoreError extends SignerError {
+	override readonly name: string = "KeystoreError";
+	override readonly code = "KEYSTORE";
 	readonly fault: "format" | "cost" | "passphrase";
 	constructor(fault: KeystoreError["fault"], detail: string) {
 		super(`keystore: ${detail}`);
