@@ -280,6 +280,14 @@ export class ChannelBooks {
 		this.asksFirst = false;
 	}
 
+	/** Another process has signed up to `amount` meanwhile: all of that may have been charged. */
+	raisedElsewhere(amount: bigint): void {
+		if (amount <= this.signed) return;
+		this.#uncertain += amount - this.signed;
+		this.signed = amount;
+		this.asksFirst = true;
+	}
+
 	/** Whether nothing is on its way. */
 	get isIdle(): boolean {
 		return this.#inFlight === 0n && this.#streams.size === 0;

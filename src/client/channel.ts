@@ -5,6 +5,7 @@ import { ChannelBooks } from "./books.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { type PayerChannelState, stateOfTopUp } from "./state.ts";
+import type { HeldChannel } from "./store/store.ts";
 import { NewestStream } from "./stream/newest.ts";
 import type { SentTransaction } from "./wallet.ts";
 
@@ -33,6 +34,12 @@ export class PayerChannel extends ChannelBooks {
 	fundableUntil = 0;
 	/** The payer's own transaction that opened it, if it was opened like that. */
 	funding: SentTransaction | undefined;
+	/** The highest amount that a voucher may have been signed for: on disk before it is (I11). */
+	counted: bigint;
+	/** What is kept of it, while this client alone may sign for it. */
+	held: HeldChannel | undefined;
+	/** Another process of the agent would like to have it. */
+	isWanted = false;
 	readonly newestStream = new NewestStream();
 	#toppingUp: Promise<unknown> | undefined;
 
@@ -44,6 +51,21 @@ export class PayerChannel extends ChannelBooks {
 		this.challenge = init.challenge;
 		this.topUp = init.topUp;
 		this.isUnrecorded = init.isUnrecorded ?? false;
+		this.counted = signed;
+	}
+
+	/** It is held by this client from now on. What was kept of it may know of higher vouchers than this client. */
+	heldAs(held: HeldChannel): void {
+		this.held = held;
+		const signed = BigInt(held.record.state.signed);
+		if (signed <= this.counted) return;
+		this.counted = signed;
+		this.raisedElsewhere(signed);
+	}
+
+	/** What was to be signed was not: it is no credit. */
+	notSigned(): void {
+		this.signed = this.counted;
 	}
 
 	/** A top-up on its way: whoever needs it waits for it. */
@@ -63,6 +85,19 @@ export class PayerChannel extends ChannelBooks {
 	/** What became known of the deposit. It never falls while the channel is open. */
 	deposited(deposit: bigint): void {
 		if (deposit > this.deposit) this.deposit = deposit;
+	}
+
+	/**
+	 * What is kept of it on disk, before a voucher of `signed` is made. While it is in use all that was signed may have been
+	 * charged; whoever goes on with it asks the server.
+	 */
+	keptState(signed: bigint, isIdle: boolean): PayerChannelState {
+		const state = this.state();
+		const highest = signed > this.counted ? signed : this.counted;
+		const consumed = least(BigInt(state.consumed), highest);
+		const open = highest - consumed;
+		const uncertain = isIdle ? least(BigInt(state.uncertain), open) : open;
+		return { ...state, signed: String(highest), consumed: String(consumed), uncertain: String(uncertain) };
 	}
 
 	/**

@@ -1,7 +1,10 @@
+import { LRUCache } from "lru-cache";
 import type { Hex } from "viem";
 import { type EscrowChannel, readChannel } from "../escrow/reads.ts";
 import { sameAddress, voucherSigner } from "../voucher/index.ts";
 import type { PayerChannel } from "./channel.ts";
+import { keyOfChannel } from "./channelKey.ts";
+import { HAND_OVER_MS, type Keeper } from "./keeper.ts";
 import type { Nodes } from "./nodes.ts";
 import { PolicyRefusedError } from "./policy.ts";
 
@@ -11,12 +14,16 @@ const CLOSE_LOOKS = 10;
 export type ChannelsOptions = Readonly<{
 	/** The payer's own nodes: what became of a deposit is read there. */
 	nodes: Nodes;
-	/** How many channels may hold a deposit at a time. */
-	max: number;
+	keeper: Keeper;
+	/** How many channels may hold a deposit at a time, those of other processes included. */
+	max: () => number;
 	now: () => number;
 }>;
 
-/** The payer's channels, one for each key, and who may do what with them at the same time. */
+/**
+ * The payer's channels that this client holds, one for each key, and who may do what with them at the same time. Others that are
+ * kept are taken when they are needed; one that another process needs is given back when nothing is on its way on it.
+ */
 export class Channels {
 	readonly #options: ChannelsOptions;
 	readonly #byKey = new Map<string, PayerChannel>();
@@ -26,9 +33,22 @@ export class Channels {
 	readonly #turns = new Map<string, Promise<unknown>>();
 	/** Requests on their way. */
 	readonly #running = new WeakMap<PayerChannel, Set<Promise<unknown>>>();
+	/** Looks for a kept channel: one at a time per key. */
+	readonly #recalls = new Map<string, Promise<PayerChannel | undefined>>();
+	/** Keys of which there was lately nothing to be had, however long it was waited for. */
+	readonly #missed = new LRUCache<string, true>({ max: 1_000, ttl: HAND_OVER_MS });
+	/** Writes that nobody waits for. */
+	readonly #writes = new Set<Promise<unknown>>();
 
 	constructor(options: ChannelsOptions) {
 		this.#options = options;
+		options.keeper.onWanted((channelId) => {
+			for (const [key, channel] of this.#byKey) {
+				if (channel.channelId !== channelId) continue;
+				channel.isWanted = true;
+				this.#giveBackIfIdle(key, channel);
+			}
+		});
 	}
 
 	get all(): readonly PayerChannel[] {
@@ -54,9 +74,60 @@ export class Channels {
 		return this.#byKey.get(key);
 	}
 
-	/** Whether a channel is, or was, in the books under any key. */
-	knows(channelId: Hex): boolean {
-		return [...this.#byKey.values(), ...this.#forgotten].some((channel) => channel.channelId === channelId);
+	/** Whether a channel is, or was, in the books under any key, or is kept. */
+	async knows(channelId: Hex): Promise<boolean> {
+		if ([...this.#byKey.values(), ...this.#forgotten].some((channel) => channel.channelId === channelId)) return true;
+		return (await this.#options.keeper.list()).some(({ record }) => record.state.channelId === channelId);
+	}
+
+	/**
+	 * The channel of a key, open or not; one that is kept and that nobody else needs is taken for it. Not while somebody else
+	 * opens or closes the key.
+	 */
+	async recall(key: string, signal?: AbortSignal): Promise<PayerChannel | undefined> {
+		const known = this.#byKey.get(key);
+		if (known !== undefined) return known;
+		const recall =
+			this.#recalls.get(key) ??
+			this.#options.keeper
+				.take(key, this.#missed.has(key) ? 0 : HAND_OVER_MS)
+				.then((channel) => {
+					if (channel !== undefined) this.#byKey.set(key, channel);
+					else this.#missed.set(key, true);
+					return channel;
+				})
+				.finally(() => this.#recalls.delete(key));
+		this.#recalls.set(key, recall);
+		recall.catch(() => undefined);
+		if (signal === undefined) return recall;
+		await orAborted(recall, signal);
+		return recall;
+	}
+
+	/** Takes every kept channel that nobody else uses, as far as its key has none. Returns whether there was any. */
+	async recallAll(isWanted: (channelId: Hex) => boolean): Promise<boolean> {
+		let found = false;
+		for (const { record, isHeld } of await this.#options.keeper.list()) {
+			const { key, status, state } = record;
+			if (isHeld || status !== "open" || this.#byKey.has(key) || !isWanted(state.channelId)) continue;
+			const channel = await this.#options.keeper.takeById(state.channelId);
+			if (channel === undefined) continue;
+			if (this.#byKey.has(key)) await this.#options.keeper.giveBack(key, channel, { isIdle: true });
+			else {
+				this.#byKey.set(key, channel);
+				found = true;
+			}
+		}
+		return found;
+	}
+
+	/** Gives all channels back on which nothing is on its way, and waits until what others may see is on disk. */
+	async release(): Promise<void> {
+		for (const [key, channel] of [...this.#byKey]) {
+			channel.isWanted = true;
+			this.#giveBackIfIdle(key, channel);
+		}
+		while (this.#writes.size > 0) await Promise.allSettled(this.#writes);
 	}
 
 	/** Takes up a channel of an earlier client. Until the escrow was asked it is not known to be open. */
@@ -81,7 +152,11 @@ export class Channels {
 
 	/** Opens or closes a key; only while it is not busy. */
 	alone<T>(key: string, task: () => Promise<T>): Promise<T> {
-		const turn = task().finally(() => this.#turns.delete(key));
+		const turn = task().finally(() => {
+			this.#turns.delete(key);
+			const channel = this.#byKey.get(key);
+			if (channel?.isWanted) this.#giveBackIfIdle(key, channel);
+		});
 		this.#turns.set(key, turn);
 		return turn;
 	}
@@ -90,7 +165,10 @@ export class Channels {
 	run<T>(channel: PayerChannel, task: Promise<T>): Promise<T> {
 		const running = this.#running.get(channel) ?? new Set();
 		this.#running.set(channel, running);
-		const ended = task.finally(() => running.delete(ended));
+		const ended = task.finally(() => {
+			running.delete(ended);
+			if (channel.isWanted) this.#giveBackIfIdle(keyOfChannel(channel), channel);
+		});
 		running.add(ended);
 		return ended;
 	}
@@ -107,10 +185,11 @@ export class Channels {
 	 *
 	 * @throws PolicyRefusedError when too many channels hold a deposit already
 	 */
-	async toOpen(key: string, price: bigint, create: () => PayerChannel): Promise<PayerChannel> {
-		const earlier = this.#byKey.get(key);
-		if (earlier?.open) return earlier;
-		if (earlier !== undefined) {
+	async toOpen(key: string, price: bigint, create: () => PayerChannel, signal?: AbortSignal): Promise<PayerChannel> {
+		for (;;) {
+			const earlier = await this.recall(key, signal);
+			if (earlier === undefined) break;
+			if (earlier.open) return earlier;
 			const onChain = await this.look(earlier);
 			if (onChain === undefined ? this.#mayBeFunded(earlier) : isUsable(earlier, onChain, price)) {
 				// Whether a pending top-up is in it is for whoever settles that: it must not be counted twice.
@@ -120,15 +199,19 @@ export class Channels {
 				return earlier;
 			}
 			// What can't be used may still hold a deposit.
+			const isEmpty = onChain === undefined || onChain.finalized;
 			this.#byKey.delete(key);
-			if (onChain !== undefined && !onChain.finalized) this.#forgotten.add(earlier);
+			if (!isEmpty) this.#forgotten.add(earlier);
+			const status = isEmpty ? "closed" : "forgotten";
+			await this.#options.keeper.giveBack(key, earlier, { status, isIdle: true });
 		}
-		await this.#makeRoom();
+		const max = this.#options.max();
+		await this.#makeRoom(max);
 		const channel = create();
-		if (this.#byKey.size + this.#forgotten.size >= this.#options.max) {
+		if (this.#byKey.has(key) || !(await this.#options.keeper.add(key, channel, max))) {
 			throw new PolicyRefusedError(
 				"channels",
-				`${this.#options.max} channels hold a deposit already; close some, or request their close from the escrow`,
+				`${max} channels hold a deposit already; close some, or request their close from the escrow`,
 			);
 		}
 		this.#byKey.set(key, channel);
@@ -140,11 +223,23 @@ export class Channels {
 		if (!this.has(key, channel)) return;
 		this.#byKey.delete(key);
 		this.#forgotten.add(channel);
+		this.#behind(this.#options.keeper.giveBack(key, channel, { status: "forgotten" }));
 	}
 
 	/** Drops a channel whose deposit is accounted for. */
-	remove(key: string, channel: PayerChannel): void {
-		if (this.has(key, channel)) this.#byKey.delete(key);
+	async remove(key: string, channel: PayerChannel): Promise<void> {
+		if (!this.has(key, channel)) return;
+		this.#byKey.delete(key);
+		await this.#behind(this.#options.keeper.giveBack(key, channel, { status: "closed", isIdle: true }));
+	}
+
+	/** Another process has this channel by now. Returns whether this client thought it had it. */
+	lost(key: string, channelId: Hex): boolean {
+		const channel = this.#byKey.get(key);
+		if (channel?.channelId !== channelId) return false;
+		channel.held = undefined;
+		channel.stopStreams();
+		return this.#byKey.delete(key);
 	}
 
 	/** A channel as the payer's own node shows it; `undefined` when the escrow has no record of it. */
@@ -170,12 +265,40 @@ export class Channels {
 	}
 
 	/** Lets go of forgotten channels whose deposit is back. */
-	async #makeRoom(): Promise<void> {
-		if (this.#byKey.size + this.#forgotten.size < this.#options.max) return;
-		for (const channel of this.#forgotten) {
-			const onChain = await this.look(channel);
-			if (onChain === undefined ? !this.#mayBeFunded(channel) : onChain.finalized) this.#forgotten.delete(channel);
+	async #makeRoom(max: number): Promise<void> {
+		const { keeper } = this.#options;
+		const counting = (await keeper.list()).filter(({ record }) => record.status !== "closed");
+		if (counting.length < max) return;
+		for (const { record, isHeld } of counting) {
+			if (record.status !== "forgotten" || isHeld) continue;
+			const { channelId, chainId, escrow } = record.state;
+			const onChain = await this.look({ channelId, parameters: { chainId, escrow } });
+			const { fundableUntilMs = Number.POSITIVE_INFINITY } = record;
+			if (onChain === undefined ? this.#options.now() < fundableUntilMs : !onChain.finalized) continue;
+			for (const mine of this.#forgotten) if (mine.channelId === channelId) this.#forgotten.delete(mine);
+			const channel = await keeper.takeById(channelId);
+			if (channel !== undefined) await keeper.giveBack(record.key, channel, { status: "closed", isIdle: true });
 		}
+	}
+
+	/** Another process waits for it. It goes with its books exact, or not at all. */
+	#giveBackIfIdle(key: string, channel: PayerChannel): void {
+		const isBusy = this.isBusy(key) || (this.#running.get(channel)?.size ?? 0) > 0;
+		if (isBusy || !channel.isIdle || !this.has(key, channel)) return;
+		channel.isWanted = false;
+		this.#byKey.delete(key);
+		this.#behind(this.#options.keeper.giveBack(key, channel, { isIdle: true }));
+	}
+
+	/** Nothing rests on such a write: without it what is kept is older, and supposes the worst. */
+	#behind(write: Promise<unknown>): Promise<unknown> {
+		const done = write
+			.catch(() => undefined)
+			.finally(() => {
+				this.#writes.delete(done);
+			});
+		this.#writes.add(done);
+		return done;
 	}
 
 	#mayBeFunded({ fundableUntil }: PayerChannel): boolean {

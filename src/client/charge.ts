@@ -9,6 +9,7 @@ import type { Outcome, Parts } from "./parts.ts";
 import { type Payments, payOnce } from "./payments.ts";
 import { randomPermitNonce } from "./pending.ts";
 import { PolicyRefusedError } from "./policy.ts";
+import { noteChargeReceipt } from "./receipts.ts";
 
 /** What paying by charge works with. */
 export type ChargeParts = Parts & Readonly<{ payments: Payments }>;
@@ -44,12 +45,30 @@ export async function payCharge(
 	request: Outgoing,
 	offer: Offered<ChargeRequest>,
 ): Promise<Outcome> {
+	const { amount, currency: token, recipient: payee, methodDetails } = offer.request;
+	const { description } = offer.challenge;
+	const asked = {
+		amount,
+		chainId: methodDetails.chainId,
+		token,
+		payee,
+		...(description !== undefined && { description }),
+	};
+	await parts.gate.approve(request, { kind: "charge", ...asked });
+	const outcome = await payChosen(parts, request, offer);
+	noteChargeReceipt(parts.keeper, offer, request, outcome.response);
+	return outcome;
+}
+
+async function payChosen(parts: ChargeParts, request: Outgoing, offer: Offered<ChargeRequest>): Promise<Outcome> {
 	const { challenge, request: terms } = offer;
 	const { type, needsApproval } = await chooseCharge(parts, terms);
 	switch (type) {
 		case "authorization":
+			await parts.gate.charge(request.host, terms);
 			return { response: await parts.send(request, await byAuthorization(parts, challenge, terms)), again: false };
 		case "permit2":
+			await parts.gate.charge(request.host, terms);
 			return {
 				response: await parts.send(request, await byPermit2(parts, challenge, terms, needsApproval)),
 				again: false,

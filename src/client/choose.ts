@@ -98,7 +98,9 @@ async function assertPayable(parts: ChoiceParts, request: Outgoing, offer: Offer
 	if (signer.authorizedSigner === recipient)
 		throw new PolicyRefusedError("signer", `the payee ${recipient} would sign the vouchers that pay it`);
 	const { channels } = parts;
-	if (channels.known(keyOf(request, offer.request)) !== undefined) return;
+	const key = keyOf(request, offer.request);
+	// Who opens it has found out.
+	if (channels.isBusy(key) || (await channels.recall(key, request.signal)) !== undefined) return;
 	if ((await findNamedChannel(parts, request, offer.request)) !== undefined) return;
 	await assertFundable(parts, offer.request);
 }

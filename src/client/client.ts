@@ -8,17 +8,24 @@ import { Channels } from "./channels.ts";
 import { type ChargeParts, payCharge } from "./charge.ts";
 import { acceptPaymentOf, type ChoiceParts, chooseOffer, parsePreference } from "./choose.ts";
 import { type ClosedChannel, closeChannel } from "./close.ts";
+import { withinDeadline } from "./deadline.ts";
+import { Gate } from "./gate.ts";
+import { Keeper } from "./keeper.ts";
 import { Nodes } from "./nodes.ts";
 import { Outgoing } from "./outgoing.ts";
+import { OwnRequests } from "./ownRequests.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { Payments } from "./payments.ts";
-import { type PaymentPolicy, parsePolicy } from "./policy.ts";
-import { channelFromState } from "./resume.ts";
+import type { Approve } from "./policy/approval.ts";
+import { type PaymentPolicy, type Policy, parsePolicy } from "./policy.ts";
+import { channelFromRecord, channelFromState } from "./resume.ts";
 import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
 import { paySession } from "./session.ts";
 import { CredentialSigner, type TokenNames } from "./sign.ts";
 import { openSocket, type PayerSocket, type SocketOptions } from "./socket.ts";
 import type { PayerChannelState } from "./state.ts";
+import { MemoryPayerStore } from "./store/memoryStore.ts";
+import type { ChannelRecord, PayerStore } from "./store/store.ts";
 import { streamEvents } from "./stream/events.ts";
 import { parseStreamOptions, type StreamEvent, type StreamOptions, type StreamSettings } from "./stream/options.ts";
 
@@ -40,6 +47,8 @@ export type PaymentClientOptions = Readonly<{
 	clients?: Readonly<Record<number, PublicClient>>;
 	/** What may be signed. */
 	policy: PaymentPolicy;
+	/** Says whether to pay what is above the policy's `approveAbove`. Without it that is refused. */
+	approve?: Approve;
 	/**
 	 * The EIP-712 names and versions of tokens that do not tell them themselves, or others than they sign with. Either way they
 	 * are checked against the token's `DOMAIN_SEPARATOR()` before anything is signed.
@@ -66,6 +75,11 @@ export type PaymentClientOptions = Readonly<{
 	topUpBelow?: bigint;
 	/** How answers are paid that are metered while they are read: how far ahead, and how they are counted. */
 	stream?: StreamOptions;
+	/**
+	 * Keeps channels, what was signed and receipts, also for other processes of the same agent: `openWallet` of
+	 * `sluice/client/node`, `openIndexedDbStore` of `sluice/client/browser`. Default: in memory, for this client alone.
+	 */
+	store?: PayerStore;
 	/** Channels of an earlier client (`channel.state()`), to go on with. The escrow is asked before one is used. */
 	resume?: readonly PayerChannelState[];
 	/** Default: the platform's `fetch`. */
@@ -86,8 +100,11 @@ export type PaymentClientOptions = Readonly<{
  */
 export class PaymentClient {
 	readonly #channels: Channels;
+	readonly #keeper: Keeper;
+	#policy: Policy;
 	readonly #parts: ChoiceParts & ChargeParts;
-	readonly #fetch: typeof globalThis.fetch;
+	readonly #own = new OwnRequests();
+	readonly #fetch: (request: Request) => Promise<Response>;
 	readonly #retry: RetryOptions;
 	readonly #now: () => number;
 	readonly #acceptPayment: string | undefined;
@@ -97,15 +114,23 @@ export class PaymentClient {
 	/** @throws PolicyError, ChannelStateError */
 	constructor(options: PaymentClientOptions) {
 		const { account, client, clients = {}, authorizedSigner, retry = {}, now = Date.now, resume = [] } = options;
-		const policy = parsePolicy(options.policy);
+		const { store = new MemoryPayerStore() } = options;
+		this.#policy = parsePolicy(options.policy);
+		const policy = () => this.#policy;
 		const prefer = parsePreference(options.prefer);
 		const nodes = new Nodes({ account, client, clients, now });
 		const signer = new CredentialSigner({ account, authorizedSigner, nodes, tokenNames: options.tokenNames, now });
-		this.#channels = new Channels({ nodes, max: policy.maxChannels, now });
+		const restore = (record: ChannelRecord) => channelFromRecord(record, signer, policy());
+		this.#keeper = new Keeper({ store, restore, now });
+		this.#channels = new Channels({ nodes, keeper: this.#keeper, max: () => policy().maxChannels, now });
 		this.#parts = {
-			policy,
+			get policy() {
+				return policy();
+			},
 			signer,
 			nodes,
+			gate: new Gate({ keeper: this.#keeper, policy, approve: options.approve, now }),
+			keeper: this.#keeper,
 			channels: this.#channels,
 			payments: new Payments(),
 			credentialTypes: options.credentialTypes,
@@ -117,10 +142,10 @@ export class PaymentClient {
 			now,
 		};
 		for (const state of resume) {
-			const channel = channelFromState(state, signer, policy);
+			const channel = channelFromState(state, signer, policy());
 			this.#channels.restore(keyOfChannel(channel), channel);
 		}
-		this.#fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
+		this.#fetch = this.#own.by(options.fetch ?? globalThis.fetch.bind(globalThis));
 		this.#retry = retry;
 		this.#stream = options.stream ?? {};
 		this.#now = now;
@@ -130,7 +155,7 @@ export class PaymentClient {
 		this.socket = this.socket.bind(this);
 	}
 
-	/** The channels that are open, or may be: their deposit was signed for. */
+	/** The channels of this client that are open, or may be: their deposit was signed for. The store may hold others. */
 	get channels(): readonly PayerChannel[] {
 		return this.#channels.all;
 	}
@@ -153,6 +178,21 @@ export class PaymentClient {
 	 */
 	async fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
 		return this.#fetchPaid(new Request(input, init));
+	}
+
+	/**
+	 * As `fetch`, sent in another way than this client's own: for clients that have connections of their own. Channels, limits
+	 * and books are the same.
+	 *
+	 * @param by - sends each try, and the vouchers beside it
+	 */
+	async fetchBy(by: (request: Request) => Promise<Response>, request: Request): Promise<Response> {
+		return this.#fetchPaid(request, undefined, (outgoing, credential) => this.#send(outgoing, credential, by));
+	}
+
+	/** Whether a request with this `Idempotency-Key` is this client's own, on its way by its own `fetch`: not one to pay for again. */
+	isSending(idempotencyKey: string): boolean {
+		return this.#own.has(idempotencyKey);
 	}
 
 	/**
@@ -195,7 +235,11 @@ export class PaymentClient {
 		return openSocket(parts, url, options);
 	}
 
-	async #fetchPaid(plain: Request, stream?: StreamSettings, send = this.#parts.send): Promise<Response> {
+	#fetchPaid(plain: Request, stream?: StreamSettings, send = this.#parts.send): Promise<Response> {
+		return withinDeadline(plain, this.#retry.deadlineMs, (request) => this.#fetchAndPay(request, stream, send));
+	}
+
+	async #fetchAndPay(plain: Request, stream: StreamSettings | undefined, send: Parts["send"]): Promise<Response> {
 		const parts = { ...this.#parts, send };
 		let request = await Outgoing.from(plain, this.#acceptPayment, stream);
 		let offer = await this.#rememberedOffer(request);
@@ -218,20 +262,46 @@ export class PaymentClient {
 	}
 
 	/**
-	 * Closes every channel, or one, with what was consumed; the rest of the deposit goes back to the payer. Waits for
+	 * Closes every channel that no other process uses, or one, with what was consumed; the rest of the deposit goes back to the payer. Waits for
 	 * requests on their way, and ends streams that are being read; later ones open another channel. Each close is checked on the payer's own node.
 	 *
 	 * @throws CloseRefusedError when a server does not (an AggregateError when several do not): its channel is still there
 	 */
 	async close(channelId?: string): Promise<readonly ClosedChannel[]> {
-		const chosen = this.#channels
-			.entries()
-			.filter(([, channel]) => channelId === undefined || channel.channelId === channelId);
-		const outcomes = await Promise.allSettled(chosen.map(([key, channel]) => closeChannel(this.#parts, key, channel)));
-		const errors = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
+		const isWanted = (id: string) => channelId === undefined || id === channelId;
+		const closed: ClosedChannel[] = [];
+		const errors: unknown[] = [];
+		const tried = new Set<string>();
+		// Of one key there may be several: each is taken when the one before is closed.
+		do {
+			const chosen = this.#channels.entries().filter(([, one]) => isWanted(one.channelId) && !tried.has(one.channelId));
+			for (const [, one] of chosen) tried.add(one.channelId);
+			const outcomes = await Promise.allSettled(chosen.map(([key, one]) => closeChannel(this.#parts, key, one)));
+			errors.push(...outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : [])));
+			closed.push(
+				...outcomes.flatMap((outcome) => (outcome.status === "fulfilled" && outcome.value ? [outcome.value] : [])),
+			);
+		} while (await this.#channels.recallAll((id) => isWanted(id) && !tried.has(id)));
 		if (errors.length > 1) throw new AggregateError(errors, `${errors.length} channels were not closed`);
 		if (errors.length === 1) throw errors[0];
-		return outcomes.flatMap((outcome) => (outcome.status === "fulfilled" && outcome.value ? [outcome.value] : []));
+		return closed;
+	}
+
+	/**
+	 * Lets other processes have the channels of this client on which nothing is on its way, without closing them. It takes
+	 * them again when it needs them. Resolves when all that it knows of them is on disk.
+	 */
+	release(): Promise<void> {
+		return this.#channels.release();
+	}
+
+	/**
+	 * Another policy from now on, for whatever is signed next, also on streams that are being read.
+	 *
+	 * @throws PolicyError; the old one stays then
+	 */
+	setPolicy(policy: PaymentPolicy): void {
+		this.#policy = parsePolicy(policy);
 	}
 
 	/** The price of a route that was paid before, if its channel is still open and its challenge good for this request. */
@@ -250,10 +320,10 @@ export class PaymentClient {
 		return paySession(parts, request, offer);
 	}
 
-	#send(request: Outgoing, credential?: string): Promise<Response> {
+	#send(request: Outgoing, credential?: string, by = this.#fetch): Promise<Response> {
 		const attempt = async () => {
 			try {
-				return await this.#fetch(request.with(credential));
+				return await by(request.with(credential));
 			} catch (error) {
 				if (credential !== undefined) request.answerLost = true;
 				throw error;

@@ -4,6 +4,7 @@ import type { PayerChannel } from "./channel.ts";
 import { least } from "./least.ts";
 import { manage } from "./manage.ts";
 import type { SessionParts } from "./parts.ts";
+import { noteChannelReceipt } from "./receipts.ts";
 import { discard } from "./retry.ts";
 
 /** A channel that was closed: what the server captured, in base units, and the transaction that paid the rest back. */
@@ -40,10 +41,13 @@ export async function closeChannel(
 		// A request on its way may have learned that the server has forgotten it.
 		if (!channels.has(key, channel)) return undefined;
 		if (!channel.open && (await channels.look(channel)) === undefined) return undefined;
+		channel.open ||= channel.funding === undefined;
 		// A close for less than it has spent would be taken as none, and settled with all that was signed ahead.
 		if (channel.isOpenEnded) await askSpent(parts, key, channel);
 		const receipt = await close(parts, key, channel);
-		channels.remove(key, channel);
+		if (receipt !== undefined)
+			noteChannelReceipt(parts.keeper, "close", channel, channel.resource, receipt.spent, receipt);
+		await channels.remove(key, channel);
 		return receipt && { channel, receipt };
 	});
 }
@@ -60,6 +64,7 @@ async function close(parts: SessionParts, key: string, channel: PayerChannel): P
 		async (challenge) => {
 			// What is owed above the deposit can't be had from the escrow, and what no voucher was asked for is not paid.
 			const cumulativeAmount = least(channel.consumed, channel.signed, channel.deposit);
+			await parts.gate.voucher(channel, cumulativeAmount);
 			const signature = await signer.voucher(channel, cumulativeAmount);
 			const payload = encodeSessionPayload({ action: "close", channelId, cumulativeAmount, signature });
 			return signer.credential(challenge, payload);

@@ -29,7 +29,7 @@ export async function outlive(
 		// A close of the payer's own, or another request, has taken it out of use.
 		if (!channels.has(key, channel)) return true;
 		if (onChain?.finalized) {
-			channels.remove(key, channel);
+			await channels.remove(key, channel);
 			return request.reopenOnce();
 		}
 		if (onChain !== undefined && onChain.closeRequestedAt !== 0) {

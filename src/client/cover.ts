@@ -8,6 +8,7 @@ import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { additionalDepositFor } from "./policy.ts";
+import { noteChannelReceipt } from "./receipts.ts";
 import { discard } from "./retry.ts";
 import { planTopUp, sendTopUp, topUpCredential, topUpState } from "./topUp.ts";
 
@@ -59,7 +60,7 @@ export async function payCovered<Paid>(
 			if (amount === undefined) return pay();
 			return channel.topUpAlone(() => topUpEarly(parts, channel, terms, amount, pay));
 		} else {
-			return channel.topUpAlone(() => topUpFirst(parts, key, channel, terms, price, pay));
+			return channel.topUpAlone(() => topUpFirst(parts, key, channel, request, terms, price, pay));
 		}
 	}
 }
@@ -68,6 +69,7 @@ async function topUpFirst<Paid>(
 	parts: SessionParts,
 	key: string,
 	channel: PayerChannel,
+	request: Outgoing,
 	terms: SessionRequest,
 	price: bigint,
 	pay: PayVoucher<Paid>,
@@ -80,6 +82,9 @@ async function topUpFirst<Paid>(
 			if (needed <= channel.deposit) return pay();
 			const amount = additionalDepositFor(parts.policy, channel, terms.suggestedDeposit, needed - channel.deposit);
 			if (amount === undefined) throw new DepositExhaustedError(channel.channelId, needed, channel.deposit);
+			const { chainId, token, payee } = channel.parameters;
+			const { channelId } = channel;
+			await parts.gate.approve(request, { kind: "topUp", amount, chainId, token, payee, channelId });
 			channel.topUp = await planTopUp(parts, channel, terms, amount);
 		} else if (topUp.type !== "hash" && needed <= channel.deposit + topUp.amount) {
 			return pay(topUp);
@@ -114,14 +119,17 @@ async function topUpEarly<Paid>(
 
 /** What to add before the deposit runs dry; `undefined` where that is not wanted, or too little to be worth it. */
 function earlyTopUp(
-	{ policy, topUpBelow }: SessionParts,
+	{ policy, gate, topUpBelow }: SessionParts,
 	channel: PayerChannel,
 	terms: SessionRequest,
 	price: bigint,
 ): bigint | undefined {
 	if (topUpBelow === 0n || !channel.topsUpEarly || channel.deposit - channel.needs(price) >= topUpBelow)
 		return undefined;
-	return additionalDepositFor(policy, channel, terms.suggestedDeposit, topUpBelow);
+	const amount = additionalDepositFor(policy, channel, terms.suggestedDeposit, topUpBelow);
+	// Nobody is bothered for what is not needed yet.
+	const isFree = amount !== undefined && !gate.needsApproval({ amount, ...channel.parameters });
+	return isFree ? amount : undefined;
 }
 
 /** Tops up without a voucher. The response of a server that does not take it; `undefined` when the deposit has it. */
@@ -143,6 +151,7 @@ async function topUpAlone(
 	const told = await manage(parts, key, channel, (challenge) => topUpCredential(parts, challenge, channel, topUp));
 	if (told.receipt === undefined) return told.response;
 	discard(told.response);
+	noteChannelReceipt(parts.keeper, "topUp", channel, channel.resource, topUp.amount, told.receipt);
 	credit(channel, topUp);
 	return undefined;
 }

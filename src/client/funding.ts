@@ -5,6 +5,7 @@ import { type Challenge, encodeSessionPayload, type SessionRequest } from "../pr
 import { CANONICAL_PERMIT2, type ChannelParameters, openAuthorizationNonce } from "../voucher/index.ts";
 import { type AbilityParts, canAuthorize, canPermit, canSend, firstProducible } from "./ability.ts";
 import type { PayerChannel } from "./channel.ts";
+import type { Gate } from "./gate.ts";
 import { randomPermitNonce } from "./pending.ts";
 import { AUTHORIZATION_SECONDS } from "./sign.ts";
 
@@ -17,7 +18,12 @@ export type FundingType = "authorization" | "permit2" | "hash";
 /** How, and with which Permit2; whether that has to be approved first. */
 export type Funding = Readonly<{ type: FundingType; permit2: Address; needsApproval: boolean }>;
 
-export type FundingParts = AbilityParts & Readonly<{ now: () => number }>;
+export type FundingParts = AbilityParts &
+	Readonly<{
+		/** What every signature has to pass. */
+		gate: Gate;
+		now: () => number;
+	}>;
 
 /**
  * How this payer can put `amount` into a channel under these terms (draft-evm-session-00, Fee Payment). No
@@ -48,13 +54,15 @@ export async function openCredential(
 	terms: SessionRequest,
 	cumulativeAmount: bigint,
 ): Promise<string> {
-	const { signer, now } = parts;
+	const { signer, gate, now } = parts;
 	const { channelId, deposit } = channel;
 	const { salt, ...parameters } = channel.parameters;
 	if (salt === undefined) throw new Error(`channel ${channelId} was opened by somebody else`);
 	const { payee, token, authorizedSigner, escrow, chainId } = parameters;
 	const open = { action: "open", channelId, cumulativeAmount, authorizedSigner, salt } as const;
 	const funding = (await isFunded(parts, channel)) ? undefined : await chooseFunding(parts, terms, deposit);
+	// What it is opened with, and its first voucher, are on disk before anything is signed for it.
+	await gate.voucher(channel, cumulativeAmount);
 	if (funding === undefined || funding.type === "hash") {
 		if (funding !== undefined) await fund(parts, { ...channel.parameters, salt }, channel);
 		if (channel.funding === undefined) throw new Error(`channel ${channelId} was not funded`);
@@ -65,6 +73,8 @@ export async function openCredential(
 	const until = now() + AUTHORIZATION_SECONDS * 1_000 + FUNDING_MARGIN_MS;
 	if (funding.needsApproval) await approve(parts, chainId, token, funding.permit2, deposit);
 	channel.fundableUntil = Math.max(channel.fundableUntil, until);
+	channel.permitNonce ??= funding.type === "permit2" ? randomPermitNonce() : undefined;
+	await gate.deposit(channel);
 	if (funding.type === "authorization") {
 		const nonce = openAuthorizationNonce({ from: signer.payer, payee, token, salt, authorizedSigner });
 		const transfer = { to: escrow, value: deposit, nonce };
@@ -74,7 +84,7 @@ export async function openCredential(
 		const payload = encodeSessionPayload({ ...open, type, authorization, signature, voucherSignature });
 		return signer.credential(challenge, payload, chainId);
 	}
-	channel.permitNonce ??= randomPermitNonce();
+	const nonce = channel.permitNonce ?? randomPermitNonce();
 	const witness = { payee, salt, authorizedSigner };
 	const { permit, signature } = await signer.permitChannel(
 		challenge,
@@ -82,7 +92,7 @@ export async function openCredential(
 		{
 			permitted: { token, amount: deposit },
 			spender: escrow,
-			nonce: channel.permitNonce,
+			nonce,
 			witness,
 		},
 	);
@@ -107,20 +117,28 @@ async function isFunded({ nodes }: FundingParts, channel: PayerChannel): Promise
 }
 
 /** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
-async function fund({ nodes }: FundingParts, parameters: ChannelParameters, channel: PayerChannel): Promise<void> {
+async function fund(
+	{ nodes, gate }: FundingParts,
+	parameters: ChannelParameters,
+	channel: PayerChannel,
+): Promise<void> {
 	const { escrow, token, chainId } = parameters;
 	const { deposit } = channel;
 	const wallet = await nodes.wallet(chainId);
 	const { fundableUntil } = channel;
 	// A transaction can be mined at any time after.
 	channel.fundableUntil = Number.POSITIVE_INFINITY;
+	let isSent = true;
 	try {
 		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
-		await wallet.send(calls, "open", (sent) => {
+		await wallet.send(calls, "open", async (sent) => {
 			channel.funding = sent;
+			isSent = false;
+			await gate.deposit(channel);
+			isSent = true;
 		});
 	} catch (error) {
-		if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) {
+		if (!isSent || error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) {
 			channel.funding = undefined;
 			channel.fundableUntil = fundableUntil;
 		}

@@ -32,6 +32,8 @@ export class Outgoing {
 	readonly #request: Request;
 	readonly #body: Blob | undefined;
 	#reopened = false;
+	/** How much of each kind was approved for it. */
+	readonly #approved = new Map<string, bigint>();
 
 	private constructor(request: Request, body: Blob | undefined, stream: StreamSettings | undefined) {
 		const { host, origin, pathname } = new URL(request.url);
@@ -101,6 +103,15 @@ export class Outgoing {
 	async fits({ digest }: Challenge): Promise<boolean> {
 		if (digest === undefined) return true;
 		return matchesContentDigest(digest, new Uint8Array((await this.#body?.arrayBuffer()) ?? new ArrayBuffer(0)));
+	}
+
+	/** Whether that much was approved before, for an earlier try. */
+	isApproved(kind: string, amount: bigint): boolean {
+		return amount <= (this.#approved.get(kind) ?? -1n);
+	}
+
+	approved(kind: string, amount: bigint): void {
+		this.#approved.set(kind, amount);
 	}
 
 	/** True the first time. */

@@ -2,6 +2,8 @@ import type { Problem, SessionReceipt } from "../protocol/index.ts";
 import type { AbilityParts } from "./ability.ts";
 import type { PayerChannel } from "./channel.ts";
 import type { Channels } from "./channels.ts";
+import type { Gate } from "./gate.ts";
+import type { Keeper } from "./keeper.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { RetryOptions } from "./retry.ts";
 import type { StreamSettings } from "./stream/options.ts";
@@ -9,6 +11,10 @@ import type { StreamSettings } from "./stream/options.ts";
 /** What paying works with. */
 export type Parts = AbilityParts &
 	Readonly<{
+		/** What every signature has to pass. */
+		gate: Gate;
+		/** What is kept on disk. */
+		keeper: Keeper;
 		send: (request: Outgoing, credential?: string) => Promise<Response>;
 		/** Unix milliseconds. */
 		now: () => number;

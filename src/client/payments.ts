@@ -88,6 +88,7 @@ async function payAnew(once: Once, type: Payment["type"], call: Call & Readonly<
 		if (verdict === "refused") parts.payments.keep(key, payment);
 		return { response, again: false };
 	};
+	await parts.gate.charge(request.host, once.offer.request);
 	if (type === "transaction") return wallet.lend(call, (transaction) => pay({ type, ...transaction }));
 	let payment: Payment | undefined;
 	try {

@@ -7,6 +7,7 @@ import type { SessionParts } from "./parts.ts";
 import type { Policy } from "./policy.ts";
 import type { CredentialSigner } from "./sign.ts";
 import { parseState, topUpFrom } from "./state.ts";
+import type { ChannelRecord } from "./store/store.ts";
 
 /**
  * A channel of an earlier client, from what that one kept of it. One that is not on chain yet is opened as that one would
@@ -36,6 +37,20 @@ export function channelFromState(state: unknown, signer: CredentialSigner, polic
 }
 
 /**
+ * A channel as it was kept. What may have been charged without this client's knowing is asked for before more is signed.
+ *
+ * @throws ChannelStateError
+ */
+export function channelFromRecord(record: ChannelRecord, signer: CredentialSigner, policy: Policy): PayerChannel {
+	const channel = channelFromState(record.state, signer, policy);
+	channel.challenge = record.challenge;
+	channel.asksFirst = channel.uncertain > 0n;
+	if (record.fundableUntilMs !== undefined && channel.fundableUntil > record.fundableUntilMs)
+		channel.fundableUntil = record.fundableUntilMs;
+	return channel;
+}
+
+/**
  * The channel that the server names for going on with it, if the escrow, asked on the payer's own node, says that it is
  * this payer's, to this payee, in this token, with vouchers that can be signed here, open, and with enough in it for one
  * request (draft-evm-session-00, Method Details). One that is in the books already is gone on with, or not, as those say.
@@ -44,12 +59,12 @@ export function channelFromState(state: unknown, signer: CredentialSigner, polic
  */
 export async function findNamedChannel(
 	{ channels, signer, policy }: SessionParts,
-	{ url, method }: Outgoing,
+	{ url, method }: Pick<Outgoing, "url" | "method">,
 	terms: SessionRequest,
 ): Promise<PayerChannel | undefined> {
 	const { currency: token, recipient: payee, amount, methodDetails } = terms;
 	const { channelId, chainId, escrowContract: escrow } = methodDetails;
-	if (channelId === undefined || channels.knows(channelId)) return undefined;
+	if (channelId === undefined || (await channels.knows(channelId))) return undefined;
 	const onChain = await channels.look({ channelId, parameters: { chainId, escrow } });
 	if (onChain === undefined || !signer.signers.includes(onChain.authorizedSigner)) return undefined;
 	const { authorizedSigner, deposit, settled } = onChain;

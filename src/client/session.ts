@@ -20,10 +20,13 @@ import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
 import { randomBytes32 } from "./pending.ts";
 import { depositFor } from "./policy.ts";
+import { noteChannelReceipt } from "./receipts.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
+import { HolderLostError } from "./store/store.ts";
 import { priceOf, takeEstimate } from "./stream/estimate.ts";
 import { mayGoOn, paidAnswer } from "./stream/paidBody.ts";
+import { maxStreamOf } from "./stream/vouchers.ts";
 import { voucherCredential } from "./voucherCredential.ts";
 
 /** Pays one request by the channel for its terms, opening it if there is none. The policy has allowed the terms before. */
@@ -34,6 +37,7 @@ export async function paySession(
 ): Promise<Outcome> {
 	const { channels } = parts;
 	const key = keyOf(request, offer.request);
+	await approve(parts, key, request, offer);
 	for (;;) {
 		// From the last look to the entry in a map nothing is awaited.
 		while (channels.isBusy(key)) await channels.free(key, request.signal);
@@ -45,12 +49,37 @@ export async function paySession(
 			);
 			continue;
 		}
-		const outcome = await (channel === undefined
-			? channels.alone(key, () => open(parts, key, request, offer))
-			: channels.run(channel, payVoucher(parts, key, channel, request, offer)));
+		let outcome: Outcome;
+		try {
+			outcome = await (channel === undefined
+				? channels.alone(key, () => open(parts, key, request, offer))
+				: channels.run(channel, payVoucher(parts, key, channel, request, offer)));
+		} catch (error) {
+			// Nothing was signed: another channel pays.
+			if (error instanceof HolderLostError && channels.lost(key, error.channelId)) continue;
+			throw error;
+		}
 		const { response, closing } = outcome;
 		return closing === undefined ? outcome : { response, again: await outlive(parts, key, closing, request) };
 	}
+}
+
+/** Asks for what this request may take: the deposit of a new channel, or its price. */
+async function approve(
+	parts: SessionParts,
+	key: string,
+	request: Outgoing,
+	{ challenge, request: terms }: Offered<SessionRequest>,
+): Promise<void> {
+	const { channels, gate, policy } = parts;
+	const { currency: token, recipient: payee, methodDetails } = terms;
+	const { description } = challenge;
+	const asked = { chainId: methodDetails.chainId, token, payee, ...(description !== undefined && { description }) };
+	const channel = (await channels.recall(key, request.signal)) ?? (await findNamedChannel(parts, request, terms));
+	if (channel === undefined)
+		return gate.approve(request, { ...asked, kind: "open", amount: depositFor(policy, terms) });
+	const amount = request.stream === undefined ? priceOf(request, terms) : maxStreamOf(parts, asked);
+	return gate.approve(request, { ...asked, kind: "request", amount, channelId: channel.channelId });
 }
 
 async function open(
@@ -61,9 +90,14 @@ async function open(
 ): Promise<Outcome> {
 	const { channels, now } = parts;
 	const { challenge, request: terms } = offer;
-	const named = channels.known(key) === undefined ? await findNamedChannel(parts, request, terms) : undefined;
-	const channel = await channels.toOpen(key, terms.amount, () => named ?? newChannel(parts, request, offer));
-	if (channel.open) return payVoucher(parts, key, channel, request, offer);
+	const known = await channels.recall(key, request.signal);
+	const named = known === undefined ? await findNamedChannel(parts, request, terms) : undefined;
+	const create = () => named ?? newChannel(parts, request, offer);
+	const channel = await channels.toOpen(key, terms.amount, create, request.signal);
+	if (channel.open) {
+		if (channel.asksFirst) await askSpent(parts, key, channel);
+		return payVoucher(parts, key, channel, request, offer);
+	}
 	channel.challenge = challenge;
 	const price = priceOf(request, terms);
 	const tried = await tryToPay(parts, channel, request, terms, price, (amount) =>
@@ -272,7 +306,10 @@ async function tryToPay(
 		if (request.stream !== undefined) channel.newestStream.askFor(request.stream);
 		const response = await parts.send(request, credential);
 		receipt = receiptFor(response, channel);
-		if (receipt !== undefined) booked = "delivered";
+		if (receipt !== undefined) {
+			booked = "delivered";
+			noteChannelReceipt(parts.keeper, channel.open ? "voucher" : "open", channel, request, price, receipt);
+		}
 		const refusal = receipt === undefined ? await refusalOf(response) : undefined;
 		if (refusal !== undefined) {
 			if (!request.answerLost) booked = "failed";

@@ -24,15 +24,17 @@ export async function planTopUp(
 
 /** The signature of a top-up: the last one while it is good, else another one that can be executed in its stead. */
 export async function signTopUp(
-	{ signer, now }: FundingParts,
+	{ signer, gate, now }: FundingParts,
 	challenge: Challenge,
-	{ channelId, parameters }: PayerChannel,
+	channel: PayerChannel,
 	topUp: Exclude<PendingTopUp, { type: "hash" }>,
 ): Promise<SignedTopUp> {
+	const { channelId, parameters } = channel;
 	const { chainId, token, escrow } = parameters;
 	const goodUntilMs = Number(signer.goodUntil(challenge)) * 1_000;
 	if (topUp.signed !== undefined && now() + FRESH_MS < signedUntilMs(topUp.signed)) return topUp.signed;
 	topUp.until = Math.max(topUp.until, goodUntilMs + FUNDING_MARGIN_MS);
+	await gate.deposit(channel);
 	if (topUp.type === "authorization") {
 		const { amount, salt } = topUp;
 		const from = signer.payer;
@@ -79,16 +81,21 @@ export async function topUpCredential(
 
 /** The payer's own `topUp`, sent once, and waited for. */
 export async function sendTopUp(
-	{ nodes }: FundingParts,
-	{ channelId, parameters }: PayerChannel,
+	{ nodes, gate }: FundingParts,
+	channel: PayerChannel,
 	topUp: Extract<PendingTopUp, { type: "hash" }>,
 ): Promise<void> {
+	const { channelId, parameters } = channel;
 	const { chainId, escrow, token } = parameters;
 	const wallet = await nodes.wallet(chainId);
 	if (topUp.sent !== undefined) return wallet.mined(topUp.sent.hash);
 	const calls = [approveCall(token, escrow, topUp.amount), topUpCall(escrow, channelId, topUp.amount)];
-	await wallet.send(calls, "topUp", (sent) => {
+	await wallet.send(calls, "topUp", async (sent) => {
 		topUp.sent = sent;
+		await gate.deposit(channel).catch((error: unknown) => {
+			delete topUp.sent;
+			throw error;
+		});
 	});
 }
 

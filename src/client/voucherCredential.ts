@@ -12,9 +12,10 @@ export async function voucherCredential(
 	cumulativeAmount: bigint,
 	topUp: MergedTopUp | undefined,
 ): Promise<string> {
-	const { signer } = parts;
+	const { signer, gate } = parts;
 	const { channelId } = channel;
 	const deposit = topUp && (await signTopUp(parts, challenge, channel, topUp));
+	await gate.voucher(channel, cumulativeAmount);
 	const signature = await signer.voucher(channel, cumulativeAmount);
 	const voucher = { action: "voucher", channelId, cumulativeAmount, signature } as const;
 	return signer.credential(challenge, encodeSessionPayload(deposit === undefined ? voucher : { ...voucher, deposit }));

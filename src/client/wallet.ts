@@ -60,17 +60,22 @@ export class Wallet {
 	}
 
 	/**
-	 * Sends calls one after the other, each when the one before is mined. `onSent` is told of the last as soon as it may be on
-	 * its way, whatever becomes of the wait.
+	 * Sends calls one after the other, each when the one before is mined. `onSent` is told of the last before it is broadcast,
+	 * and waited for: what it throws keeps it from being sent.
 	 *
 	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
 	 */
-	send(calls: readonly Call[], kind: string, onSent: (sent: SentTransaction) => void = () => undefined): Promise<void> {
+	send(
+		calls: readonly Call[],
+		kind: string,
+		onSent: (sent: SentTransaction) => Promise<void> | void = () => undefined,
+	): Promise<void> {
 		return this.#alone(async () => {
 			for (const [index, call] of calls.entries()) {
-				const entry = await this.#sender.broadcast({ ...call, purpose: { kind } });
+				const isLast = index === calls.length - 1;
+				const record = async ({ hash, nonce }: SentTransaction) => (isLast ? onSent({ hash, nonce }) : undefined);
+				const entry = await this.#sender.broadcast({ ...call, purpose: { kind }, record });
 				this.#nextNonce = entry.nonce + 1;
-				if (index === calls.length - 1) onSent({ hash: entry.hash, nonce: entry.nonce });
 				await this.#sender.wait(entry);
 			}
 		});

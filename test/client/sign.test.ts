@@ -3,9 +3,12 @@ import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PayerChannel } from "../../src/client/channel.ts";
 import { openCredential } from "../../src/client/funding.ts";
+import { Gate } from "../../src/client/gate.ts";
+import { Keeper } from "../../src/client/keeper.ts";
 import { Nodes } from "../../src/client/nodes.ts";
 import { type PaymentPolicy, parsePolicy } from "../../src/client/policy.ts";
 import { CredentialSigner } from "../../src/client/sign.ts";
+import { MemoryPayerStore } from "../../src/client/store/memoryStore.ts";
 import { type SentTransaction, Wallet } from "../../src/client/wallet.ts";
 import { approveCall, openCall, readChannel, transferCall } from "../../src/escrow/index.ts";
 import {
@@ -55,6 +58,17 @@ async function signerFor(
 			: [{ chainId: chain.chainId, token: getAddress(token), name: options.tokenName, version: "2" }];
 	const signer = new CredentialSigner({ account: spy.account, authorizedSigner, nodes, tokenNames, now });
 	return { spy, signer, nodes, now, authorizedSigner };
+}
+
+/** What funding works with, under the policy of these tests. */
+function fundingParts(signer: CredentialSigner, nodes: Nodes, now: () => number) {
+	const policy = parsePolicy({ ...POLICY(), escrows: [stage.escrow] });
+	const restore = () => {
+		throw new Error("nothing is kept");
+	};
+	const keeper = new Keeper({ store: new MemoryPayerStore(), restore, now });
+	const gate = new Gate({ keeper, policy: () => policy, approve: undefined, now });
+	return { policy, signer, nodes, gate, now, credentialTypes: undefined };
 }
 
 function channelOf(payer: Address, changes: Partial<ChannelParameters> = {}) {
@@ -228,7 +242,7 @@ describe("the payer's own transactions", () => {
 		const wallet = await nodes.wallet(stage.chain.chainId);
 		const openings = [1n, 2n, 3n].map((deposit) => opening(signer.payer, deposit));
 		const hashes = new Set<string>();
-		await Promise.all(openings.map(({ calls }) => wallet.send(calls, "open", ({ hash }) => hashes.add(hash))));
+		await Promise.all(openings.map(({ calls }) => wallet.send(calls, "open", ({ hash }) => void hashes.add(hash))));
 		expect(hashes.size).toBe(3);
 		for (const { channelId, deposit } of openings) {
 			const onChain = await readChannel(stage.chain.client, stage.escrow, channelId);
@@ -322,7 +336,7 @@ describe("the payer's own transactions", () => {
 	/** The credential of an opening by the payer's own transaction, of which `before` says what became of it. */
 	async function openedBefore(before: (wallet: Wallet, channel: PayerChannel) => Promise<void>) {
 		const { spy, signer, nodes, now } = await signerFor({ gas: true, now: Date.now });
-		const parts = { policy: parsePolicy(POLICY()), signer, nodes, now, credentialTypes: undefined };
+		const parts = fundingParts(signer, nodes, now);
 		const terms = sessionTerms(stage, PAYEE, {}, { credentialTypes: ["hash"] });
 		const channel = new PayerChannel({
 			...channelOf(signer.payer),
@@ -339,7 +353,7 @@ describe("the payer's own transactions", () => {
 describe("an opening by authorization", () => {
 	it("is bound to its channel by its nonce, to the escrow, and to the first voucher (draft-evm-session-00, Front-Running Protection)", async () => {
 		const { signer, nodes, now } = await signerFor();
-		const parts = { policy: parsePolicy(POLICY()), signer, nodes, now, credentialTypes: undefined };
+		const parts = fundingParts(signer, nodes, now);
 		const terms = sessionTerms(stage, PAYEE);
 		const { parameters, channelId } = channelOf(signer.payer);
 		const resource = { url: "https://a.example/", method: "GET" };

@@ -117,7 +117,7 @@ class PaidReading {
 		this.#blocks = isEventStream(response) ? new EventBlocks() : undefined;
 		this.#unitsIn = unitCounter(terms.unitType, this.#blocks !== undefined, settings, parts.now);
 		const held = channel.beginStream(this.#stop, price);
-		this.#tab = new StreamTab({ channel, terms, settings, maxStream: maxStreamOf(parts, channel), price: held });
+		this.#tab = new StreamTab({ channel, terms, settings, maxStream: maxStreamOf(parts, channel.parameters), price: held });
 		this.#vouchers = new StreamVouchers({
 			...{ parts, key, channel, request, offer },
 			tab: this.#tab,

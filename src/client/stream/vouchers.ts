@@ -7,7 +7,7 @@ import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "../cove
 import { least } from "../least.ts";
 import type { Outgoing } from "../outgoing.ts";
 import type { SessionParts } from "../parts.ts";
-import { boundsFor } from "../policy.ts";
+import { boundsFor, type TokenAt } from "../policy.ts";
 import { discard } from "../retry.ts";
 import { voucherCredential } from "../voucherCredential.ts";
 import { StreamLimitError, StreamVoucherRefusedError } from "./errors.ts";
@@ -156,7 +156,7 @@ export class StreamVouchers {
 		};
 		if (missing() > tab.room) channel.claim(missing() - tab.room);
 		if (missing() <= tab.room) return missing();
-		if (tab.isAtItsLimit) throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel));
+		if (tab.isAtItsLimit) throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel.parameters));
 		throw new OverchargeError(
 			channel.channelId,
 			required,
@@ -174,7 +174,7 @@ export class StreamVouchers {
 		if (amount >= step) return amount;
 		if (step <= tab.room) return step;
 		if (!isNeeded) return 0n;
-		throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel));
+		throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel.parameters));
 	}
 
 	async #send(amount: bigint): Promise<void> {
@@ -267,7 +267,7 @@ export class StreamVouchers {
 }
 
 /** What a whole answer may cost that a channel pays for, in base units. */
-export function maxStreamOf({ policy }: Pick<SessionParts, "policy">, { parameters }: PayerChannel): bigint {
-	const { maxStream, maxPrice } = boundsFor(policy, parameters);
+export function maxStreamOf({ policy }: Pick<SessionParts, "policy">, token: TokenAt): bigint {
+	const { maxStream, maxPrice } = boundsFor(policy, token);
 	return maxStream ?? maxPrice;
 }

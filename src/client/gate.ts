@@ -1,0 +1,156 @@
+import type { ChargeRequest } from "../protocol/index.ts";
+import type { PayerChannel } from "./channel.ts";
+import { keyOfChannel } from "./channelKey.ts";
+import { orAborted } from "./channels.ts";
+import type { Keeper } from "./keeper.ts";
+import type { Outgoing } from "./outgoing.ts";
+import {
+	type ApprovalRequest,
+	type Approve,
+	approvalRefused,
+	assertNotDryRun,
+	needsApproval,
+} from "./policy/approval.ts";
+import { assertStaticallyAllowed } from "./policy/check.ts";
+import { amountText } from "./policy/currency.ts";
+import { PolicyRefusedError } from "./policy/errors.ts";
+import type { Policy } from "./policy/schema.ts";
+import { countersFor, refusalOf, type Spend } from "./spending.ts";
+
+function spendOf({ channelId, parameters, resource }: PayerChannel, amount: bigint): Spend {
+	const { chainId, token, payee } = parameters;
+	return { amount, chainId, token, payee, host: new URL(resource.url).host, channelId };
+}
+
+export type GateOptions = Readonly<{
+	keeper: Keeper;
+	policy: () => Policy;
+	/** Asked before what is above the policy's `approveAbove`. */
+	approve: Approve | undefined;
+	now: () => number;
+}>;
+
+/** What is about to be signed for a request. */
+export type Asked = Pick<
+	ApprovalRequest,
+	"kind" | "amount" | "chainId" | "token" | "payee" | "channelId" | "description"
+>;
+
+type Waiting = Readonly<{ amount: bigint; resolve: () => void; reject: (error: unknown) => void }>;
+type Raises = { waiting: Waiting[]; isWriting: boolean };
+
+/**
+ * What every signature has to pass (I11): the policy as it is now, its limits, counted for all processes at once, and the
+ * record on disk. What it has let through may be signed.
+ */
+export class Gate {
+	readonly #options: GateOptions;
+	readonly #raises = new WeakMap<PayerChannel, Raises>();
+
+	constructor(options: GateOptions) {
+		this.#options = options;
+	}
+
+	/**
+	 * Whether a request may be paid for at all, and so much: asked of whoever approves, once for a request, where the policy
+	 * wants it.
+	 *
+	 * @throws PolicyRefusedError (`approval`, `dryRun`)
+	 */
+	async approve(request: Outgoing, asked: Asked): Promise<void> {
+		const policy = this.#options.policy();
+		const { url, method, host, signal } = request;
+		const full = { ...asked, amountText: amountText(policy, asked, asked.amount), host, url, method };
+		assertNotDryRun(policy, full);
+		if (!needsApproval(policy, asked) || request.isApproved(asked.kind, asked.amount)) return;
+		const { approve } = this.#options;
+		if (approve === undefined)
+			throw approvalRefused(full, "nobody is there to ask; give the client an approve function");
+		const answer = Promise.resolve(approve(full));
+		await orAborted(answer, signal);
+		if ((await answer) !== true) throw approvalRefused(full, "it was not given");
+		request.approved(asked.kind, asked.amount);
+	}
+
+	/** Whether so much would be asked for. */
+	needsApproval(asked: Pick<Asked, "amount" | "chainId" | "token">): boolean {
+		return needsApproval(this.#options.policy(), asked);
+	}
+
+	/**
+	 * A voucher of `amount`. What it raises the highest one by is counted as spent; one that is not higher needs no leave.
+	 * Those that wait at the same moment are written at once.
+	 *
+	 * @throws PolicyRefusedError, PausedError, HolderLostError, PayerStoreError; nothing may be signed then
+	 */
+	async voucher(channel: PayerChannel, amount: bigint): Promise<void> {
+		if (amount <= channel.counted) return;
+		const raises = this.#raises.get(channel) ?? { waiting: [], isWriting: false };
+		this.#raises.set(channel, raises);
+		return new Promise((resolve, reject) => {
+			raises.waiting.push({ amount, resolve, reject });
+			if (!raises.isWriting) void this.#writeAll(channel, raises);
+		});
+	}
+
+	async #writeAll(channel: PayerChannel, raises: Raises): Promise<void> {
+		raises.isWriting = true;
+		while (raises.waiting.length > 0) {
+			const batch = raises.waiting.splice(0).sort((a, b) => (a.amount < b.amount ? -1 : 1));
+			const highest = batch.at(-1);
+			if (highest !== undefined && batch.length > 1) {
+				// Where not all of them are within the limits, each is asked for by itself.
+				const isAllowed = await this.#raise(channel, highest.amount).then(
+					() => true,
+					() => false,
+				);
+				if (isAllowed) {
+					for (const { resolve } of batch) resolve();
+					continue;
+				}
+			}
+			for (const { amount, resolve, reject } of batch) await this.#raise(channel, amount).then(resolve, reject);
+		}
+		raises.isWriting = false;
+	}
+
+	async #raise(channel: PayerChannel, amount: bigint): Promise<void> {
+		const { keeper } = this.#options;
+		const raised = amount - channel.counted;
+		if (raised <= 0n) return;
+		try {
+			await this.#count(spendOf(channel, raised), (counters) =>
+				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters }),
+			);
+		} catch (error) {
+			// Nothing was signed for it: the next request must not take it for credit.
+			channel.notSigned();
+			throw error;
+		}
+		channel.counted = amount;
+	}
+
+	/** What is signed for a channel's deposit: its record is on disk first. */
+	async deposit(channel: PayerChannel): Promise<void> {
+		const { keeper, policy } = this.#options;
+		assertStaticallyAllowed(policy(), { ...spendOf(channel, 0n), escrow: channel.parameters.escrow });
+		await keeper.write(keyOfChannel(channel), channel);
+	}
+
+	/** A charge: counted each time one is signed, for each may be executed. */
+	async charge(host: string, { amount, currency, recipient, methodDetails }: ChargeRequest): Promise<void> {
+		const { keeper } = this.#options;
+		const spend = { amount, chainId: methodDetails.chainId, token: currency, payee: recipient, host };
+		await this.#count(spend, (counters) => keeper.count(counters));
+	}
+
+	async #count(spend: Spend, write: (counters: ReturnType<typeof countersFor>) => ReturnType<Keeper["count"]>) {
+		const { policy, now } = this.#options;
+		const rules = policy();
+		assertStaticallyAllowed(rules, spend);
+		if (rules.dryRun) throw new PolicyRefusedError("dryRun", "a dry run signs nothing");
+		const counters = countersFor(rules, spend, now());
+		const refusal = await write(counters);
+		if (refusal !== undefined) throw refusalOf(rules, counters, refusal);
+	}
+}
