@@ -19,6 +19,8 @@ export type PaidRequest = Readonly<{
 	bodyDigest: string;
 	/** What this route asks for, the preferred offer first. Never empty. */
 	offers: readonly Offer[];
+	/** Each challenge is good for one credential, also in a session: over JSON-RPC (draft-payment-transport-mcp-00, Replay Protection; D9). */
+	usesChallengeOnce?: boolean;
 }>;
 
 /** The request is not served: `problem` is its answer, with a fresh challenge for each offer when it is a 402. */

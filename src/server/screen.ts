@@ -73,7 +73,7 @@ export function screen(
 }
 
 /** Sessions have a problem type of their own (draft-evm-session-00, Error Responses; D18). */
-function challengeProblem({ intent }: Pick<Challenge, "intent">): Problem {
+export function challengeProblem({ intent }: Pick<Challenge, "intent">): Problem {
 	const name = intent === "session" ? "session/challenge-not-found" : "invalid-challenge";
 	return problem(name, "The challenge is unknown, expired, or not for this resource; answer the fresh one.");
 }

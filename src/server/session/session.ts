@@ -4,7 +4,9 @@ import type { EngineContext } from "../context.ts";
 import type { ScreenedSession } from "../evm/method.ts";
 import { close } from "./close.ts";
 import { mergedVoucher } from "./merged.ts";
+import { once } from "./once.ts";
 import { open } from "./open.ts";
+import type { SessionOrder } from "./order.ts";
 import { topUp } from "./topUp.ts";
 import { voucher } from "./voucher.ts";
 
@@ -21,7 +23,11 @@ export async function admitSession(
 		if (error instanceof InvalidPayloadError) return refused(problem("bad-request", error.message));
 		throw error;
 	}
-	const order = { request, offer: screened.offer, screened };
+	const admit = () => byAction(context, { request, offer: screened.offer, screened, payload });
+	return request.usesChallengeOnce ? once(context, screened.credential.challenge, admit) : admit();
+}
+
+function byAction(context: EngineContext, { payload, ...order }: SessionOrder): Promise<Admission> {
 	switch (payload.action) {
 		case "voucher":
 			return payload.deposit === undefined
