@@ -4,6 +4,7 @@ import { channelsCommand } from "./channels/command.ts";
 import { demoCommand } from "./demo/command.ts";
 import { deployCommand } from "./deploy/command.ts";
 import { doctorCommand } from "./doctor/command.ts";
+import { policyCommand } from "./policy/command.ts";
 import { rescueCommand } from "./rescue/command.ts";
 
 const program = new Command("sluice")
@@ -13,6 +14,7 @@ const program = new Command("sluice")
 	.addCommand(demoCommand())
 	.addCommand(deployCommand())
 	.addCommand(channelsCommand())
+	.addCommand(policyCommand())
 	.addCommand(rescueCommand())
 	.addCommand(doctorCommand());
 

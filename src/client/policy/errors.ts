@@ -2,6 +2,12 @@
 export class PolicyError extends Error {
 	override readonly name = "PolicyError";
 	readonly code = "POLICY";
+	/** Where in the policy. */
+	readonly path: readonly (string | number)[];
+	constructor(message: string, path: readonly (string | number)[] = []) {
+		super(message);
+		this.path = path;
+	}
 }
 
 /** Which rule of a policy refuses. */

@@ -16,7 +16,7 @@ const address = z
 	.transform((text) => text.toLowerCase() as Address);
 const addresses = z.array(address).max(MAX_LISTED);
 const chainId = z.number().int().positive();
-const amount = z.bigint().positive();
+const amount = z.bigint().positive("must be more than 0");
 const threshold = z.bigint().nonnegative();
 const host = z.string().transform((text, context) => {
 	try {
@@ -219,5 +219,7 @@ export function parsePolicy(policy: PaymentPolicy): Policy {
 	const parsed = policySchema.safeParse(policy);
 	if (parsed.success) return parsed.data;
 	const [issue] = parsed.error.issues;
-	throw new PolicyError(`policy ${issue?.path.join(".") ?? ""} ${issue?.message ?? "is invalid"}`);
+	const path = (issue?.path ?? []).filter((part) => typeof part !== "symbol");
+	const where = ["policy", path.join(".")].filter((part) => part !== "").join(" ");
+	throw new PolicyError(`${where} ${issue?.message ?? "is invalid"}`, path);
 }

@@ -1,0 +1,55 @@
+import { defaultWalletFolder } from "../../client/node/folder.ts";
+import { findPolicyFile } from "../../client/node/policyFile.ts";
+import { describePolicy } from "../../client/policy/describe.ts";
+import { type LimitStatus, limitsStatus } from "../../client/policy.ts";
+import type { Run } from "../shared/command.ts";
+import { EXIT, type ExitCode } from "../shared/exit.ts";
+import { openPayerStore, type WalletOptions } from "../shared/payer.ts";
+import { type Column, pairs, writeTable } from "../shared/table.ts";
+import { moment } from "../shared/words.ts";
+import { policyLines } from "./lines.ts";
+import { orWrongUsage, readPolicy } from "./read.ts";
+
+export type ShowOptions = WalletOptions;
+
+/** Shows the wallet's policy, and what is used up of each limit. */
+export async function showPolicy(run: Run, options: ShowOptions): Promise<ExitCode> {
+	const { out, format, env, say } = run;
+	const { wallet = defaultWalletFolder(env), policy: named } = options;
+	const file = named ?? (await orWrongUsage(() => findPolicyFile(wallet)));
+	const policy = await readPolicy(file);
+	const store = await openPayerStore(run, options);
+	try {
+		const limits = await limitsStatus(policy, store, Date.now());
+		const paused = await store.paused();
+		const description = describePolicy(policy);
+		if (format === "json") {
+			const rows = limits.map(({ current, max, text: _, resetsAtMs, ...rest }) => ({
+				...rest,
+				current: String(current),
+				max: String(max),
+				...(resetsAtMs !== undefined && { resetsAt: moment(resetsAtMs) }),
+			}));
+			await out.line(JSON.stringify({ file, policy: description, limits: rows, ...(paused && { paused }) }));
+		} else {
+			await out.write(pairs([["file", file], ...policyLines(description)]));
+			if (limits.length > 0) await out.line("");
+			await writeTable(out, COLUMNS, limits);
+			if (paused !== undefined) say(`spending of this wallet is paused: ${paused}`);
+		}
+		return EXIT.done;
+	} finally {
+		await store.close();
+	}
+}
+
+const COLUMNS: readonly Column<LimitStatus>[] = [
+	{ title: "limit", width: 22, text: ({ name }) => name },
+	{ title: "of", width: 44, text: ({ subject = "" }) => subject },
+	{ title: "used", width: 30, right: true, text: ({ text }) => text },
+	{
+		title: "begins anew",
+		width: 24,
+		text: ({ resetsAtMs }) => (resetsAtMs === undefined ? "never" : moment(resetsAtMs)),
+	},
+];
