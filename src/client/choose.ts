@@ -7,7 +7,7 @@ import { chooseCharge } from "./charge.ts";
 import { chooseFunding } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
-import { assertAllowed, assertSecure, depositFor, PolicyError, PolicyRefusedError } from "./policy.ts";
+import { assertAllowed, assertSecure, depositFor, PolicyError, PolicyRefusedError, rankOfToken } from "./policy.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
 
@@ -63,7 +63,7 @@ function inOrder({ policy, prefer }: ChoiceParts, offers: readonly Offer[]): rea
 		list.includes(value) ? list.indexOf(value) : list.length;
 	const rankOf = ({ challenge, request }: Offer) => [
 		-weightOf(prefer, challenge),
-		placeOf(policy.tokens, request.currency),
+		rankOfToken(policy, { chainId: request.methodDetails.chainId, token: request.currency }),
 		placeOf(policy.chainIds, request.methodDetails.chainId),
 	];
 	return offers

@@ -1,6 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { LocalAccount, PublicClient } from "viem";
 import { isExpired, type SessionRequest } from "../protocol/index.ts";
+import type { PayerAccount } from "./account.ts";
 import { type Offer, retryAfterMs } from "./answer.ts";
 import type { PayerChannel } from "./channel.ts";
 import { keyOf, keyOfChannel } from "./channelKey.ts";
@@ -17,10 +18,11 @@ import { OwnRequests } from "./ownRequests.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { Payments } from "./payments.ts";
 import type { Approve } from "./policy/approval.ts";
-import { type PaymentPolicy, type Policy, parsePolicy } from "./policy.ts";
+import { isAllowed, type PaymentPolicy, type Policy, parsePolicy } from "./policy.ts";
 import { channelFromRecord, channelFromState } from "./resume.ts";
 import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
 import { paySession } from "./session.ts";
+import type { SessionKeyUse } from "./sessionKeys.ts";
 import { CredentialSigner, type TokenNames } from "./sign.ts";
 import { openSocket, type PayerSocket, type SocketOptions } from "./socket.ts";
 import type { PayerChannelState } from "./state.ts";
@@ -36,8 +38,8 @@ const REMEMBERED_ROUTES = 1_000;
 const MAX_TRIES = 4;
 
 export type PaymentClientOptions = Readonly<{
-	/** Signs for the payer; pays gas only where a server takes no authorizations. */
-	account: LocalAccount;
+	/** Signs for the payer; pays gas only where a server takes no authorizations. Any of viem's, or one of a browser's wallet. */
+	account: PayerAccount;
 	/**
 	 * The payer's own node: token domains, allowances and channels are read there, never believed from the server. Which
 	 * chain it is on is asked of it before anything is signed for that chain.
@@ -56,6 +58,12 @@ export type PaymentClientOptions = Readonly<{
 	tokenNames?: readonly TokenNames[];
 	/** A session key: new channels name it as their `authorizedSigner`, and it signs their vouchers instead of the payer. */
 	authorizedSigner?: LocalAccount;
+	/**
+	 * Whose channels get a key of their own, a fresh one each, that signs their vouchers: `always` everybody's, `contracts` those
+	 * of contract wallets and of wallets in a browser, `never` nobody's. It is kept in the store with its channel. Default:
+	 * `contracts`. Does nothing where an `authorizedSigner` is given.
+	 */
+	sessionKeys?: SessionKeyUse;
 	/**
 	 * What this client rather pays by, as ranges of `Accept-Payment`: `["evm/session", "evm/charge;q=0.5"]`. What no range
 	 * matches is not paid. Default: anything, in the server's order.
@@ -119,7 +127,8 @@ export class PaymentClient {
 		const policy = () => this.#policy;
 		const prefer = parsePreference(options.prefer);
 		const nodes = new Nodes({ account, client, clients, now });
-		const signer = new CredentialSigner({ account, authorizedSigner, nodes, tokenNames: options.tokenNames, now });
+		const { sessionKeys, tokenNames } = options;
+		const signer = new CredentialSigner({ account, authorizedSigner, sessionKeys, nodes, tokenNames, now });
 		const restore = (record: ChannelRecord) => channelFromRecord(record, signer, policy());
 		this.#keeper = new Keeper({ store, restore, now });
 		this.#channels = new Channels({ nodes, keeper: this.#keeper, max: () => policy().maxChannels, now });
@@ -309,7 +318,8 @@ export class PaymentClient {
 		const known = this.#routes.get(request.route);
 		const challenge = known && this.#channels.usable(keyOf(request, known))?.challenge;
 		if (known === undefined || challenge === undefined || isExpired(challenge, this.#now())) return undefined;
-		if (!(await request.fits(challenge))) return undefined;
+		// By the policy as it is now.
+		if (!isAllowed(this.#policy, request.host, known) || !(await request.fits(challenge))) return undefined;
 		return { intent: "session", challenge, request: known };
 	}
 

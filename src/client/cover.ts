@@ -7,7 +7,7 @@ import { manage } from "./manage.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
 import type { PendingTopUp } from "./pending.ts";
-import { additionalDepositFor } from "./policy.ts";
+import { additionalDepositFor, boundsFor } from "./policy.ts";
 import { noteChannelReceipt } from "./receipts.ts";
 import { discard } from "./retry.ts";
 import { planTopUp, sendTopUp, topUpCredential, topUpState } from "./topUp.ts";
@@ -80,7 +80,8 @@ async function topUpFirst<Paid>(
 		const needed = channel.needs(price);
 		if (topUp === undefined) {
 			if (needed <= channel.deposit) return pay();
-			const amount = additionalDepositFor(parts.policy, channel, terms.suggestedDeposit, needed - channel.deposit);
+			const bounds = boundsFor(parts.policy, channel.parameters);
+			const amount = additionalDepositFor(bounds, channel, terms.suggestedDeposit, needed - channel.deposit);
 			if (amount === undefined) throw new DepositExhaustedError(channel.channelId, needed, channel.deposit);
 			const { chainId, token, payee } = channel.parameters;
 			const { channelId } = channel;
@@ -126,7 +127,8 @@ function earlyTopUp(
 ): bigint | undefined {
 	if (topUpBelow === 0n || !channel.topsUpEarly || channel.deposit - channel.needs(price) >= topUpBelow)
 		return undefined;
-	const amount = additionalDepositFor(policy, channel, terms.suggestedDeposit, topUpBelow);
+	const bounds = boundsFor(policy, channel.parameters);
+	const amount = additionalDepositFor(bounds, channel, terms.suggestedDeposit, topUpBelow);
 	// Nobody is bothered for what is not needed yet.
 	const isFree = amount !== undefined && !gate.needsApproval({ amount, ...channel.parameters });
 	return isFree ? amount : undefined;

@@ -11,7 +11,7 @@ import {
 	assertNotDryRun,
 	needsApproval,
 } from "./policy/approval.ts";
-import { assertStaticallyAllowed } from "./policy/check.ts";
+import { assertStaticallyAllowed, type Parties } from "./policy/check.ts";
 import { amountText } from "./policy/currency.ts";
 import { PolicyRefusedError } from "./policy/errors.ts";
 import type { Policy } from "./policy/schema.ts";
@@ -119,7 +119,7 @@ export class Gate {
 		const raised = amount - channel.counted;
 		if (raised <= 0n) return;
 		try {
-			await this.#count(spendOf(channel, raised), (counters) =>
+			await this.#count({ ...spendOf(channel, raised), escrow: channel.parameters.escrow }, (counters) =>
 				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters }),
 			);
 		} catch (error) {
@@ -144,7 +144,10 @@ export class Gate {
 		await this.#count(spend, (counters) => keeper.count(counters));
 	}
 
-	async #count(spend: Spend, write: (counters: ReturnType<typeof countersFor>) => ReturnType<Keeper["count"]>) {
+	async #count(
+		spend: Spend & Pick<Parties, "escrow">,
+		write: (counters: ReturnType<typeof countersFor>) => ReturnType<Keeper["count"]>,
+	) {
 		const { policy, now } = this.#options;
 		const rules = policy();
 		assertStaticallyAllowed(rules, spend);

@@ -6,7 +6,14 @@ export {
 	assertNotDryRun,
 	needsApproval,
 } from "./policy/approval.ts";
-export { assertAllowed, assertSecure, assertStaticallyAllowed, isSecure, type Parties } from "./policy/check.ts";
+export {
+	assertAllowed,
+	assertSecure,
+	assertStaticallyAllowed,
+	isAllowed,
+	isSecure,
+	type Parties,
+} from "./policy/check.ts";
 export { amountText, type Bounds, boundsFor, currencyOf, rankOfToken, type TokenAt } from "./policy/currency.ts";
 export { additionalDepositFor, depositFor } from "./policy/deposit.ts";
 export { type LimitReached, PolicyError, PolicyRefusedError, type PolicyRule } from "./policy/errors.ts";

@@ -4,7 +4,8 @@ import { isUsable } from "./channels.ts";
 import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
-import type { Policy } from "./policy.ts";
+import { boundsFor, type Policy } from "./policy.ts";
+import { SessionKey } from "./sessionKeys.ts";
 import type { CredentialSigner } from "./sign.ts";
 import { parseState, topUpFrom } from "./state.ts";
 import type { ChannelRecord } from "./store/store.ts";
@@ -16,8 +17,14 @@ import type { ChannelRecord } from "./store/store.ts";
  *
  * @throws ChannelStateError
  */
-export function channelFromState(state: unknown, signer: CredentialSigner, policy: Policy): PayerChannel {
-	const checked = parseState(state, signer.payer, signer.signers);
+export function channelFromState(
+	state: unknown,
+	signer: CredentialSigner,
+	policy: Policy,
+	sessionKey?: SessionKey,
+): PayerChannel {
+	const signers = sessionKey === undefined ? signer.signers : [sessionKey.address];
+	const checked = parseState(state, signer.payer, signers);
 	const { channelId, chainId, escrow, payer, payee, token, authorizedSigner, salt, resource } = checked;
 	const topUp = topUpFrom(checked);
 	const channel = new PayerChannel({
@@ -28,10 +35,12 @@ export function channelFromState(state: unknown, signer: CredentialSigner, polic
 		consumed: BigInt(checked.consumed),
 		uncertain: BigInt(checked.uncertain),
 		resource,
+		sessionKey,
 		...(topUp !== undefined && { topUp }),
 	});
 	channel.funding = checked.funding;
-	const isAllowed = channel.deposit <= policy.maxDeposit && channel.deposit <= (policy.maxTotal ?? policy.maxDeposit);
+	const { maxDeposit, maxTotal = maxDeposit } = boundsFor(policy, { chainId, token });
+	const isAllowed = channel.deposit <= maxDeposit && channel.deposit <= maxTotal;
 	if (salt !== undefined && isAllowed) channel.fundableUntil = Number.POSITIVE_INFINITY;
 	return channel;
 }
@@ -42,7 +51,8 @@ export function channelFromState(state: unknown, signer: CredentialSigner, polic
  * @throws ChannelStateError
  */
 export function channelFromRecord(record: ChannelRecord, signer: CredentialSigner, policy: Policy): PayerChannel {
-	const channel = channelFromState(record.state, signer, policy);
+	const sessionKey = record.sessionKey === undefined ? undefined : SessionKey.from(record.sessionKey);
+	const channel = channelFromState(record.state, signer, policy, sessionKey);
 	channel.challenge = record.challenge;
 	channel.asksFirst = channel.uncertain > 0n;
 	if (record.fundableUntilMs !== undefined && channel.fundableUntil > record.fundableUntilMs)
@@ -70,7 +80,8 @@ export async function findNamedChannel(
 	const { authorizedSigner, deposit, settled } = onChain;
 	const parameters = { payer: signer.payer, payee, token, salt: undefined, authorizedSigner, escrow, chainId };
 	if (!isUsable({ parameters }, onChain, amount)) return undefined;
-	const uncertain = least(policy.maxUnaccounted, deposit - settled);
+	const { maxUnaccounted } = boundsFor(policy, { chainId, token });
+	const uncertain = least(maxUnaccounted, deposit - settled);
 	const amounts = { deposit, signed: settled, consumed: settled, uncertain };
 	const channel = new PayerChannel({
 		channelId,

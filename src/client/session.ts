@@ -18,11 +18,13 @@ import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "./cover
 import { openCredential } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
+import { UnusableSignatureError } from "./payerSignature.ts";
 import { randomBytes32 } from "./pending.ts";
-import { depositFor } from "./policy.ts";
+import { boundsFor, depositFor } from "./policy.ts";
 import { noteChannelReceipt } from "./receipts.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
+import type { VoucherSigner } from "./sign.ts";
 import { HolderLostError } from "./store/store.ts";
 import { priceOf, takeEstimate } from "./stream/estimate.ts";
 import { mayGoOn, paidAnswer } from "./stream/paidBody.ts";
@@ -57,6 +59,8 @@ export async function paySession(
 		} catch (error) {
 			// Nothing was signed: another channel pays.
 			if (error instanceof HolderLostError && channels.lost(key, error.channelId)) continue;
+			// Nothing left: the payer pays in another way.
+			if (error instanceof UnusableSignatureError) continue;
 			throw error;
 		}
 		const { response, closing } = outcome;
@@ -88,11 +92,13 @@ async function open(
 	request: Outgoing,
 	offer: Offered<SessionRequest>,
 ): Promise<Outcome> {
-	const { channels, now } = parts;
+	const { channels, signer, now } = parts;
 	const { challenge, request: terms } = offer;
 	const known = await channels.recall(key, request.signal);
 	const named = known === undefined ? await findNamedChannel(parts, request, terms) : undefined;
-	const create = () => named ?? newChannel(parts, request, offer);
+	// The key of a channel that may be made; where none is, nobody ever hears of it.
+	const voucherSigner = await signer.newVoucherSigner(terms.methodDetails.chainId);
+	const create = () => named ?? newChannel(parts, request, offer, voucherSigner);
 	const channel = await channels.toOpen(key, terms.amount, create, request.signal);
 	if (channel.open) {
 		if (channel.asksFirst) await askSpent(parts, key, channel);
@@ -127,6 +133,7 @@ function newChannel(
 	{ policy, signer }: SessionParts,
 	{ url, method }: Outgoing,
 	{ challenge, request: terms }: Offered<SessionRequest>,
+	{ authorizedSigner, sessionKey }: VoucherSigner,
 ): PayerChannel {
 	const { currency, recipient, methodDetails } = terms;
 	const parameters = {
@@ -134,13 +141,13 @@ function newChannel(
 		payee: recipient,
 		token: currency,
 		salt: randomBytes32(),
-		authorizedSigner: signer.authorizedSigner,
+		authorizedSigner,
 		escrow: methodDetails.escrowContract,
 		chainId: methodDetails.chainId,
 	};
 	const deposit = depositFor(policy, terms);
 	const channelId = computeChannelId(parameters);
-	return new PayerChannel({ channelId, parameters, deposit, challenge, resource: { url, method } });
+	return new PayerChannel({ channelId, parameters, deposit, challenge, sessionKey, resource: { url, method } });
 }
 
 async function payVoucher(
@@ -316,7 +323,7 @@ async function tryToPay(
 			onRefusal(refusal, response);
 		}
 		// Its own price is on its way still.
-		const mayCostMore = (parts.policy.maxStream ?? 0n) > price;
+		const mayCostMore = (boundsFor(parts.policy, channel.parameters).maxStream ?? 0n) > price;
 		goesOn = receipt !== undefined && mayGoOn(request, response, receipt, channel.needs(0n), mayCostMore);
 		return { response, receipt, refusal, goesOn };
 	} finally {

@@ -74,6 +74,17 @@ export function assertAllowed(policy: Policy, host: string, request: SessionRequ
 		refuse("splits", "the splits leave nothing for the recipient");
 }
 
+/** Whether {@link assertAllowed} lets an offer pass. */
+export function isAllowed(policy: Policy, host: string, request: SessionRequest | ChargeRequest): boolean {
+	try {
+		assertAllowed(policy, host, request);
+		return true;
+	} catch (error) {
+		if (error instanceof PolicyRefusedError) return false;
+		throw error;
+	}
+}
+
 /** The categories that a host is in. */
 export function categoriesOf({ categories = {} }: Policy, host: string): readonly string[] {
 	return Object.keys(categories).filter((name) => concernsHost(categories[name]?.hosts ?? [], host));
