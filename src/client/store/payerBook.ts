@@ -145,8 +145,9 @@ export class PayerBook {
 		return this.#turn(holder, async (view) => {
 			const row = await readRow(view, record.state.channelId);
 			if (row === undefined) {
-				const live = await view.entries({ ...LIVE, limit: Math.max(max, 1) });
-				return live.length >= max ? undefined : hold(view, { record, fence: 0 }, holder, undefined);
+				const isCounted = record.status !== "closed";
+				if (isCounted && (await this.#liveCount(view)) >= max) return undefined;
+				return hold(view, { record, fence: 0 }, holder, undefined);
 			}
 			if (await this.#holders.isBusy(row)) return undefined;
 			const { state } = row.record;
@@ -280,6 +281,11 @@ export class PayerBook {
 
 	#checkOpen(): void {
 		if (this.#closing !== undefined) throw new PayerStoreError("this wallet is closed: open it again");
+	}
+
+	/** How many channels are open or forgotten. */
+	async #liveCount(view: View): Promise<number> {
+		return (await view.entries(LIVE)).length;
 	}
 
 	/** Whoever waits is told as soon as it is written. */

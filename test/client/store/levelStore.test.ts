@@ -1,0 +1,4 @@
+import { levelStage } from "./stages.ts";
+import { payerStoreSuite } from "./suite.ts";
+
+payerStoreSuite("LevelPayerStore", levelStage, true);

@@ -1,0 +1,4 @@
+import { memoryStage } from "./stages.ts";
+import { payerStoreSuite } from "./suite.ts";
+
+payerStoreSuite("MemoryPayerStore", memoryStage, false);
