@@ -1,0 +1,14 @@
+/** Paid tools, resources and prompts of MCP servers, with the official SDK (draft-payment-transport-mcp-00). */
+
+export { nestMeta, nestMetaLines } from "./nestMeta.ts";
+export {
+	type PaidExtra,
+	type PaidPromptHandler,
+	type PaidToolConfig,
+	paidPrompt,
+	paidResource,
+	paidTool,
+} from "./paidTool.ts";
+export type { McpTransportOptions } from "./paidTransport.ts";
+export { McpPayments, UnpaidCallError } from "./payments.ts";
+export type { McpCall, McpOperation, McpPrice } from "./prices.ts";
