@@ -4,6 +4,7 @@ import type { ChannelParameters } from "../voucher/index.ts";
 import { ChannelBooks } from "./books.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
+import type { SessionKey } from "./sessionKeys.ts";
 import { type PayerChannelState, stateOfTopUp } from "./state.ts";
 import type { HeldChannel } from "./store/store.ts";
 import { NewestStream } from "./stream/newest.ts";
@@ -41,6 +42,7 @@ export class PayerChannel extends ChannelBooks {
 	/** Another process of the agent would like to have it. */
 	isWanted = false;
 	readonly newestStream = new NewestStream();
+	readonly #sessionKey: SessionKey | undefined;
 	#toppingUp: Promise<unknown> | undefined;
 
 	constructor(init: ChannelInit) {
@@ -51,7 +53,13 @@ export class PayerChannel extends ChannelBooks {
 		this.challenge = init.challenge;
 		this.topUp = init.topUp;
 		this.isUnrecorded = init.isUnrecorded ?? false;
+		this.#sessionKey = init.sessionKey;
 		this.counted = signed;
+	}
+
+	/** The key of its own that signs its vouchers, if it has one. No printing of the channel shows it. */
+	get sessionKey(): SessionKey | undefined {
+		return this.#sessionKey;
 	}
 
 	/** It is held by this client from now on. What was kept of it may know of higher vouchers than this client. */
@@ -102,7 +110,8 @@ export class PayerChannel extends ChannelBooks {
 
 	/**
 	 * All that another client needs to go on with this channel, without any key: plain data, amounts as decimal strings.
-	 * What is on its way right now counts as uncertain. Two clients must not use a channel at the same time.
+	 * What is on its way right now counts as uncertain. Two clients must not use a channel at the same time. A channel with a
+	 * session key of its own is gone on with by its store alone, which has the key.
 	 *
 	 * @example
 	 * const states = payer.channels.map((channel) => channel.state());
@@ -129,7 +138,7 @@ export class PayerChannel extends ChannelBooks {
 
 /** What a channel begins with; amounts are zero unless they are given. */
 export type ChannelInit = Pick<PayerChannel, "channelId" | "parameters" | "deposit" | "resource"> &
-	Readonly<{ challenge?: Challenge | undefined }> &
+	Readonly<{ challenge?: Challenge | undefined; sessionKey?: SessionKey | undefined }> &
 	Partial<
 		Readonly<{ signed: bigint; consumed: bigint; uncertain: bigint; topUp: PendingTopUp; isUnrecorded: boolean }>
 	>;

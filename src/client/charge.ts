@@ -6,6 +6,7 @@ import type { Offered } from "./channel.ts";
 import { approve } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, Parts } from "./parts.ts";
+import { UnusableSignatureError } from "./payerSignature.ts";
 import { type Payments, payOnce } from "./payments.ts";
 import { randomPermitNonce } from "./pending.ts";
 import { PolicyRefusedError } from "./policy.ts";
@@ -35,7 +36,7 @@ export async function chooseCharge(
 		if (type === "authorization") return canAuthorize(parts, { chainId, token });
 		if (type === "permit2")
 			return canPermit(parts, { chainId, token, permit2: permit2Address ?? CANONICAL_PERMIT2, amount });
-		return canSend(parts, chainId);
+		return canSend(parts, chainId, type === "transaction" ? "others" : "payer");
 	});
 }
 
@@ -55,9 +56,20 @@ export async function payCharge(
 		...(description !== undefined && { description }),
 	};
 	await parts.gate.approve(request, { kind: "charge", ...asked });
-	const outcome = await payChosen(parts, request, offer);
+	const outcome = await payByAny(parts, request, offer);
 	noteChargeReceipt(parts.keeper, offer, request, outcome.response);
 	return outcome;
+}
+
+/** A payer with code may find out that what it signs is not taken, before that leaves: then it pays in another way. */
+async function payByAny(parts: ChargeParts, request: Outgoing, offer: Offered<ChargeRequest>): Promise<Outcome> {
+	for (;;) {
+		try {
+			return await payChosen(parts, request, offer);
+		} catch (error) {
+			if (!(error instanceof UnusableSignatureError)) throw error;
+		}
+	}
 }
 
 async function payChosen(parts: ChargeParts, request: Outgoing, offer: Offered<ChargeRequest>): Promise<Outcome> {

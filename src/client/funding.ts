@@ -4,6 +4,7 @@ import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sen
 import { type Challenge, encodeSessionPayload, type SessionRequest } from "../protocol/index.ts";
 import { CANONICAL_PERMIT2, type ChannelParameters, openAuthorizationNonce } from "../voucher/index.ts";
 import { type AbilityParts, canAuthorize, canPermit, canSend, firstProducible } from "./ability.ts";
+import { sendsItself } from "./account.ts";
 import type { PayerChannel } from "./channel.ts";
 import type { Gate } from "./gate.ts";
 import { randomPermitNonce } from "./pending.ts";
@@ -118,7 +119,7 @@ async function isFunded({ nodes }: FundingParts, channel: PayerChannel): Promise
 
 /** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
 async function fund(
-	{ nodes, gate }: FundingParts,
+	{ signer, nodes, gate }: FundingParts,
 	parameters: ChannelParameters,
 	channel: PayerChannel,
 ): Promise<void> {
@@ -129,11 +130,14 @@ async function fund(
 	// A transaction can be mined at any time after.
 	channel.fundableUntil = Number.POSITIVE_INFINITY;
 	let isSent = true;
+	// Its hash is known too late to be on disk first. The channel is: after a crash the escrow is asked whether it is there.
+	const isToldLate = sendsItself(signer.paying.account);
+	if (isToldLate) await gate.deposit(channel);
 	try {
 		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
 		await wallet.send(calls, "open", async (sent) => {
 			channel.funding = sent;
-			isSent = false;
+			isSent = isToldLate;
 			await gate.deposit(channel);
 			isSent = true;
 		});

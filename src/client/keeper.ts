@@ -123,7 +123,7 @@ export class Keeper {
 	}
 
 	#recordOf(key: string, channel: PayerChannel, { signed = 0n, isIdle = false, status }: KeptChange): ChannelRecord {
-		const { held, challenge } = channel;
+		const { held, challenge, sessionKey } = channel;
 		const { createdAtMs = this.#now(), fundableUntilMs: _, ...kept } = held?.record ?? {};
 		const { fundableUntil } = channel;
 		return {
@@ -133,6 +133,7 @@ export class Keeper {
 			status: status ?? held?.record.status ?? "open",
 			state: channel.keptState(signed, isIdle),
 			...(challenge !== undefined && { challenge }),
+			...(sessionKey !== undefined && { sessionKey: sessionKey.secret() }),
 			createdAtMs,
 		};
 	}

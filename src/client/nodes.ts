@@ -1,10 +1,11 @@
-import type { LocalAccount, PublicClient } from "viem";
+import type { PublicClient } from "viem";
+import type { PayerAccount } from "./account.ts";
 import { PolicyRefusedError } from "./policy.ts";
 import { remembered } from "./remembered.ts";
 import { Wallet } from "./wallet.ts";
 
 export type NodesOptions = Readonly<{
-	account: LocalAccount;
+	account: PayerAccount;
 	/** Serves every chain that `clients` has no node for; which one it really is on is asked before it is believed. */
 	client: PublicClient;
 	clients: Readonly<Record<number, PublicClient>>;

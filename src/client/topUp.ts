@@ -4,6 +4,7 @@ import { type Challenge, encodeSessionPayload, type SessionRequest } from "../pr
 import { topUpAuthorizationNonce } from "../voucher/index.ts";
 import type { PayerChannel } from "./channel.ts";
 import { approve, chooseFunding, FUNDING_MARGIN_MS, type FundingParts } from "./funding.ts";
+import { UnusableSignatureError } from "./payerSignature.ts";
 import { type PendingTopUp, randomBytes32, randomPermitNonce, type SignedTopUp } from "./pending.ts";
 
 /** A signature that is about to run out is not sent again. */
@@ -29,12 +30,27 @@ export async function signTopUp(
 	channel: PayerChannel,
 	topUp: Exclude<PendingTopUp, { type: "hash" }>,
 ): Promise<SignedTopUp> {
-	const { channelId, parameters } = channel;
-	const { chainId, token, escrow } = parameters;
 	const goodUntilMs = Number(signer.goodUntil(challenge)) * 1_000;
 	if (topUp.signed !== undefined && now() + FRESH_MS < signedUntilMs(topUp.signed)) return topUp.signed;
-	topUp.until = Math.max(topUp.until, goodUntilMs + FUNDING_MARGIN_MS);
+	const { until } = topUp;
+	topUp.until = Math.max(until, goodUntilMs + FUNDING_MARGIN_MS);
 	await gate.deposit(channel);
+	try {
+		return await makeTopUp(signer, challenge, channel, topUp);
+	} catch (error) {
+		// It never left, so nobody can execute it: another one is planned.
+		if (error instanceof UnusableSignatureError) topUp.until = until;
+		throw error;
+	}
+}
+
+async function makeTopUp(
+	signer: FundingParts["signer"],
+	challenge: Challenge,
+	{ channelId, parameters }: PayerChannel,
+	topUp: Exclude<PendingTopUp, { type: "hash" }>,
+): Promise<SignedTopUp> {
+	const { chainId, token, escrow } = parameters;
 	if (topUp.type === "authorization") {
 		const { amount, salt } = topUp;
 		const from = signer.payer;

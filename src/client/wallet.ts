@@ -1,7 +1,17 @@
-import { type Hex, keccak256, type LocalAccount, type PublicClient, TransactionReceiptNotFoundError } from "viem";
+import {
+	type Address,
+	type Hex,
+	keccak256,
+	type LocalAccount,
+	type PublicClient,
+	TransactionNotFoundError,
+	TransactionReceiptNotFoundError,
+} from "viem";
 import type { Call } from "../escrow/calls.ts";
+import { isContractFault } from "../escrow/nodeFault.ts";
 import { revertReason } from "../escrow/reverts.ts";
 import { TransactionPendingError, TransactionRevertedError, TransactionSender } from "../escrow/sender.ts";
+import { type PayerAccount, sendsItself } from "./account.ts";
 
 /** How long a transaction of the payer's is waited for. */
 const MINING_MS = 60_000;
@@ -12,11 +22,17 @@ const HELD_MS = 60_000;
 /** How often in a row a transaction must be seen as passed over before it counts as that. */
 const LOOKS_BEFORE_PASSED = 5;
 
+/** How often the payer's node is asked for a transaction that its account has just sent, a polling interval apart. */
+const LOOKS_FOR_SENT = 3;
+
+/** The nonce of a transaction that some other account sent for the payer: it is never taken for passed over. */
+const NO_NONCE = Number.MAX_SAFE_INTEGER;
+
 /** Head-room over the estimate of gas. */
 const GAS_MARGIN_PERCENT = 20n;
 
 export type WalletOptions = Readonly<{
-	account: LocalAccount;
+	account: PayerAccount;
 	chainId: number;
 	client: PublicClient;
 	now: () => number;
@@ -37,21 +53,26 @@ export type TransactionState = "mined" | "reverted" | "open" | "passed";
  */
 export class Wallet {
 	readonly #options: WalletOptions;
-	readonly #sender: TransactionSender;
+	/** For an account that does not send for itself. */
+	readonly #local: Readonly<{ account: LocalAccount; sender: TransactionSender }> | undefined;
 	#turn: Promise<unknown> = Promise.resolve();
 	/** What the payer broadcast itself; a node may not have counted it yet. */
 	#nextNonce = 0;
 
 	constructor(options: WalletOptions) {
 		this.#options = options;
-		this.#sender = new TransactionSender({
+		const { account } = options;
+		if (sendsItself(account)) return;
+		const sender = new TransactionSender({
 			...options,
+			account,
 			outbox: { put: async () => undefined },
 			pollMs: options.client.pollingInterval,
 			timeoutMs: MINING_MS,
 			// A version with higher fees has another hash, and this one is what the payer finds its transaction by again.
 			stuckAfterMs: Number.POSITIVE_INFINITY,
 		});
+		this.#local = { account, sender };
 	}
 
 	/** Whether there is anything to pay gas with. */
@@ -61,9 +82,10 @@ export class Wallet {
 
 	/**
 	 * Sends calls one after the other, each when the one before is mined. `onSent` is told of the last before it is broadcast,
-	 * and waited for: what it throws keeps it from being sent.
+	 * and waited for: what it throws keeps it from being sent. An account that sends for itself tells the hash only when it has
+	 * sent it, so there `onSent` hears of it right after.
 	 *
-	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError
+	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError, and what the account throws
 	 */
 	send(
 		calls: readonly Call[],
@@ -74,9 +96,16 @@ export class Wallet {
 			for (const [index, call] of calls.entries()) {
 				const isLast = index === calls.length - 1;
 				const record = async ({ hash, nonce }: SentTransaction) => (isLast ? onSent({ hash, nonce }) : undefined);
-				const entry = await this.#sender.broadcast({ ...call, purpose: { kind }, record });
+				if (this.#local === undefined) {
+					const sent = await this.#sendByAccount(call);
+					await record(sent);
+					await this.mined(sent.hash);
+					continue;
+				}
+				const { sender } = this.#local;
+				const entry = await sender.broadcast({ ...call, purpose: { kind }, record });
 				this.#nextNonce = entry.nonce + 1;
-				await this.#sender.wait(entry);
+				await sender.wait(entry);
 			}
 		});
 	}
@@ -135,8 +164,40 @@ export class Wallet {
 		}
 	}
 
-	async #sign({ to, data }: Call & Readonly<{ to: Hex }>): Promise<SignedTransaction> {
+	/** Nobody is asked for a transaction that would revert. */
+	async #sendByAccount({ to, data }: Call): Promise<SentTransaction> {
 		const { account, chainId, client } = this.#options;
+		if (to === null || !sendsItself(account)) throw new TypeError("this account can't send that");
+		try {
+			await client.call({ account: account.address, to, data });
+		} catch (error) {
+			if (isContractFault(error))
+				throw new TransactionRevertedError(revertReason(error) ?? "unknown", undefined, error);
+			throw error;
+		}
+		const hash = await account.sendTransaction({ chainId, to, data });
+		return { hash, nonce: await this.#nonceOf(hash, account.address) };
+	}
+
+	/** A contract wallet's transaction is some other account's, whose nonces say nothing. */
+	async #nonceOf(hash: Hex, address: Address): Promise<number> {
+		for (let looks = 1; looks <= LOOKS_FOR_SENT; looks++) {
+			try {
+				const { from, nonce } = await this.#options.client.getTransaction({ hash });
+				return from.toLowerCase() === address.toLowerCase() ? nonce : NO_NONCE;
+			} catch (error) {
+				// It is sent: whatever is wrong with the node, its hash has to be told of.
+				if (!(error instanceof TransactionNotFoundError)) break;
+			}
+			await this.#pause();
+		}
+		return NO_NONCE;
+	}
+
+	async #sign({ to, data }: Call & Readonly<{ to: Hex }>): Promise<SignedTransaction> {
+		const { chainId, client } = this.#options;
+		if (this.#local === undefined) throw new TypeError("this account signs no transaction for others to send");
+		const { account } = this.#local;
 		const { address } = account;
 		const [gas, pending, { maxFeePerGas, maxPriorityFeePerGas }] = await Promise.all([
 			client.estimateGas({ account: address, to, data }).catch((error: unknown) => {
