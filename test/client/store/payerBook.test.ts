@@ -1,0 +1,231 @@
+import { afterEach, describe, expect, it } from "vitest";
+import type { Neighbours } from "../../../src/client/store/holders.ts";
+import type { Operations } from "../../../src/client/store/kv.ts";
+import { MemoryKv } from "../../../src/client/store/memoryKv.ts";
+import { PayerBook } from "../../../src/client/store/payerBook.ts";
+import type { PayerStore } from "../../../src/client/store/store.ts";
+import { channel, id, KEY, receipt, signed } from "./records.ts";
+import { added, signedOf, taken } from "./suite.ts";
+
+const WAIT_MS = 20_000;
+
+/** A database that fails when it is told to. */
+class FailingKv extends MemoryKv {
+	writes = 0;
+	/** Whether each write went through to the disk. */
+	readonly synced: boolean[] = [];
+	fault: Error | undefined;
+
+	override async write(operations: Operations, isSynced = true): Promise<void> {
+		this.writes++;
+		this.synced.push(isSynced);
+		if (this.fault !== undefined) throw this.fault;
+		await super.write(operations);
+	}
+}
+
+describe("a book after its owner was lost", () => {
+	it("leaves channels to their holders for a moment, then gives them to whoever waits", async () => {
+		const kv = new MemoryKv();
+		const held = await added(new PayerBook(kv).as("gone"), 1);
+		const next = new PayerBook(kv, { graceMs: 300 }).as("next");
+		expect((await next.list())[0]?.isHeld).toBe(true);
+		expect(await next.take(KEY)).toBeUndefined();
+		expect(await next.add(channel(1), 5)).toBeUndefined();
+		const later = await next.take(KEY, WAIT_MS);
+		expect(later?.fence).toBeGreaterThan(held.fence);
+	});
+
+	it("lets a holder that comes back go on under its old fence (I11)", async () => {
+		const kv = new MemoryKv();
+		const before = new PayerBook(kv).as("a");
+		const [one, two] = [await added(before, 1), await added(before, 2)];
+		const book = new PayerBook(kv, { graceMs: 0 });
+		expect(await book.holderBack("a", [{ channelId: id(1), fence: one.fence }])).toEqual([]);
+		const [back, other] = [book.as("a"), book.as("b")];
+		await back.write({ channel: signed(one, 5) });
+		expect(await signedOf(other, 1)).toBe("5");
+		// Of the other one it did not know: the answer that gave it away was lost.
+		const freed = await taken(other);
+		expect(freed.record.state.channelId).toBe(id(2));
+		await expect(back.write({ channel: signed(two, 5) })).rejects.toMatchObject({ code: "HOLDER_LOST" });
+	});
+
+	it("tells a holder that comes back what it has lost", async () => {
+		const book = new PayerBook(new MemoryKv());
+		const [a, b] = [book.as("a"), book.as("b")];
+		const [one, two, three] = [await added(a, 1), await added(a, 2), await added(a, 3)];
+		await book.holderGone("a");
+		await expect(a.write({ channel: signed(one, 5) })).rejects.toMatchObject({ code: "PAYER_STORE" });
+		const taken = await b.takeById(id(1));
+		await b.release(id(1), taken?.fence ?? 0);
+		const claimed = [
+			{ channelId: id(1), fence: one.fence },
+			{ channelId: id(2), fence: two.fence },
+			{ channelId: id(3), fence: three.fence + 1 },
+			{ channelId: id(4), fence: 1 },
+		];
+		expect(await book.holderBack("a", claimed)).toEqual([id(1), id(3), id(4)]);
+		await a.write({ channel: signed(two, 5) });
+		await expect(a.write({ channel: signed(one, 5) })).rejects.toMatchObject({ code: "HOLDER_LOST" });
+		await expect(a.write({ channel: signed(three, 5) })).rejects.toMatchObject({ code: "HOLDER_LOST" });
+	});
+});
+
+describe("a book's writes", () => {
+	it("share one write where they wait at the same moment, and each is checked", async () => {
+		const kv = new FailingKv();
+		const store = new PayerBook(kv).as("a");
+		const held = await added(store, 1);
+		kv.writes = 0;
+		const all = Array.from({ length: 100 }, (_, number) =>
+			store.write({ channel: signed(held, number), counters: [{ key: "x", add: 1n, max: 70n }] }),
+		);
+		const refused = (await Promise.all(all)).filter((refusal) => refusal !== undefined);
+		expect(refused).toHaveLength(30);
+		expect(kv.writes).toBeLessThan(5);
+		expect(await signedOf(store, 1)).toBe("69");
+	});
+
+	it("are told to nobody when the disk takes none, and go on when it does again (I10)", async () => {
+		const kv = new FailingKv();
+		const book = new PayerBook(kv);
+		const [a, b] = [book.as("a"), book.as("b")];
+		const held = await added(a, 1);
+		kv.fault = new Error("disk full");
+		const failed = { code: "PAYER_STORE", message: expect.stringContaining("disk full") };
+		const writing = [
+			expect(a.write({ channel: signed(held, 5), counters: [{ key: "x", add: 5n }] })).rejects.toMatchObject(failed),
+			expect(a.release(id(1), held.fence)).rejects.toMatchObject(failed),
+			expect(b.take(KEY, WAIT_MS)).rejects.toMatchObject(failed),
+			expect(b.add(channel(2), 5)).rejects.toMatchObject(failed),
+		];
+		await Promise.all(writing);
+		kv.fault = undefined;
+		expect(await a.counts(["x"])).toEqual([0n]);
+		expect(await a.list()).toEqual([{ record: channel(1), isHeld: true }]);
+		await a.write({ channel: signed(held, 4) });
+		expect(await signedOf(a, 1)).toBe("4");
+	});
+
+	it("reach the disk before they are told of, but receipts, which may wait", async () => {
+		const kv = new FailingKv();
+		const store = new PayerBook(kv).as("a");
+		await store.note(receipt(1));
+		await store.write({ counters: [{ key: "x", add: 1n }] });
+		await Promise.all([store.note(receipt(2)), store.setPaused("now")]);
+		expect(kv.synced).toEqual([false, true, true]);
+	});
+});
+
+describe("a book's bounds", () => {
+	it("keeps so many receipts, the newest, and each channel's last voucher besides", async () => {
+		const store = new PayerBook(new MemoryKv(), { maxReceipts: 3 }).as("a");
+		await store.note(receipt(0, { kind: "voucher", channelId: id(1) }));
+		for (let number = 1; number <= 7; number++) await store.note(receipt(number));
+		await store.note(receipt(8, { kind: "voucher", channelId: id(2) }));
+		expect((await store.receipts()).map(({ amount }) => amount)).toEqual(["8", "7", "6", "5", "0"]);
+	});
+
+	it("takes away counts whose time is over, and of those none that a clock set back may ask for", async () => {
+		const kv = new MemoryKv();
+		const count = 2_600;
+		const store = new PayerBook(kv).as("a");
+		for (let from = 0; from < count; from += 100) {
+			const counters = Array.from({ length: 100 }, (_, index) => {
+				const untilMs = from + index;
+				return { key: `hour ${untilMs}`, add: 1n, untilMs };
+			});
+			await store.write({ counters });
+		}
+		await store.write({ counters: [{ key: "ever", add: 1n }] });
+		const keys = Array.from({ length: count }, (_, number) => `hour ${number}`);
+		const left = async (now: number) => {
+			const book = await PayerBook.open(kv, { now: () => now });
+			const counts = await book.as("b").counts([...keys, "ever"]);
+			return counts.filter((value) => value === 1n).length;
+		};
+		expect(await left(-1)).toBe(count + 1);
+		expect(await left(100)).toBe(count - 100 + 1);
+		// Far in the future by mistake: what ended last stays.
+		expect(await left(10 ** 15)).toBe(2_000 + 1);
+		expect(await left(10 ** 15)).toBe(2_000 + 1);
+		expect(await new PayerBook(kv).as("c").counts(["hour 599", "hour 600", "hour 2599"])).toEqual([0n, 1n, 1n]);
+	});
+});
+
+describe("books of several tabs over one database", () => {
+	const tabs = new Set<Tab>();
+	let queue: Promise<unknown> = Promise.resolve();
+	afterEach(() => tabs.clear());
+
+	/** A page: its holders are there as long as it is. */
+	type Tab = { book: PayerBook; holders: Set<string>; tell?: Parameters<Neighbours["listen"]>[0] };
+
+	function openTab(kv: MemoryKv): Tab {
+		const others = () => [...tabs].filter((other) => other !== tab);
+		const tab: Partial<Tab> = { holders: new Set() };
+		const { holders } = tab as Tab;
+		tab.book = new PayerBook(kv, {
+			exclusive: (task) => {
+				const turn = queue.then(task);
+				queue = turn.catch(() => {});
+				return turn;
+			},
+			neighbours: {
+				lookMs: 20,
+				arrive: (holder) => holders.add(holder),
+				leave: (holder) => holders.delete(holder),
+				isThere: async (holder) => [...tabs].some((other) => other.holders.has(holder)),
+				tellWanted: (holder, channelId) => {
+					for (const other of others()) other.tell?.wanted(holder, channelId);
+				},
+				tellFreed: () => {
+					for (const other of others()) other.tell?.freed();
+				},
+				listen: (on) => {
+					tab.tell = on;
+					return () => delete tab.tell;
+				},
+			},
+		});
+		tabs.add(tab as Tab);
+		return tab as Tab;
+	}
+
+	it("ask each other for a channel, and hand it over (I11)", async () => {
+		const kv = new MemoryKv();
+		const [a, b] = [openTab(kv).book.as("a"), openTab(kv).book.as("b")];
+		const held = await added(a, 1);
+		await a.write({ channel: signed(held, 9) });
+		a.onWanted((channelId) => void a.release(channelId, held.fence));
+		const next = await b.take(KEY, WAIT_MS);
+		expect(next?.record.state.signed).toBe("9");
+		await expect(a.write({ channel: signed(held, 10) })).rejects.toMatchObject({ code: "HOLDER_LOST" });
+	});
+
+	it("find out that a tab is gone while they wait", async () => {
+		const kv = new MemoryKv();
+		const gone = openTab(kv);
+		const held = await added(gone.book.as("gone"), 1);
+		const b = openTab(kv).book.as("b");
+		expect(await b.take(KEY)).toBeUndefined();
+		const waiting = b.take(KEY, WAIT_MS);
+		tabs.delete(gone);
+		expect((await waiting)?.fence).toBeGreaterThan(held.fence);
+	});
+
+	it("never count above a limit together", async () => {
+		const kv = new MemoryKv();
+		const stores: readonly PayerStore[] = [
+			openTab(kv).book.as("a"),
+			openTab(kv).book.as("b"),
+			openTab(kv).book.as("c"),
+		];
+		const writes = stores.flatMap((store) =>
+			Array.from({ length: 20 }, () => store.write({ counters: [{ key: "x", add: 2n, max: 51n }] })),
+		);
+		expect((await Promise.all(writes)).filter((refusal) => refusal === undefined)).toHaveLength(25);
+		expect(await stores[0]?.counts(["x"])).toEqual([50n]);
+	});
+});
