@@ -1,4 +1,4 @@
-import type { Address, Hex, PublicClient } from "viem";
+import type { Address, Hex } from "viem";
 import { type Call, requestCloseCall, withdrawCall } from "../../escrow/calls.ts";
 import { sameAddress } from "../../voucher/index.ts";
 import type { ChannelRecord, RecoveryTransaction } from "../store/store.ts";
@@ -67,13 +67,4 @@ export function recoveryCall({ state }: Pick<ChannelRecord, "state">, kind: Reco
 /** @throws WrongPayerError */
 export function assertPayer({ payer }: Pick<RecoveryParts, "payer">, { state }: ChannelRecord): void {
 	if (!sameAddress(state.payer, payer)) throw new WrongPayerError(state.channelId, state.payer, payer);
-}
-
-/** What an account's code begins with that delegates to a contract and still sends transactions of its own (EIP-7702). */
-const DELEGATION = "0xef0100";
-
-/** Whether an account is a contract, which sends no transactions of its own. */
-export async function isContract(client: PublicClient, address: Address): Promise<boolean> {
-	const code = await client.getCode({ address });
-	return code !== undefined && code !== "0x" && !code.startsWith(DELEGATION);
 }

@@ -1,7 +1,8 @@
 import { type Hex, type PublicClient, TransactionNotFoundError, type TransactionReceipt } from "viem";
 import { orAborted } from "../channels.ts";
+import { readPayerKind } from "../sessionKeys.ts";
 import type { ChannelRecord, ChannelStatus, RecoveryTransaction } from "../store/store.ts";
-import { assertPayer, ContractPayerError, isContract, NoGasError, type RecoveryKind, recoveryCall } from "./calls.ts";
+import { assertPayer, ContractPayerError, NoGasError, type RecoveryKind, recoveryCall } from "./calls.ts";
 import { type Hold, keep } from "./held.ts";
 import type { RecoveryParts, SendingWallet } from "./parts.ts";
 import type { RecoveryProgress } from "./progress.ts";
@@ -59,13 +60,15 @@ export async function send(
 	const { channelId, chainId } = record.state;
 	assertPayer(parts, record);
 	const client = await parts.nodes.at(chainId);
-	if (!parts.sendsItself && (await isContract(client, record.state.payer))) {
+	const isContract = (await readPayerKind(client, record.state.payer)) === "contract";
+	if (isContract && !parts.sendsItself) {
 		// Whoever makes the call may do so at any time from now on.
 		await keep(hold, { status: forgotten(record) });
 		throw new ContractPayerError(record, kind);
 	}
 	const wallet = await parts.nodes.wallet(chainId);
-	if (!parts.sendsItself && !(await wallet.hasGas())) throw new NoGasError(parts.payer, chainId);
+	// Others may pay for what a contract wallet has sent.
+	if (!isContract && !(await wallet.hasGas())) throw new NoGasError(parts.payer, chainId);
 	signal?.throwIfAborted();
 	onProgress?.({ phase: "sending", channelId, kind });
 	let hash: Hex | undefined;
