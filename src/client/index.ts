@@ -2,12 +2,14 @@
 
 export { TokenUnusableError } from "../escrow/reads.ts";
 export { TransactionNotSentError, TransactionPendingError, TransactionRevertedError } from "../escrow/sender.ts";
+export type { AccountCall, PayerAccount, SendingAccount } from "./account.ts";
 export { DepositExhaustedError, OverchargeError } from "./bookErrors.ts";
 export { PayerChannel } from "./channel.ts";
 export { PaymentClient, type PaymentClientOptions } from "./client.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";
 export { DeadlineError } from "./deadline.ts";
+export { UnusableSignatureError } from "./payerSignature.ts";
 export { parsePolicyDocument } from "./policy/document.ts";
 export type { PolicyDocument } from "./policy/documentSchema.ts";
 export {
@@ -23,6 +25,7 @@ export {
 	parsePolicy,
 } from "./policy.ts";
 export type { RetryOptions } from "./retry.ts";
+export type { SessionKeyUse } from "./sessionKeys.ts";
 export type { TokenNames } from "./sign.ts";
 export { PayerSocket, type SocketOptions, SocketRefusedError, SocketUnavailableError } from "./socket.ts";
 export { SocketClosedError } from "./socketWire.ts";
