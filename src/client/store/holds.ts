@@ -14,9 +14,14 @@ export class SignedLoweredError extends Error {
 	override readonly name = "SignedLoweredError";
 	readonly code = "SIGNED_LOWERED";
 	readonly channelId: Hex;
+	/** Base units. */
+	readonly kept: string;
+	readonly given: string;
 	constructor(channelId: Hex, kept: string, given: string) {
 		super(`channel ${channelId}: ${kept} was signed for already, so ${given} can't be the highest; take it again`);
 		this.channelId = channelId;
+		this.kept = kept;
+		this.given = given;
 	}
 }
 
