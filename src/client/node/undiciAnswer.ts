@@ -103,7 +103,8 @@ class AnswerHandler implements Dispatcher.DispatchHandler {
 
 	onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
 		if (this.#left !== undefined) this.#left -= chunk.byteLength;
-		if (this.#isDumped || this.#body === undefined) return;
+		// A parser that goes on tells of no bytes first: to pause it for those would be to turn in a circle.
+		if (this.#isDumped || this.#body === undefined || chunk.byteLength === 0) return;
 		this.#body.enqueue(chunk);
 		if ((this.#body.desiredSize ?? 0) <= 0) controller.pause();
 	}
