@@ -30,6 +30,7 @@ import { MemoryPayerStore } from "./store/memoryStore.ts";
 import type { ChannelRecord, PayerStore } from "./store/store.ts";
 import { streamEvents } from "./stream/events.ts";
 import { parseStreamOptions, type StreamEvent, type StreamOptions, type StreamSettings } from "./stream/options.ts";
+import { type Way, Ways } from "./ways.ts";
 
 /** Routes whose price is remembered, so that the next request to them carries its voucher at once. */
 const REMEMBERED_ROUTES = 1_000;
@@ -112,6 +113,7 @@ export class PaymentClient {
 	#policy: Policy;
 	readonly #parts: ChoiceParts & ChargeParts;
 	readonly #own = new OwnRequests();
+	readonly #ways = new Ways();
 	readonly #fetch: (request: Request) => Promise<Response>;
 	readonly #retry: RetryOptions;
 	readonly #now: () => number;
@@ -148,6 +150,7 @@ export class PaymentClient {
 			stream: parseStreamOptions(options.stream),
 			prefer,
 			send: (request, credential) => this.#send(request, credential),
+			usesChallengesOnce: (url) => this.#ways.to(url) !== undefined,
 			now,
 		};
 		for (const state of resume) {
@@ -197,6 +200,16 @@ export class PaymentClient {
 	 */
 	async fetchBy(by: (request: Request) => Promise<Response>, request: Request): Promise<Response> {
 		return this.#fetchPaid(request, undefined, (outgoing, credential) => this.#send(outgoing, credential, by));
+	}
+
+	/**
+	 * From now on requests to addresses that begin with `prefix` are sent this way and not by `fetch`, those about channels that
+	 * were opened there included. For what is paid for like HTTP and travels otherwise: `payMcp` and `payRpc` use it.
+	 *
+	 * @returns ends it; the channels stay, and need it again to be closed
+	 */
+	route(prefix: string, way: Way): () => void {
+		return this.#ways.add(prefix, way);
 	}
 
 	/** Whether a request with this `Idempotency-Key` is this client's own, on its way by its own `fetch`: not one to pay for again. */
@@ -315,6 +328,7 @@ export class PaymentClient {
 
 	/** The price of a route that was paid before, if its channel is still open and its challenge good for this request. */
 	async #rememberedOffer(request: Outgoing): Promise<Offer | undefined> {
+		if (this.#ways.to(request.url) !== undefined) return undefined;
 		const known = this.#routes.get(request.route);
 		const challenge = known && this.#channels.usable(keyOf(request, known))?.challenge;
 		if (known === undefined || challenge === undefined || isExpired(challenge, this.#now())) return undefined;
@@ -330,7 +344,7 @@ export class PaymentClient {
 		return paySession(parts, request, offer);
 	}
 
-	#send(request: Outgoing, credential?: string, by = this.#fetch): Promise<Response> {
+	#send(request: Outgoing, credential?: string, by = this.#ways.to(request.url) ?? this.#fetch): Promise<Response> {
 		const attempt = async () => {
 			try {
 				return await by(request.with(credential));

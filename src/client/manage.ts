@@ -23,7 +23,7 @@ export type Managed =
  * @param init - the method, by default that of the request it was opened with, and how long it may take
  */
 export async function manage(
-	{ send, now }: Pick<SessionParts, "send" | "now">,
+	{ send, now, usesChallengesOnce }: Pick<SessionParts, "send" | "now" | "usesChallengesOnce">,
 	key: string,
 	channel: PayerChannel,
 	credentialFor: (challenge: Challenge) => Promise<string>,
@@ -35,8 +35,9 @@ export async function manage(
 	const freshChallenge = (response: Response): Challenge | undefined =>
 		offersOf(response, now()).find((offer) => offer.intent === "session" && keyOf(request, offer.request) === key)
 			?.challenge;
+	let current = usesChallengesOnce(url) ? undefined : channel.challenge;
 	for (let triesLeft = MAX_TRIES; ; triesLeft--) {
-		const { challenge } = channel;
+		const challenge = current;
 		const usable = challenge !== undefined && !isExpired(challenge, now()) && (await request.fits(challenge));
 		const response = await send(request, usable ? await credentialFor(challenge) : undefined);
 		const receipt = usable ? receiptFor(response, channel) : undefined;
@@ -47,5 +48,6 @@ export async function manage(
 		if (fresh === undefined) return { problem, response };
 		discard(response);
 		channel.challenge = fresh;
+		current = fresh;
 	}
 }

@@ -16,6 +16,8 @@ export type Parts = AbilityParts &
 		/** What is kept on disk. */
 		keeper: Keeper;
 		send: (request: Outgoing, credential?: string) => Promise<Response>;
+		/** Whether each credential that is sent there has to take a fresh challenge. */
+		usesChallengesOnce: (url: string) => boolean;
 		/** Unix milliseconds. */
 		now: () => number;
 	}>;

@@ -219,12 +219,12 @@ function answerOf(
 
 /** The channel's challenge as long as it is good and fits the request; else the one that came with the offer. */
 async function challengeFor(
-	{ now }: SessionParts,
+	{ now, usesChallengesOnce }: SessionParts,
 	channel: PayerChannel,
 	request: Outgoing,
 	{ challenge }: Offered<SessionRequest>,
 ): Promise<Challenge> {
-	const current = channel.challenge;
+	const current = usesChallengesOnce(request.url) ? undefined : channel.challenge;
 	if (current !== undefined && !isExpired(current, now()) && (await request.fits(current))) return current;
 	channel.challenge = challenge;
 	return challenge;
