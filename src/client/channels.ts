@@ -87,21 +87,22 @@ export class Channels {
 	async recall(key: string, signal?: AbortSignal): Promise<PayerChannel | undefined> {
 		const known = this.#byKey.get(key);
 		if (known !== undefined) return known;
-		const recall =
-			this.#recalls.get(key) ??
-			this.#options.keeper
-				.take(key, this.#missed.has(key) ? 0 : HAND_OVER_MS)
-				.then((channel) => {
-					if (channel !== undefined) this.#byKey.set(key, channel);
-					else this.#missed.set(key, true);
-					return channel;
-				})
-				.finally(() => this.#recalls.delete(key));
+		const recall = this.#recalls.get(key) ?? this.#take(key).finally(() => this.#recalls.delete(key));
 		this.#recalls.set(key, recall);
 		recall.catch(() => undefined);
 		if (signal === undefined) return recall;
 		await orAborted(recall, signal);
 		return recall;
+	}
+
+	async #take(key: string): Promise<PayerChannel | undefined> {
+		const { keeper, now } = this.#options;
+		const since = now();
+		const channel = await keeper.take(key, this.#missed.has(key) ? 0 : HAND_OVER_MS);
+		if (channel !== undefined) this.#byKey.set(key, channel);
+		// Who holds them has not given one back in time, and will not at once.
+		else if (now() - since >= HAND_OVER_MS) this.#missed.set(key, true);
+		return channel;
 	}
 
 	/** Takes every kept channel that nobody else uses, as far as its key has none. Returns whether there was any. */
