@@ -86,14 +86,12 @@ class Play {
 		switch (step.do) {
 			case "take": {
 				const held = await (step.byId === undefined ? store.take(KEY) : store.takeById(id(step.byId)));
-				if (held !== undefined) holds.push(held);
+				this.#given(holds, held);
 				return;
 			}
 			case "add": {
 				const held = await store.add(channel(step.number, { signed: String(step.signed) }), 9);
-				if (held === undefined) return;
-				holds.push(held);
-				this.#acknowledge(held, BigInt(held.record.state.signed));
+				this.#given(holds, held);
 				return;
 			}
 			case "write":
@@ -124,11 +122,18 @@ class Play {
 		if ((await store.write({ channel: next, counters })) !== undefined) return;
 		holds[place] = next;
 		if (step.counts) this.counted += add;
-		this.#acknowledge(next, BigInt(next.record.state.signed));
+		this.#acknowledge(next);
 	}
 
-	#acknowledge({ record, fence }: HeldChannel, amount: bigint): void {
-		this.written.push({ channelId: record.state.channelId, fence, amount });
+	#given(holds: HeldChannel[], held: HeldChannel | undefined): void {
+		if (held === undefined) return;
+		holds.push(held);
+		this.#acknowledge(held);
+	}
+
+	#acknowledge({ record, fence }: HeldChannel): void {
+		const { channelId, signed } = record.state;
+		this.written.push({ channelId, fence, amount: BigInt(signed) });
 	}
 
 	/** What has to be true at any moment. */

@@ -15,10 +15,13 @@ class FailingKv extends MemoryKv {
 	/** Whether each write went through to the disk. */
 	readonly synced: boolean[] = [];
 	fault: Error | undefined;
+	/** What each write waits for. */
+	gate: Promise<void> = Promise.resolve();
 
 	override async write(operations: Operations, isSynced = true): Promise<void> {
 		this.writes++;
 		this.synced.push(isSynced);
+		await this.gate;
 		if (this.fault !== undefined) throw this.fault;
 		await super.write(operations);
 	}
@@ -106,6 +109,27 @@ describe("a book's writes", () => {
 		expect(await a.list()).toEqual([{ record: channel(1), isHeld: true }]);
 		await a.write({ channel: signed(held, 4) });
 		expect(await signedOf(a, 1)).toBe("4");
+	});
+
+	it("give back what comes too late for one who has stopped waiting", async () => {
+		const kv = new FailingKv();
+		const book = new PayerBook(kv);
+		const [a, b] = [book.as("a"), book.as("b")];
+		const held = await added(a, 1);
+		await a.release(id(1), held.fence);
+		const stopped = new AbortController();
+		let open = () => {};
+		kv.gate = new Promise((resolve) => {
+			open = resolve;
+		});
+		const writes = kv.writes;
+		const taking = expect(a.take(KEY, WAIT_MS, stopped.signal)).rejects.toThrow("enough");
+		await expect.poll(() => kv.writes, { timeout: WAIT_MS }).toBe(writes + 1);
+		stopped.abort(new Error("enough"));
+		await taking;
+		const waiting = b.take(KEY, WAIT_MS);
+		open();
+		expect((await waiting)?.record).toEqual(channel(1));
 	});
 
 	it("reach the disk before they are told of, but receipts, which may wait", async () => {

@@ -93,6 +93,15 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 				});
 			});
 
+			it("refuses a holder's own older fence too: it may have been another's in between (I11)", async () => {
+				const old = await added(a, 1);
+				await a.release(id(1), old.fence);
+				const held = await taken(a);
+				await expect(a.write({ channel: signed(old, 5) })).rejects.toMatchObject({ code: "HOLDER_LOST" });
+				await a.release(id(1), old.fence);
+				await a.write({ channel: signed(held, 5) });
+			});
+
 			it("never lets the signed amount fall, and counts nothing with it (I11)", async () => {
 				const held = await added(a, 1);
 				await a.write({ channel: signed(held, 10n ** 30n) });
