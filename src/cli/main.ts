@@ -6,6 +6,7 @@ import { deployCommand } from "./deploy/command.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { policyCommand } from "./policy/command.ts";
 import { rescueCommand } from "./rescue/command.ts";
+import { walletCommand } from "./wallet/command.ts";
 
 const program = new Command("sluice")
 	.description("Payment-channel sessions for paid HTTP: one escrow deposit, thousands of paid requests, one close.")
@@ -16,7 +17,8 @@ const program = new Command("sluice")
 	.addCommand(channelsCommand())
 	.addCommand(policyCommand())
 	.addCommand(rescueCommand())
-	.addCommand(doctorCommand());
+	.addCommand(doctorCommand())
+	.addCommand(walletCommand());
 
 try {
 	await program.parseAsync();

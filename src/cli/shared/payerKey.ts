@@ -71,20 +71,37 @@ export function addPassphraseOptions(command: Command): Command {
  * @throws SignerError; UsageError when there is none
  */
 export async function readPayerKey(run: Run, options: PayerKeyOptions, folder: string): Promise<Signer> {
-	const { privateKeyEnv, privateKeyFile, keystore } = options;
-	refuseKeyAsName(privateKeyEnv, privateKeyFile, keystore, options.passphraseEnv, options.passphraseFile);
-	refusePassphrase(options);
-	const plain =
-		keystore === undefined ? await readSigner({ env: privateKeyEnv, file: privateKeyFile }, PAYER, run.env) : undefined;
-	if (plain !== undefined) {
-		run.hide(plain.key);
-		return plain;
-	}
-	const text = await readKeystore(keystore, folder);
+	const plain = await readPlainKey(run, options);
+	if (plain !== undefined) return plain;
+	const text = await readKeystore(options.keystore, folder);
 	const passphrase = await readPassphrase(run, options, () => askSecret("passphrase of the keystore", PASSPHRASE_HINT));
 	const key = await decryptKeystore(text, passphrase);
 	run.hide(key);
 	return signerOf(key);
+}
+
+/**
+ * The payer's account where its key is not encrypted: by the option that says where it is, else by the variable. `undefined`
+ * where a keystore was named, or there is none.
+ *
+ * @throws SignerError
+ */
+export async function readPlainKey(run: Run, options: PayerKeyOptions): Promise<Signer | undefined> {
+	const { privateKeyEnv: env, privateKeyFile: file, keystore } = options;
+	refuseTyped(options);
+	const plain = keystore === undefined ? await readSigner({ env, file }, PAYER, run.env) : undefined;
+	if (plain !== undefined) run.hide(plain.key);
+	return plain;
+}
+
+/** The same, only where an option says where the key is. */
+export async function readNamedKey(run: Run, options: PayerKeyOptions): Promise<Signer | undefined> {
+	const { privateKeyEnv: env, privateKeyFile: file } = options;
+	refuseTyped(options);
+	const isNamed = env !== undefined || file !== undefined;
+	const named = isNamed ? await readSigner({ env, file }, PAYER, run.env) : undefined;
+	if (named !== undefined) run.hide(named.key);
+	return named;
 }
 
 /** The text of the keystore that the options name, or that is in the wallet. */
@@ -127,8 +144,10 @@ export async function readPassphrase(
 	}
 }
 
-/** @throws UsageError when the passphrase itself was given as an argument */
-export function refusePassphrase({ passphrase }: PassphraseOptions): void {
+/** A secret itself where the name of its place belongs, which other programs could see. */
+function refuseTyped(options: PayerKeyOptions): void {
+	const { privateKeyEnv, privateKeyFile, keystore, passphrase, passphraseEnv, passphraseFile } = options;
+	refuseKeyAsName(privateKeyEnv, privateKeyFile, keystore, passphraseEnv, passphraseFile);
 	if (passphrase === undefined) return;
 	throw new UsageError(
 		`a passphrase is never taken from an argument, which other programs can see: take another one; ${PASSPHRASE_HINT}`,
