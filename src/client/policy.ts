@@ -4,6 +4,7 @@ export {
 	type Approve,
 	approvalRefused,
 	assertNotDryRun,
+	DryRunError,
 	needsApproval,
 } from "./policy/approval.ts";
 export {

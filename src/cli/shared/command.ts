@@ -53,11 +53,15 @@ export function addKeyTrap(command: Command): Command {
 	return command.addOption(new Option("--private-key [key]").hideHelp());
 }
 
-/** Wrong usage is told like every other failure, to people and programs, without what was typed where that may be a secret. */
-export function tellWrongUsage(command: Command): Command {
+/**
+ * Wrong usage is told like every other failure, to people and programs, without what was typed where that may be a secret.
+ *
+ * @param wants - whether a program reads the output; by default also where it is piped
+ */
+export function tellWrongUsage(command: Command, wants: (argv: readonly string[]) => boolean = wantsJson): Command {
 	return command
 		.exitOverride((error) => {
-			if (error.exitCode !== 0 && wantsJson(process.argv)) {
+			if (error.exitCode !== 0 && wants(process.argv)) {
 				const message = hideTyped(error.message.replace(/^error: /, ""));
 				process.stdout.write(failureLine({ code: "USAGE", message }));
 			}

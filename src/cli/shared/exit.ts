@@ -1,5 +1,8 @@
-/** What an exit code says, for every command: done (or nothing to do), failed, wrong usage, sent but not mined in time. */
-export const EXIT = { done: 0, failed: 1, usage: 2, pending: 3 } as const;
+/**
+ * What an exit code says, for every command: done (or nothing to do), failed, wrong usage, sent but not mined in time, refused by
+ * the payer's policy or by whoever was asked; and an HTTP error that was to be a failure, as curl has it.
+ */
+export const EXIT = { done: 0, failed: 1, usage: 2, pending: 3, refused: 4, httpError: 22 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 

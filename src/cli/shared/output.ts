@@ -30,8 +30,8 @@ export class Output {
 		return this.#gone;
 	}
 
-	async write(text: string): Promise<void> {
-		if (this.#gone || this.#stream.write(text)) return;
+	async write(content: string | Uint8Array): Promise<void> {
+		if (this.#gone || this.#stream.write(content)) return;
 		await once(this.#stream, "drain").catch(() => undefined);
 	}
 

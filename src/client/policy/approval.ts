@@ -48,10 +48,19 @@ export function approvalRefused(request: ApprovalRequest, why: string): PolicyRe
 	return new PolicyRefusedError("approval", `${described(request)} needs approval: ${why}`);
 }
 
-/** @throws PolicyRefusedError where the policy is for a dry run: it says what would have been signed */
+/** A dry run has come to where something would have been signed. */
+export class DryRunError extends PolicyRefusedError {
+	/** What would have been signed. */
+	readonly request: ApprovalRequest;
+	constructor(request: ApprovalRequest) {
+		super("dryRun", `a dry run signs nothing; it would have been ${described(request)}`);
+		this.request = request;
+	}
+}
+
+/** @throws DryRunError where the policy is for a dry run */
 export function assertNotDryRun({ dryRun }: Policy, request: ApprovalRequest): void {
-	if (dryRun)
-		throw new PolicyRefusedError("dryRun", `a dry run signs nothing; it would have been ${described(request)}`);
+	if (dryRun) throw new DryRunError(request);
 }
 
 function described({ kind, amountText, host, payee, method, url }: ApprovalRequest): string {
