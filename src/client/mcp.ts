@@ -2,7 +2,7 @@
 
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { RequestOptions } from "@modelcontextprotocol/sdk/shared/protocol.js";
-import { z } from "zod";
+import * as z from "zod";
 import { isJsonObject, type JsonObject, type PaymentCapability, receiptOfRpc } from "../protocol/index.ts";
 import type { PaymentClient } from "./client.ts";
 import type { RpcAnswer } from "./jsonrpc/answers.ts";

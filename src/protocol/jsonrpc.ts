@@ -4,7 +4,7 @@
  * since `request` is canonical JSON in both.
  */
 
-import { z } from "zod";
+import * as z from "zod";
 import { type Challenge, decodeRequest } from "./challenge.ts";
 import { type Credential, formatCredential, MAX_CREDENTIAL_LENGTH } from "./credential.ts";
 import { canonicalJson, encodeJson, isJsonObject, type JsonObject } from "./json.ts";

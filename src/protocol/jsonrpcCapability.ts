@@ -1,6 +1,6 @@
 /** What can be paid with, said before anything is paid (draft-payment-transport-mcp-00, section "Capability Advertisement"). */
 
-import { z } from "zod";
+import * as z from "zod";
 import type { PaymentRange } from "./acceptPayment.ts";
 import { PAYMENT_CAPABILITIES_METHOD } from "./jsonrpc.ts";
 

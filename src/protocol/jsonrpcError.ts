@@ -1,6 +1,6 @@
 /** Refused payments as JSON-RPC errors (draft-payment-transport-mcp-00, sections "Signaling Payment Required" and "Error Handling"). */
 
-import { z } from "zod";
+import * as z from "zod";
 import type { Challenge } from "./challenge.ts";
 import { isJsonObject } from "./json.ts";
 import { challengeToRpc, RPC_PAYMENT_CODES, type RpcChallenge } from "./jsonrpc.ts";

@@ -1,5 +1,5 @@
 /** How a policy is written down: plain JSON data, amounts in the units of their currency. */
-import { z } from "zod";
+import * as z from "zod";
 import { parseHostPattern } from "./hosts.ts";
 import { categoryName, symbolName } from "./schema.ts";
 

@@ -1,5 +1,5 @@
 import type { Address } from "viem";
-import { z } from "zod";
+import * as z from "zod";
 import { deploymentsSchema } from "../../escrow/deployments.ts";
 import { CANONICAL_PERMIT2 } from "../../voucher/index.ts";
 import { PolicyError } from "./errors.ts";
