@@ -33,6 +33,9 @@ export class OwnerGoneError extends Error {
 	readonly code = "OWNER_GONE";
 }
 
+/** How long the owner may take to let a holder go. */
+const LEAVE_MS = 2_000;
+
 export type DialOptions = Readonly<{
 	owner: Whereabouts;
 	hello: Omit<Hello, "wallet" | "token">;
@@ -266,7 +269,11 @@ export class RemoteStore implements PayerStore {
 	async close(): Promise<void> {
 		const left = this.#ask(answerShapes.none, { call: "leave" }).catch(() => undefined);
 		this.#isClosed = true;
+		// Hanging up frees what it has just as well, when the owner notices.
+		const deadline = setTimeout(() => this.hangUp(), LEAVE_MS);
+		deadline.unref();
 		await left;
+		clearTimeout(deadline);
 		this.hangUp();
 	}
 

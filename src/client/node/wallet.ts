@@ -136,9 +136,14 @@ class SharedWallet implements PayerStore {
 	}
 
 	async #close(): Promise<void> {
-		const link = await this.#link?.catch(() => undefined);
-		await link?.close();
-		dropHolder(this.#holder);
+		this.#stayAlive(1);
+		try {
+			const link = await this.#link?.catch(() => undefined);
+			await link?.close();
+		} finally {
+			dropHolder(this.#holder);
+			this.#stayAlive(-1);
+		}
 	}
 
 	#keep(held: HeldChannel | undefined): HeldChannel | undefined {
