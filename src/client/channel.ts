@@ -4,6 +4,7 @@ import type { ChannelParameters } from "../voucher/index.ts";
 import { ChannelBooks } from "./books.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
+import type { Acknowledged } from "./recovery/staleServer.ts";
 import type { SessionKey } from "./sessionKeys.ts";
 import { type PayerChannelState, stateOfTopUp } from "./state.ts";
 import type { HeldChannel } from "./store/store.ts";
@@ -37,6 +38,8 @@ export class PayerChannel extends ChannelBooks {
 	funding: SentTransaction | undefined;
 	/** The highest amount that a voucher may have been signed for: on disk before it is (I11). */
 	counted: bigint;
+	/** The highest that its server has acknowledged. */
+	acknowledged: Acknowledged | undefined;
 	/** What is kept of it, while this client alone may sign for it. */
 	held: HeldChannel | undefined;
 	/** Another process of the agent would like to have it. */

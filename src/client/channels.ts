@@ -131,6 +131,21 @@ export class Channels {
 		while (this.#writes.size > 0) await Promise.allSettled(this.#writes);
 	}
 
+	/** Uses a channel no more, if this client has it: its money is to be got back. Waits for what is on its way on it. */
+	async letGo(channelId: Hex): Promise<void> {
+		for (const [key, channel] of [...this.#byKey]) {
+			if (channel.channelId !== channelId) continue;
+			while (this.isBusy(key)) await this.free(key);
+			await this.alone(key, async () => {
+				channel.stopStreams();
+				await this.drained(channel);
+				if (!this.has(key, channel)) return;
+				this.#byKey.delete(key);
+				await this.#options.keeper.giveBack(key, channel, { isIdle: true });
+			});
+		}
+	}
+
 	/** Takes up a channel of an earlier client. Until the escrow was asked it is not known to be open. */
 	restore(key: string, channel: PayerChannel): void {
 		if (this.#byKey.has(key)) this.#forgotten.add(channel);

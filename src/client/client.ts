@@ -1,13 +1,15 @@
 import { LRUCache } from "lru-cache";
-import type { LocalAccount, PublicClient } from "viem";
+import type { Hex } from "viem";
 import { isExpired, type SessionRequest } from "../protocol/index.ts";
-import type { PayerAccount } from "./account.ts";
+import type { TypedDataSigner } from "../voucher/index.ts";
+import { sendsItself } from "./account.ts";
 import { type Offer, retryAfterMs } from "./answer.ts";
 import type { PayerChannel } from "./channel.ts";
 import { keyOf, keyOfChannel } from "./channelKey.ts";
 import { Channels } from "./channels.ts";
 import { type ChargeParts, payCharge } from "./charge.ts";
 import { acceptPaymentOf, type ChoiceParts, chooseOffer, parsePreference } from "./choose.ts";
+import type { PaymentClientOptions } from "./clientOptions.ts";
 import { type ClosedChannel, closeChannel } from "./close.ts";
 import { withinDeadline } from "./deadline.ts";
 import { Gate } from "./gate.ts";
@@ -17,17 +19,22 @@ import { Outgoing } from "./outgoing.ts";
 import { OwnRequests } from "./ownRequests.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { Payments } from "./payments.ts";
-import type { Approve } from "./policy/approval.ts";
 import { isAllowed, type PaymentPolicy, type Policy, parsePolicy } from "./policy.ts";
+import { type EvidenceOptions, evidence } from "./recovery/evidence.ts";
+import type { Evidence } from "./recovery/evidenceSchema.ts";
+import type { WaitOptions } from "./recovery/grace.ts";
+import type { RecoveryParts } from "./recovery/parts.ts";
+import { type CloseRequest, requestClose } from "./recovery/requestClose.ts";
+import type { SendingOptions } from "./recovery/send.ts";
+import { type WatchOptions, watchChannels } from "./recovery/watch.ts";
+import { type Withdrawal, withdraw } from "./recovery/withdraw.ts";
 import { channelFromRecord, channelFromState } from "./resume.ts";
 import { discard, type RetryOptions, sendWithRetries } from "./retry.ts";
 import { paySession } from "./session.ts";
-import type { SessionKeyUse } from "./sessionKeys.ts";
-import { CredentialSigner, type TokenNames } from "./sign.ts";
+import { CredentialSigner } from "./sign.ts";
 import { openSocket, type PayerSocket, type SocketOptions } from "./socket.ts";
-import type { PayerChannelState } from "./state.ts";
 import { MemoryPayerStore } from "./store/memoryStore.ts";
-import type { ChannelRecord, PayerStore } from "./store/store.ts";
+import type { ChannelRecord, ReceiptRecord } from "./store/store.ts";
 import { streamEvents } from "./stream/events.ts";
 import { parseStreamOptions, type StreamEvent, type StreamOptions, type StreamSettings } from "./stream/options.ts";
 import { type Way, Ways } from "./ways.ts";
@@ -37,66 +44,6 @@ const REMEMBERED_ROUTES = 1_000;
 
 /** How often one request is paid for with another voucher, challenge or channel before its refusal is handed on. */
 const MAX_TRIES = 4;
-
-export type PaymentClientOptions = Readonly<{
-	/** Signs for the payer; pays gas only where a server takes no authorizations. Any of viem's, or one of a browser's wallet. */
-	account: PayerAccount;
-	/**
-	 * The payer's own node: token domains, allowances and channels are read there, never believed from the server. Which
-	 * chain it is on is asked of it before anything is signed for that chain.
-	 */
-	client: PublicClient;
-	/** Own nodes of further chains, by chain id. */
-	clients?: Readonly<Record<number, PublicClient>>;
-	/** What may be signed. */
-	policy: PaymentPolicy;
-	/** Says whether to pay what is above the policy's `approveAbove`. Without it that is refused. */
-	approve?: Approve;
-	/**
-	 * The EIP-712 names and versions of tokens that do not tell them themselves, or others than they sign with. Either way they
-	 * are checked against the token's `DOMAIN_SEPARATOR()` before anything is signed.
-	 */
-	tokenNames?: readonly TokenNames[];
-	/** A session key: new channels name it as their `authorizedSigner`, and it signs their vouchers instead of the payer. */
-	authorizedSigner?: LocalAccount;
-	/**
-	 * Whose channels get a key of their own, a fresh one each, that signs their vouchers: `always` everybody's, `contracts` those
-	 * of contract wallets and of wallets in a browser, `never` nobody's. It is kept in the store with its channel. Default:
-	 * `contracts`. Does nothing where an `authorizedSigner` is given.
-	 */
-	sessionKeys?: SessionKeyUse;
-	/**
-	 * What this client rather pays by, as ranges of `Accept-Payment`: `["evm/session", "evm/charge;q=0.5"]`. What no range
-	 * matches is not paid. Default: anything, in the server's order.
-	 */
-	prefer?: readonly string[];
-	/** The `Accept-Payment` that requests carry. Default: what `prefer` says, else none. */
-	acceptPayment?: string;
-	/**
-	 * The credential types that this client uses (`authorization`, `permit2`, `hash`, `transaction`), in its own order.
-	 * Default: all that it can produce, in the server's order.
-	 */
-	credentialTypes?: readonly string[];
-	/**
-	 * Tops a channel up with the next request when less than this is left of its deposit, in base units, and the top-up can
-	 * be signed. Default: when the deposit does not cover a request.
-	 */
-	topUpBelow?: bigint;
-	/** How answers are paid that are metered while they are read: how far ahead, and how they are counted. */
-	stream?: StreamOptions;
-	/**
-	 * Keeps channels, what was signed and receipts, also for other processes of the same agent: `openWallet` of
-	 * `sluice/client/node`, `openIndexedDbStore` of `sluice/client/browser`. Default: in memory, for this client alone.
-	 */
-	store?: PayerStore;
-	/** Channels of an earlier client (`channel.state()`), to go on with. The escrow is asked before one is used. */
-	resume?: readonly PayerChannelState[];
-	/** Default: the platform's `fetch`. */
-	fetch?: typeof globalThis.fetch;
-	retry?: RetryOptions;
-	/** Unix milliseconds. */
-	now?: () => number;
-}>;
 
 /**
  * A `fetch` that pays. A 402 is answered by opening a channel, by the next voucher of an open one, or by a charge, as far
@@ -109,7 +56,8 @@ export type PaymentClientOptions = Readonly<{
  */
 export class PaymentClient {
 	readonly #channels: Channels;
-	readonly #keeper: Keeper;
+	readonly #recovery: RecoveryParts;
+	readonly #signers: readonly TypedDataSigner[];
 	#policy: Policy;
 	readonly #parts: ChoiceParts & ChargeParts;
 	readonly #own = new OwnRequests();
@@ -132,19 +80,22 @@ export class PaymentClient {
 		const { sessionKeys, tokenNames } = options;
 		const signer = new CredentialSigner({ account, authorizedSigner, sessionKeys, nodes, tokenNames, now });
 		const restore = (record: ChannelRecord) => channelFromRecord(record, signer, policy());
-		this.#keeper = new Keeper({ store, restore, now });
-		this.#channels = new Channels({ nodes, keeper: this.#keeper, max: () => policy().maxChannels, now });
+		const keeper = new Keeper({ store, restore, now });
+		this.#recovery = { store, nodes, payer: signer.payer, sendsItself: sendsItself(account), now };
+		this.#signers = authorizedSigner === undefined ? [account] : [account, authorizedSigner];
+		this.#channels = new Channels({ nodes, keeper, max: () => policy().maxChannels, now });
 		this.#parts = {
 			get policy() {
 				return policy();
 			},
 			signer,
 			nodes,
-			gate: new Gate({ keeper: this.#keeper, policy, approve: options.approve, now }),
-			keeper: this.#keeper,
+			gate: new Gate({ keeper, policy, approve: options.approve, now }),
+			keeper,
 			channels: this.#channels,
 			payments: new Payments(),
 			credentialTypes: options.credentialTypes,
+			onStaleServer: options.onStaleServer,
 			topUpBelow: options.topUpBelow ?? 0n,
 			retry,
 			stream: parseStreamOptions(options.stream),
@@ -315,6 +266,46 @@ export class PaymentClient {
 	 */
 	release(): Promise<void> {
 		return this.#channels.release();
+	}
+
+	/**
+	 * Asks the escrow itself for a channel's close, by a transaction of the payer's: the first half of getting the deposit back
+	 * without the server. Nothing is signed for the channel from then on. Asking again is safe, in another process as well.
+	 *
+	 * @throws ChannelUnknownError, ChannelInUseError, NothingDepositedError, NoGasError, ContractPayerError
+	 */
+	async requestClose(channelId: Hex, options?: SendingOptions): Promise<CloseRequest> {
+		await this.#channels.letGo(channelId);
+		return requestClose(this.#recovery, channelId, options);
+	}
+
+	/**
+	 * Waits for the end of the grace period and takes what is not settled back, exactly `deposit - settled`. The wait can be
+	 * broken off, and gone on with by another process.
+	 *
+	 * @throws CloseNotRequestedError, GracePeriodError, and what `requestClose` throws
+	 * @example
+	 * await payer.requestClose(channelId);
+	 * const { refund } = await payer.withdraw(channelId, { onProgress: ({ phase }) => console.log(phase) });
+	 */
+	async withdraw(channelId: Hex, options?: WaitOptions): Promise<Withdrawal> {
+		await this.#channels.letGo(channelId);
+		return withdraw(this.#recovery, channelId, options);
+	}
+
+	/** Watches all kept channels on the payer's own nodes, until the signal is aborted; see `WatchEvent`. */
+	watch(options: WatchOptions): Promise<void> {
+		return watchChannels(this.#recovery, options);
+	}
+
+	/** Everything about one channel for a dispute, as one JSON document, which `verifyEvidence` checks. */
+	evidence(channelId: Hex, options?: EvidenceOptions): Promise<Evidence> {
+		return evidence({ ...this.#recovery, signers: this.#signers }, channelId, options);
+	}
+
+	/** What was paid, as the servers' receipts say, the newest first: of a channel's vouchers the last one. */
+	receipts(limit?: number): Promise<readonly ReceiptRecord[]> {
+		return this.#recovery.store.receipts(limit);
 	}
 
 	/**

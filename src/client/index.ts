@@ -5,7 +5,8 @@ export { TransactionNotSentError, TransactionPendingError, TransactionRevertedEr
 export type { AccountCall, PayerAccount, SendingAccount } from "./account.ts";
 export { DepositExhaustedError, OverchargeError } from "./bookErrors.ts";
 export { PayerChannel } from "./channel.ts";
-export { PaymentClient, type PaymentClientOptions } from "./client.ts";
+export { PaymentClient } from "./client.ts";
+export type { PaymentClientOptions } from "./clientOptions.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";
 export { DeadlineError } from "./deadline.ts";
@@ -24,6 +25,19 @@ export {
 	type PolicyRule,
 	parsePolicy,
 } from "./policy.ts";
+export { ContractPayerError, NoGasError, WrongPayerError } from "./recovery/calls.ts";
+export type { ChannelEvent } from "./recovery/changes.ts";
+export type { EvidenceOptions } from "./recovery/evidence.ts";
+export { type Evidence, evidenceSchema } from "./recovery/evidenceSchema.ts";
+export { CloseNotRequestedError, GracePeriodError, NodeSilentError, type WaitOptions } from "./recovery/grace.ts";
+export { ChannelInUseError, ChannelUnknownError } from "./recovery/held.ts";
+export { NodeBehindError, NothingDepositedError } from "./recovery/onChain.ts";
+export type { RecoveryProgress } from "./recovery/progress.ts";
+export { CloseNotSeenError, type CloseRequest } from "./recovery/requestClose.ts";
+export type { StaleServer } from "./recovery/staleServer.ts";
+export { EvidenceFormatError, type EvidenceVerdict, verifyEvidence } from "./recovery/verifyEvidence.ts";
+export type { WatchEvent, WatchOptions } from "./recovery/watch.ts";
+export type { Withdrawal } from "./recovery/withdraw.ts";
 export type { RetryOptions } from "./retry.ts";
 export type { SessionKeyUse } from "./sessionKeys.ts";
 export type { TokenNames } from "./sign.ts";

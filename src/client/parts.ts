@@ -5,6 +5,7 @@ import type { Channels } from "./channels.ts";
 import type { Gate } from "./gate.ts";
 import type { Keeper } from "./keeper.ts";
 import type { Outgoing } from "./outgoing.ts";
+import type { StaleServer } from "./recovery/staleServer.ts";
 import type { RetryOptions } from "./retry.ts";
 import type { StreamSettings } from "./stream/options.ts";
 
@@ -26,6 +27,8 @@ export type Parts = AbilityParts &
 export type SessionParts = Parts &
 	Readonly<{
 		channels: Channels;
+		/** Hears of a server that knows less than it has acknowledged before. */
+		onStaleServer: ((stale: StaleServer) => void) | undefined;
 		/** A channel whose deposit leaves less than this is topped up with the next request; 0: only when it has to be. */
 		topUpBelow: bigint;
 		/** How long whatever may come right by itself is waited for. */

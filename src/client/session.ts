@@ -22,6 +22,7 @@ import { UnusableSignatureError } from "./payerSignature.ts";
 import { randomBytes32 } from "./pending.ts";
 import { boundsFor, depositFor } from "./policy.ts";
 import { noteChannelReceipt } from "./receipts.ts";
+import { type Acknowledged, acknowledge, staleServer } from "./recovery/staleServer.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
 import type { VoucherSigner } from "./sign.ts";
@@ -307,6 +308,7 @@ async function tryToPay(
 	let booked: "delivered" | "failed" | "lost" = "failed";
 	let receipt: SessionReceipt | undefined;
 	let goesOn = false;
+	const before = channel.acknowledged;
 	try {
 		const credential = await sign(amount);
 		booked = "lost";
@@ -315,6 +317,7 @@ async function tryToPay(
 		receipt = receiptFor(response, channel);
 		if (receipt !== undefined) {
 			booked = "delivered";
+			acknowledged(parts, channel, before, receipt);
 			noteChannelReceipt(parts.keeper, channel.open ? "voucher" : "open", channel, request, price, receipt);
 		}
 		const refusal = receipt === undefined ? await refusalOf(response) : undefined;
@@ -339,4 +342,16 @@ async function tryToPay(
 			if (topUp !== undefined) credit(channel, topUp);
 		}
 	}
+}
+
+/** What a receipt acknowledges of a channel, and whether the server had acknowledged more before this try. */
+function acknowledged(
+	{ onStaleServer }: SessionParts,
+	channel: PayerChannel,
+	before: Acknowledged | undefined,
+	receipt: SessionReceipt,
+): void {
+	channel.acknowledged = acknowledge(channel.acknowledged, receipt);
+	const stale = staleServer(before, receipt);
+	if (stale !== undefined) onStaleServer?.(stale);
 }

@@ -9,6 +9,8 @@ import {
 	type PaymentClient,
 	type PaymentClientOptions,
 	type PaymentPolicy,
+	type StaleServer,
+	verifyEvidence,
 } from "../../src/client/index.ts";
 import { Relay, type RelayOptions } from "./relay.ts";
 import { createStage, type Stage } from "./stage.ts";
@@ -405,6 +407,19 @@ describe("a dry run, and a pause", () => {
 	});
 });
 
+describe("a server that knows less than it has acknowledged", () => {
+	it("is told of", async () => {
+		const agents = await Agents.create();
+		const told: StaleServer[] = [];
+		const { agent, get } = agents.add({}, { onStaleServer: (stale) => told.push(stale) });
+		for (let i = 0; i < 2; i++) await get();
+		const [channelId = "0x"] = idsOf(agent);
+		agents.relay.remember(channelId, 0n, 0n);
+		expect((await get()).status).toBe(200);
+		expect(told).toMatchObject([{ channelId, before: { spent: 200n }, now: { spent: 100n }, fell: ["spent"] }]);
+	});
+});
+
 describe("receipts", () => {
 	it("of charges and channels are kept: of vouchers the last one", async () => {
 		const agents = await Agents.create();
@@ -421,5 +436,35 @@ describe("receipts", () => {
 		);
 		expect(kept).toHaveLength(3);
 		expect(JSON.stringify(kept)).not.toContain("signature");
+	});
+});
+
+// Last: it moves the chain's clock ahead of everybody else's.
+describe("a channel whose money is to be got back", () => {
+	it("is used no more: the next request opens another one, and the escrow gives back what is not settled (I11)", async () => {
+		const agents = await Agents.create();
+		await stage.giveGas(agents.account.address);
+		const { agent, get, store } = agents.add();
+		await get();
+		const [channelId = "0x"] = idsOf(agent);
+		expect(await agent.requestClose(channelId)).toMatchObject({ outcome: "requested" });
+		expect(idsOf(agent)).toEqual([]);
+		expect((await get()).status).toBe(200);
+		expect(idsOf(agent)).not.toContain(channelId);
+		expect(await codeOf(agent.withdraw(channelId, { wait: false }))).toBe("GRACE_PERIOD");
+		await stage.chain.client.request({ method: "evm_increaseTime", params: [1_000] } as never);
+		await stage.chain.client.request({ method: "evm_mine", params: [] } as never);
+		expect(await agent.withdraw(channelId)).toMatchObject({ outcome: "withdrawn", refund: 1000n, settled: 0n });
+		const kept = (await store.list()).find(({ record }) => record.state.channelId === channelId);
+		expect(kept?.record.status).toBe("closed");
+	});
+
+	it("is proved by what is kept of it", async () => {
+		const agents = await Agents.create();
+		const { agent, get } = agents.add();
+		for (let i = 0; i < 2; i++) await get();
+		const [channelId = "0x"] = idsOf(agent);
+		const document = JSON.parse(JSON.stringify(await agent.evidence(channelId)));
+		expect(verifyEvidence(document).isConsistent).toBe(true);
 	});
 });

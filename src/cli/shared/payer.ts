@@ -2,7 +2,8 @@
 import { stat } from "node:fs/promises";
 import { type Command, Option } from "commander";
 import type { Address, PublicClient } from "viem";
-import { PaymentClient, type PaymentClientOptions } from "../../client/client.ts";
+import { PaymentClient } from "../../client/client.ts";
+import type { PaymentClientOptions } from "../../client/clientOptions.ts";
 import { defaultWalletFolder, openWallet } from "../../client/node/index.ts";
 import { findPolicyFile, readPolicyFile } from "../../client/node/policyFile.ts";
 import { type PaymentPolicy, type Policy, parsePolicy } from "../../client/policy.ts";
