@@ -4,6 +4,7 @@ import { channelsCommand } from "./channels/command.ts";
 import { demoCommand } from "./demo/command.ts";
 import { deployCommand } from "./deploy/command.ts";
 import { doctorCommand } from "./doctor/command.ts";
+import { fetchCommand } from "./fetch/command.ts";
 import { policyCommand } from "./policy/command.ts";
 import { rescueCommand } from "./rescue/command.ts";
 import { walletCommand } from "./wallet/command.ts";
@@ -15,6 +16,7 @@ const program = new Command("sluice")
 	.addCommand(demoCommand())
 	.addCommand(deployCommand())
 	.addCommand(channelsCommand())
+	.addCommand(fetchCommand())
 	.addCommand(policyCommand())
 	.addCommand(rescueCommand())
 	.addCommand(doctorCommand())
