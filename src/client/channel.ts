@@ -40,12 +40,11 @@ export class PayerChannel extends ChannelBooks {
 	counted: bigint;
 	/** The highest that its server has acknowledged. */
 	acknowledged: Acknowledged | undefined;
-	/** What is kept of it, while this client alone may sign for it. */
-	held: HeldChannel | undefined;
 	/** Another process of the agent would like to have it. */
 	isWanted = false;
 	readonly newestStream = new NewestStream();
 	readonly #sessionKey: SessionKey | undefined;
+	#held: HeldChannel | undefined;
 	#toppingUp: Promise<unknown> | undefined;
 
 	constructor(init: ChannelInit) {
@@ -58,6 +57,15 @@ export class PayerChannel extends ChannelBooks {
 		this.isUnrecorded = init.isUnrecorded ?? false;
 		this.#sessionKey = init.sessionKey;
 		this.counted = signed;
+	}
+
+	/** What is kept of it, its key included, while this client alone may sign for it. No printing of the channel shows it. */
+	get held(): HeldChannel | undefined {
+		return this.#held;
+	}
+
+	set held(held: HeldChannel | undefined) {
+		this.#held = held;
 	}
 
 	/** The key of its own that signs its vouchers, if it has one. No printing of the channel shows it. */

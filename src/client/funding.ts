@@ -1,12 +1,11 @@
 import type { Address } from "viem";
-import { approveCall, openCall } from "../escrow/calls.ts";
-import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
+import { approveCall } from "../escrow/calls.ts";
 import { type Challenge, encodeSessionPayload, type SessionRequest } from "../protocol/index.ts";
-import { CANONICAL_PERMIT2, type ChannelParameters, openAuthorizationNonce } from "../voucher/index.ts";
+import { CANONICAL_PERMIT2, openAuthorizationNonce } from "../voucher/index.ts";
 import { type AbilityParts, canAuthorize, canPermit, canSend, firstProducible } from "./ability.ts";
-import { sendsItself } from "./account.ts";
 import type { PayerChannel } from "./channel.ts";
 import type { Gate } from "./gate.ts";
+import { isFunded, openBySelf } from "./ownOpening.ts";
 import { randomPermitNonce } from "./pending.ts";
 import { AUTHORIZATION_SECONDS } from "./sign.ts";
 
@@ -65,7 +64,7 @@ export async function openCredential(
 	// What it is opened with, and its first voucher, are on disk before anything is signed for it.
 	await gate.voucher(channel, cumulativeAmount);
 	if (funding === undefined || funding.type === "hash") {
-		if (funding !== undefined) await fund(parts, { ...channel.parameters, salt }, channel);
+		if (funding !== undefined) await openBySelf(parts, { ...channel.parameters, salt }, channel);
 		if (channel.funding === undefined) throw new Error(`channel ${channelId} was not funded`);
 		const signature = await signer.voucher(channel, cumulativeAmount);
 		const payload = encodeSessionPayload({ ...open, type: "hash", hash: channel.funding.hash, signature });
@@ -101,53 +100,6 @@ export async function openCredential(
 	const authorization = { ...permit, witness };
 	const payload = encodeSessionPayload({ ...open, type: "permit2", authorization, signature, voucherSignature });
 	return signer.credential(challenge, payload, chainId);
-}
-
-/**
- * Whether the payer's own `open` of before is mined; one on its way is waited for, and one that has failed for good is
- * forgotten.
- */
-async function isFunded({ nodes }: FundingParts, channel: PayerChannel): Promise<boolean> {
-	if (channel.funding === undefined) return false;
-	const wallet = await nodes.wallet(channel.parameters.chainId);
-	const state = await wallet.stateOf(channel.funding);
-	if (state === "open") await wallet.mined(channel.funding.hash);
-	if (state === "open" || state === "mined") return true;
-	channel.funding = undefined;
-	return false;
-}
-
-/** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
-async function fund(
-	{ signer, nodes, gate }: FundingParts,
-	parameters: ChannelParameters,
-	channel: PayerChannel,
-): Promise<void> {
-	const { escrow, token, chainId } = parameters;
-	const { deposit } = channel;
-	const wallet = await nodes.wallet(chainId);
-	const { fundableUntil } = channel;
-	// A transaction can be mined at any time after.
-	channel.fundableUntil = Number.POSITIVE_INFINITY;
-	let isSent = true;
-	// Its hash is known too late to be on disk first. The channel is: after a crash the escrow is asked whether it is there.
-	const isToldLate = sendsItself(signer.paying.account);
-	if (isToldLate) await gate.deposit(channel);
-	try {
-		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
-		await wallet.send(calls, "open", async (sent) => {
-			channel.funding = sent;
-			isSent = isToldLate;
-			await gate.deposit(channel);
-			isSent = true;
-		});
-	} catch (error) {
-		if (!isSent || error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) {
-			channel.funding = undefined;
-			channel.fundableUntil = fundableUntil;
-		}
-		throw error;
-	}
 }
 
 /** Lets Permit2 move exactly this much. */

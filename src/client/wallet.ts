@@ -26,7 +26,7 @@ const LOOKS_BEFORE_PASSED = 5;
 const LOOKS_FOR_SENT = 3;
 
 /** The nonce of a transaction that some other account sent for the payer: it is never taken for passed over. */
-const NO_NONCE = Number.MAX_SAFE_INTEGER;
+export const NO_NONCE = Number.MAX_SAFE_INTEGER;
 
 /** Head-room over the estimate of gas. */
 const GAS_MARGIN_PERCENT = 20n;

@@ -269,7 +269,7 @@ export const QUICK = { retries: 3, minDelayMs: 1, maxDelayMs: 5 } as const;
 /** A client that may pay `hosts` at most 1,000 a request out of deposits of at most 10,000. */
 export function clientFor(
 	{ chain, token, escrow }: Place,
-	account: LocalAccount,
+	account: PaymentClientOptions["account"],
 	hosts: readonly string[],
 	policy: Partial<PaymentPolicy> = {},
 	options: Partial<PaymentClientOptions> = {},

@@ -1,0 +1,106 @@
+/** A channel that the payer opens by a transaction of its own. */
+import type { Hex, PublicClient } from "viem";
+import { approveCall, openCall } from "../escrow/calls.ts";
+import { readEscrowEvents } from "../escrow/escrowEvents.ts";
+import { readChannel } from "../escrow/reads.ts";
+import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
+import type { ChannelParameters } from "../voucher/index.ts";
+import { sendsItself } from "./account.ts";
+import type { PayerChannel } from "./channel.ts";
+import type { FundingParts } from "./funding.ts";
+import { NO_NONCE, type SentTransaction } from "./wallet.ts";
+
+/** How far back an opening is looked for whose hash was never heard of: nodes refuse wide ranges. */
+const LOOKBACK_BLOCKS = 5_000n;
+
+/** Stands for a transaction that may be on its way, and whose hash nobody has told yet. */
+const UNTOLD: SentTransaction = { hash: `0x${"00".repeat(32)}`, nonce: NO_NONCE };
+
+/**
+ * The channel is open, and the transaction that opened it, which the server has to be told, can't be found. The next request
+ * opens another one; the payer's own `requestClose` gets this one's deposit back.
+ */
+export class OpeningNotFoundError extends Error {
+	override readonly name = "OpeningNotFoundError";
+	readonly code = "OPENING_NOT_FOUND";
+	readonly channelId: Hex;
+	constructor(channelId: Hex) {
+		super(
+			`the transaction that opened channel ${channelId} can't be found, so the server can't be told of it; \`sluice channels request-close\` gets its deposit back`,
+		);
+		this.channelId = channelId;
+	}
+}
+
+/**
+ * Whether the payer's own `open` of before is mined; one on its way is waited for, and one that has failed for good is
+ * forgotten. Where its hash was never heard of, or another transaction took its place, the escrow's events tell.
+ *
+ * @throws OpeningNotFoundError
+ */
+export async function isFunded({ nodes, signer }: FundingParts, channel: PayerChannel): Promise<boolean> {
+	const { funding, parameters } = channel;
+	if (funding === undefined) return false;
+	const isUntold = funding.hash === UNTOLD.hash;
+	if (!isUntold) {
+		const wallet = await nodes.wallet(parameters.chainId);
+		const state = await wallet.stateOf(funding);
+		if (state === "open") await wallet.mined(funding.hash);
+		if (state === "open" || state === "mined") return true;
+	}
+	channel.funding = undefined;
+	// A wallet's owner can have it sent anew with higher fees, under another hash.
+	if (!isUntold && !sendsItself(signer.paying.account)) return false;
+	channel.funding = await findOpening(await nodes.at(parameters.chainId), channel);
+	return channel.funding !== undefined;
+}
+
+/** The payer's own `open`. What may be on its way is remembered; what is known to have failed can be tried again. */
+export async function openBySelf(
+	{ signer, nodes, gate }: FundingParts,
+	parameters: ChannelParameters,
+	channel: PayerChannel,
+): Promise<void> {
+	const { escrow, token, chainId } = parameters;
+	const { deposit } = channel;
+	const wallet = await nodes.wallet(chainId);
+	const { fundableUntil } = channel;
+	// A transaction can be mined at any time after.
+	channel.fundableUntil = Number.POSITIVE_INFINITY;
+	// Where the hash is known too late to be on disk first, it is on disk that there may be one.
+	const isToldLate = sendsItself(signer.paying.account);
+	if (isToldLate) {
+		channel.funding = UNTOLD;
+		await gate.deposit(channel);
+	}
+	let isSent = true;
+	try {
+		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
+		await wallet.send(calls, "open", async (sent) => {
+			channel.funding = sent;
+			isSent = isToldLate;
+			await gate.deposit(channel);
+			isSent = true;
+		});
+	} catch (error) {
+		if (!isSent || error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) {
+			channel.funding = undefined;
+			channel.fundableUntil = fundableUntil;
+		}
+		throw error;
+	}
+}
+
+/** What opened a channel, if it is open. The escrow opens each once, whosever transaction it was. */
+async function findOpening(
+	client: PublicClient,
+	{ channelId, parameters: { escrow } }: PayerChannel,
+): Promise<SentTransaction | undefined> {
+	if ((await readChannel(client, escrow, channelId)) === undefined) return undefined;
+	const head = await client.getBlockNumber({ cacheTime: 0 });
+	const fromBlock = head > LOOKBACK_BLOCKS ? head - LOOKBACK_BLOCKS : 0n;
+	const events = await readEscrowEvents(client, escrow, { fromBlock, toBlock: head, channelId });
+	const opening = events.find(({ name }) => name === "ChannelOpened");
+	if (opening === undefined) throw new OpeningNotFoundError(channelId);
+	return { hash: opening.transactionHash, nonce: NO_NONCE };
+}
