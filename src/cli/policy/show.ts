@@ -1,10 +1,9 @@
-import { defaultWalletFolder } from "../../client/node/folder.ts";
 import { findPolicyFile } from "../../client/node/policyFile.ts";
 import { describePolicy } from "../../client/policy/describe.ts";
 import { type LimitStatus, limitsStatus } from "../../client/policy.ts";
 import type { Run } from "../shared/command.ts";
 import { EXIT, type ExitCode } from "../shared/exit.ts";
-import { openPayerStore, type WalletOptions } from "../shared/payer.ts";
+import { openPayerStore, type WalletOptions, walletFolder } from "../shared/payer.ts";
 import { type Column, pairs, writeTable } from "../shared/table.ts";
 import { moment } from "../shared/words.ts";
 import { policyLines } from "./lines.ts";
@@ -14,9 +13,8 @@ export type ShowOptions = WalletOptions;
 
 /** Shows the wallet's policy, and what is used up of each limit. */
 export async function showPolicy(run: Run, options: ShowOptions): Promise<ExitCode> {
-	const { out, format, env, say } = run;
-	const { wallet = defaultWalletFolder(env), policy: named } = options;
-	const file = named ?? (await orWrongUsage(() => findPolicyFile(wallet)));
+	const { out, format, say } = run;
+	const file = options.policy ?? (await orWrongUsage(() => findPolicyFile(walletFolder(run, options))));
 	const policy = await readPolicy(file);
 	const store = await openPayerStore(run, options);
 	try {
