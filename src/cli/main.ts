@@ -6,6 +6,7 @@ import { deployCommand } from "./deploy/command.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { fetchCommand } from "./fetch/command.ts";
 import { policyCommand } from "./policy/command.ts";
+import { receiptsCommand } from "./receipts/command.ts";
 import { rescueCommand } from "./rescue/command.ts";
 import { walletCommand } from "./wallet/command.ts";
 
@@ -18,6 +19,7 @@ const program = new Command("sluice")
 	.addCommand(channelsCommand())
 	.addCommand(fetchCommand())
 	.addCommand(policyCommand())
+	.addCommand(receiptsCommand())
 	.addCommand(rescueCommand())
 	.addCommand(doctorCommand())
 	.addCommand(walletCommand());

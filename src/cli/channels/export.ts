@@ -1,12 +1,12 @@
-import { createInterface } from "node:readline/promises";
 import type { ChannelStore } from "../../server/store/store.ts";
 import { type ChannelRow, channelRow } from "../shared/channelRow.ts";
 import type { CommonOptions, Run } from "../shared/command.ts";
 import { tellDamaged } from "../shared/damaged.ts";
-import { EXIT, type ExitCode, UsageError } from "../shared/exit.ts";
+import { EXIT, type ExitCode } from "../shared/exit.ts";
 import type { Output } from "../shared/output.ts";
 import { withStoreCopy } from "../shared/storeCopy.ts";
 import { moment } from "../shared/words.ts";
+import { confirmVouchers } from "./confirm.ts";
 
 export type ExportOptions = CommonOptions &
 	Readonly<{ data: string; format: "json" | "csv"; audit?: boolean; withVouchers?: boolean; yes?: boolean }>;
@@ -18,7 +18,7 @@ type ExportedLine = Readonly<{ at: string; kind: string; channelId: string; valu
 /** Writes all channels of a store out, or its audit log, as far as it can be read, without ever holding all of it. */
 export async function exportChannels(run: Run, options: ExportOptions): Promise<ExitCode> {
 	const { data, format, audit = false, withVouchers = false } = options;
-	if (withVouchers) await confirmVouchers(run, options);
+	if (withVouchers) await confirmVouchers(run, SIGNATURES_WARNING, options);
 	return withStoreCopy(data, async (store) => {
 		const channels = () => exported(store, withVouchers);
 		if (format === "csv")
@@ -115,18 +115,5 @@ function csvCell(value: unknown): string {
 	return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-const VOUCHERS_WARNING =
+const SIGNATURES_WARNING =
 	"the vouchers' signatures will be written out: with the payee's key they are money, and whoever has one knows what only payer and payee should. Keep the file as you keep the store";
-
-async function confirmVouchers({ say }: Run, { yes = false }: ExportOptions): Promise<void> {
-	say(`warning: ${VOUCHERS_WARNING}`);
-	if (yes) return;
-	if (process.stdin.isTTY !== true) throw new UsageError("--with-vouchers wants to be confirmed: add --yes");
-	const terminal = createInterface({ input: process.stdin, output: process.stderr });
-	try {
-		const answer = await terminal.question("Write them? Type yes: ");
-		if (answer.trim().toLowerCase() !== "yes") throw new UsageError("not confirmed: nothing was written");
-	} finally {
-		terminal.close();
-	}
-}
