@@ -64,6 +64,24 @@ describe("one limit", () => {
 		}
 	});
 
+	it("counts once what its owner had written, but not said, when it was killed", async () => {
+		const folder = await newFolder();
+		const owner = await startAgent(folder, { deadlyKey: "day" });
+		const [agent, other] = await start(folder, 2);
+		await agent.get("add", recordOf(1), 10);
+		const record = recordOf(1, 7n);
+		const day = { key: "day", add: "7", max: "7" };
+		expect(await agent.get("write", { channel: { record, fence: 1 }, counters: [day] })).toBeNull();
+		await until("the owner is gone", () => owner.child.signalCode === "SIGKILL");
+		expect(await other.get("counts", ["day"])).toEqual(["7"]);
+		expect(await agent.get("list")).toMatchObject([{ isHeld: true, record: { state: { signed: "7" } } }]);
+		expect(await agent.get("write", { counters: [{ ...day, add: "1" }] })).toEqual({
+			key: "day",
+			current: "7",
+			max: "7",
+		});
+	});
+
 	it("is paused for all of them by one of them, and stays so when they all end", async () => {
 		const folder = await newFolder();
 		const [one, other] = await start(folder, 2);

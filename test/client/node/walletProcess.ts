@@ -1,16 +1,26 @@
 /**
  * A process of an agent, which does with its wallet what it is told.
  *
- *     node walletProcess.ts <folder> <holderGraceMs> <ownerMs>
+ *     node walletProcess.ts <folder> <holderGraceMs> <ownerMs> [<deadlyKey>]
  *
  * Each line on stdin is `{"id", "ask", "args"}` as JSON, a call of the store; each line on stdout the answer. `count` counts
- * 1 into a key `times` times (or until it is refused), and says each that is acknowledged.
+ * 1 into a key `times` times (or until it is refused), and says each that is acknowledged. With a deadly key, it kills itself
+ * right after it has written something into that counter, before anybody is told.
  */
 import { createInterface } from "node:readline";
 import { openWallet } from "../../../src/client/node/index.ts";
+import { LevelKv } from "../../../src/client/store/levelKv.ts";
 import type { PayerStore } from "../../../src/client/store/store.ts";
 
-const [, , folder = "", holderGraceMs, ownerMs] = process.argv;
+const [, , folder = "", holderGraceMs, ownerMs, deadlyKey] = process.argv;
+
+if (deadlyKey !== undefined) {
+	const { write } = LevelKv.prototype;
+	LevelKv.prototype.write = async function (operations, isSynced) {
+		await write.call(this, operations, isSynced);
+		if ([...operations.keys()].some((key) => key.endsWith(`:${deadlyKey}`))) process.kill(process.pid, "SIGKILL");
+	};
+}
 
 function say(message: unknown): void {
 	process.stdout.write(

@@ -30,6 +30,13 @@ export type Agent = Readonly<{
 	end(): Promise<number | null>;
 }>;
 
+export type AgentOptions = Readonly<{
+	holderGraceMs?: number;
+	ownerMs?: number;
+	/** As an owner it dies as soon as this counter is on disk, before it says so. */
+	deadlyKey?: string;
+}>;
+
 const children: ChildProcess[] = [];
 const folders: string[] = [];
 
@@ -42,11 +49,12 @@ export async function newFolder(name = ""): Promise<string> {
 /** Starts a process that opens the wallet, and waits until it has. */
 export async function startAgent(
 	folder: string,
-	{ holderGraceMs = 3_000, ownerMs = 10_000 }: Readonly<{ holderGraceMs?: number; ownerMs?: number }> = {},
+	{ holderGraceMs = 3_000, ownerMs = 10_000, deadlyKey }: AgentOptions = {},
 ): Promise<Agent> {
 	const flags = ["--experimental-strip-types", "--disable-warning=ExperimentalWarning"];
 	const script = join(import.meta.dirname, "walletProcess.ts");
-	const child = spawn(process.execPath, [...flags, script, folder, String(holderGraceMs), String(ownerMs)], {
+	const args = [folder, String(holderGraceMs), String(ownerMs), ...(deadlyKey === undefined ? [] : [deadlyKey])];
+	const child = spawn(process.execPath, [...flags, script, ...args], {
 		stdio: ["pipe", "pipe", "inherit"],
 		env: { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "sluice-e2e-compile-cache") },
 	});
