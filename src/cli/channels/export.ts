@@ -1,6 +1,7 @@
 import type { ChannelStore } from "../../server/store/store.ts";
 import { type ChannelRow, channelRow } from "../shared/channelRow.ts";
 import type { CommonOptions, Run } from "../shared/command.ts";
+import { writeCsv } from "../shared/csv.ts";
 import { tellDamaged } from "../shared/damaged.ts";
 import { EXIT, type ExitCode } from "../shared/exit.ts";
 import type { Output } from "../shared/output.ts";
@@ -96,24 +97,6 @@ function channelColumns(withVouchers: boolean): readonly (keyof ExportedChannel)
 }
 
 const AUDIT = ["at", "kind", "channelId", "values"] as const;
-
-async function writeCsv<T extends object>(
-	out: Output,
-	names: readonly (keyof T & string)[],
-	rows: AsyncIterable<T>,
-): Promise<void> {
-	await out.write(`${names.join(",")}\r\n`);
-	for await (const row of rows) {
-		if (out.gone) return;
-		await out.write(`${names.map((name) => csvCell(row[name])).join(",")}\r\n`);
-	}
-}
-
-/** RFC 4180. */
-function csvCell(value: unknown): string {
-	const text = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
-	return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
 
 const SIGNATURES_WARNING =
 	"the vouchers' signatures will be written out: with the payee's key they are money, and whoever has one knows what only payer and payee should. Keep the file as you keep the store";
