@@ -1,7 +1,9 @@
 /** The folder of a wallet, and the socket by which its processes reach each other. */
-import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Level } from "level";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -73,7 +75,6 @@ describe("the folder", () => {
 		const folder = await newFolder();
 		await mkdir(folder, { recursive: true });
 		await writeFile(join(folder, "policy.json"), "{}");
-		const { chmod } = await import("node:fs/promises");
 		await chmod(folder, 0o777);
 		const warn = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
 		const store = await open(folder);
@@ -146,6 +147,32 @@ describe("one process", () => {
 		await one.close();
 		expect(await other.take(KEY, 20_000)).toMatchObject({ fence: 2 });
 		expect(await agent.get("list")).toMatchObject([{ isHeld: true }]);
+	});
+
+	it("opens its files once where it opens it many times at once, and keeps the lock on them", async () => {
+		const folder = await newFolder();
+		const all = await Promise.all(Array.from({ length: 5 }, () => open(folder)));
+		await Promise.all(all.map((store) => store.write({ counters: [{ key: "day", add: 1n }] })));
+		expect(await all[0]?.counts(["day"])).toEqual([5n]);
+		// Whoever can't ask the owner tries the lock.
+		await rm(join(folder, "owner.json"));
+		await expect(startAgent(folder, { ownerMs: 300 })).rejects.toThrow(/another process has the wallet/);
+	});
+
+	it("ends when all that it has to do is done, not before", async () => {
+		const folder = await newFolder();
+		const store = await open(folder);
+		const module = JSON.stringify(new URL("../../../src/client/node/index.ts", import.meta.url).href);
+		const program = `
+			const { openWallet } = await import(${module});
+			const store = await openWallet(${JSON.stringify(folder)});
+			await store.write({ counters: [{ key: "day", add: 1n }] });
+			await store.close();
+			console.log("done");`;
+		const flags = ["--experimental-strip-types", "--disable-warning=ExperimentalWarning", "--input-type=module"];
+		const { stdout } = await promisify(execFile)(process.execPath, [...flags, "-e", program]);
+		expect(stdout).toBe("done\n");
+		expect(await store.counts(["day"])).toEqual([1n]);
 	});
 
 	it("opens it in its main thread alone: others ask that one, or say so", async () => {
