@@ -34,9 +34,10 @@ export function addOutputOptions(command: Command): Command {
 		.option("--table", "a table, as it is on a terminal");
 }
 
-export function addDataOption(command: Command): Command {
+/** @param isOptional - the command looks after a payer's channels as well, which are elsewhere */
+export function addDataOption(command: Command, isOptional = false): Command {
 	const option = new Option("--data <folder>", "the folder that the server keeps its channels in").env("SLUICE_DATA");
-	return command.addOption(option.makeOptionMandatory());
+	return command.addOption(option.makeOptionMandatory(!isOptional));
 }
 
 /** `--rpc`, once for each endpoint. */

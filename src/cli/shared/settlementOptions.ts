@@ -3,9 +3,13 @@ import { parseAmount, parseChainId, parseSeconds } from "./arguments.ts";
 import { addDataOption, addRpcOption } from "./command.ts";
 import { addKeyOptions } from "./keys.ts";
 
-/** What settling out of a store takes, whichever command does it. */
-export function addSettlementOptions(command: Command): Command {
-	addDataOption(command);
+/**
+ * What settling out of a store takes, whichever command does it.
+ *
+ * @param isDataOptional - as `addDataOption` says
+ */
+export function addSettlementOptions(command: Command, isDataOptional = false): Command {
+	addDataOption(command, isDataOptional);
 	addRpcOption(command, "channels of other chains are left alone");
 	command
 		.addOption(new Option("--chain-id <id>", "refuse an RPC of any other chain").argParser(parseChainId))
