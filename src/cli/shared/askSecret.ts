@@ -15,9 +15,10 @@ const INTERRUPT = "\u0003";
 export async function askSecret(question: string, instead: string): Promise<string> {
 	const { stdin, stderr } = process;
 	if (!stdin.isTTY) throw new UsageError(`there is no terminal to ask for it: ${instead}`);
-	stderr.write(`${question}: `);
+	// First: whatever is typed as soon as the question is there must not be shown.
 	stdin.setRawMode(true);
 	try {
+		stderr.write(`${question}: `);
 		return await typed(stdin);
 	} finally {
 		stdin.setRawMode(false);
