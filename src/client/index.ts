@@ -10,6 +10,15 @@ export type { PaymentClientOptions } from "./clientOptions.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";
 export { DeadlineError } from "./deadline.ts";
+export {
+	type PaidRpcClient,
+	payRpc,
+	RpcCallError,
+	type RpcConnection,
+	type RpcPaid,
+	type RpcRequestMessage,
+} from "./jsonrpc/payRpc.ts";
+export { type RpcPlace, RpcPlaceError } from "./jsonrpc/places.ts";
 export { UnusableSignatureError } from "./payerSignature.ts";
 export { parsePolicyDocument } from "./policy/document.ts";
 export type { PolicyDocument } from "./policy/documentSchema.ts";

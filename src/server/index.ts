@@ -29,6 +29,15 @@ export type {
 	SettlementFailedEvent,
 	VoucherEvent,
 } from "./hooks.ts";
+export {
+	type PaidRpc,
+	type PaidRpcOptions,
+	paidRpc,
+	type RpcCall,
+	type RpcMethod,
+	RpcMethodError,
+} from "./jsonrpc/paidRpc.ts";
+export type { RpcFrom, RpcResponse } from "./jsonrpc/types.ts";
 export { applyEvent, ImpossibleChainError, type LedgerEvent, type Transition } from "./ledger.ts";
 export type { Offer, PaymentMethod, PriceConfig } from "./method.ts";
 export { OfferError } from "./offer.ts";
