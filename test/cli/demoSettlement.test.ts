@@ -52,6 +52,22 @@ describe("sluice demo, settlement", { timeout: 150_000 }, () => {
 		expect(outcome.settledOnChain).toBe(outcome.acceptedCumulative);
 	});
 
+	it("forced-close: the payer gets deposit - settled back without the server, killed twice on the way (I11)", async () => {
+		const outcome = await play("forced-close", "--requests", "20");
+		expect(outcome).toMatchObject({
+			graceSeconds: 900,
+			deposit: "4000",
+			settledOnChain: "1000",
+			payeeReceived: "1000",
+			payerRefunded: "3000",
+			signed: "2000",
+			withdrawn: { outcome: "withdrawn", settled: "1000", refund: "3000" },
+			sessionTransactions: 4,
+			agentProcesses: 4,
+		});
+		expect(outcome.withdrawnAfterSeconds).toBeGreaterThanOrEqual(900);
+	});
+
 	it("settle-many: settles all but the one that can't be, in one run and few transactions", async () => {
 		const outcome = await play("settle-many", "--requests", "24", "--channels", "12");
 		expect(outcome).toMatchObject({ owed: 12, settled: 11, skipped: 1, spent: "2400", payeeReceived: "2200" });

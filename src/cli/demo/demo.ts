@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { chargeScenario } from "./charge.ts";
 import { CRASH_SERVER, crashScenario } from "./crashInSettlement.ts";
+import { FORCED_CLOSE_SERVER, forcedCloseScenario } from "./forcedClose.ts";
 import { gasSpikeScenario } from "./gasSpike.ts";
 import { IDLE_CLOSE_SERVER, idleCloseScenario } from "./idleClose.ts";
 import { oneOwnerScenario } from "./oneOwner.ts";
@@ -28,6 +29,7 @@ export const SCENARIOS = {
 	stream: streamScenario,
 	"idle-close": idleCloseScenario,
 	"request-close": requestCloseScenario,
+	"forced-close": forcedCloseScenario,
 	"settle-many": settleManyScenario,
 	"crash-in-settlement": crashScenario,
 	reorganization: reorganizationScenario,
@@ -39,6 +41,7 @@ export const SCENARIOS = {
 const SERVERS: Partial<Record<keyof typeof SCENARIOS, ServerVariation>> = {
 	"idle-close": IDLE_CLOSE_SERVER,
 	"request-close": REQUEST_CLOSE_SERVER,
+	"forced-close": FORCED_CLOSE_SERVER,
 	"crash-in-settlement": CRASH_SERVER,
 	reorganization: REORGANIZATION_SERVER,
 };

@@ -26,6 +26,8 @@ export type World = ChainRecords &
 		token: Address;
 		escrow: Address;
 		payer: LocalAccount;
+		/** For a process of the payer's own. */
+		payerKey: Hex;
 		payee: LocalAccount;
 		/** Everyone who was given tokens, `payer` first. */
 		payers: readonly LocalAccount[];
@@ -88,7 +90,8 @@ async function furnish(
 	const { client, chainId } = chain;
 	const payeeKey = generatePrivateKey();
 	const payee = privateKeyToAccount(payeeKey);
-	const payer = privateKeyToAccount(generatePrivateKey());
+	const payerKey = generatePrivateKey();
+	const payer = privateKeyToAccount(payerKey);
 	const payers: LocalAccount[] = [payer];
 	const deposit = 2n * PRICE * BigInt(requests);
 	const funds = 2n * deposit;
@@ -136,6 +139,7 @@ async function furnish(
 		token,
 		escrow,
 		payer,
+		payerKey,
 		payee,
 		payers,
 		funds,
