@@ -24,11 +24,15 @@ export type Programs = Readonly<{
 	nodeArgs?: readonly string[];
 }>;
 
-/** Runs both: what the client prints, and who has the money on the chain when it has closed. */
+/** What the client prints for each thing that it has bought. */
+const PRINTED = { quote: /quote: 42/g, report: /pages: 7/g };
+
+/** Runs both: what the client prints, and who has the money on the chain when it has closed. @returns what it has printed */
 export async function expectPaid(
 	chain: LocalChain,
 	{ server, client, folder, nodeArgs = [] }: Programs,
-): Promise<void> {
+	printed = PRINTED,
+): Promise<string> {
 	const args = ["--disable-warning=ExperimentalWarning", ...nodeArgs];
 	const payee = chain.account(1);
 	const payerKey = generatePrivateKey();
@@ -52,13 +56,14 @@ export async function expectPaid(
 			cwd: folder,
 			env: { ...shared, PAYER_KEY: payerKey, API: url.replace("[::1]", "127.0.0.1") },
 		});
-		expect(stdout.match(/quote: 42/g)).toHaveLength(QUOTES.count);
-		expect(stdout.match(/pages: 7/g)).toHaveLength(REPORT.count);
+		expect(stdout.match(printed.quote)).toHaveLength(QUOTES.count);
+		expect(stdout.match(printed.report)).toHaveLength(REPORT.count);
 		expect(stdout).toContain(`spent: ${SPENT}n`);
 		const earned = SPENT + REPORT.price;
 		expect(await readBalance(chain.client, token, payee.address)).toBe(earned);
 		expect(await readBalance(chain.client, token, payer)).toBe(FUNDS - earned);
 		expect(await readBalance(chain.client, token, escrow)).toBe(0n);
+		return stdout;
 	} finally {
 		serving.kill("SIGKILL");
 	}
@@ -83,7 +88,7 @@ async function firstLine(child: ChildProcess): Promise<string> {
 }
 
 /** A development chain's accounts come from words, so their keys can be had. */
-function keyOf(account: HDAccount): string {
+export function keyOf(account: HDAccount): string {
 	const key = account.getHdKey().privateKey;
 	if (!key) throw new Error("not a development account");
 	return `0x${Buffer.from(key).toString("hex")}`;
