@@ -19,6 +19,7 @@ export {
 	type RpcRequestMessage,
 } from "./jsonrpc/payRpc.ts";
 export { type RpcPlace, RpcPlaceError } from "./jsonrpc/places.ts";
+export { OpeningNotFoundError } from "./ownOpening.ts";
 export { UnusableSignatureError } from "./payerSignature.ts";
 export { parsePolicyDocument } from "./policy/document.ts";
 export type { PolicyDocument } from "./policy/documentSchema.ts";
