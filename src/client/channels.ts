@@ -201,7 +201,12 @@ export class Channels {
 	 *
 	 * @throws PolicyRefusedError when too many channels hold a deposit already
 	 */
-	async toOpen(key: string, price: bigint, create: () => PayerChannel, signal?: AbortSignal): Promise<PayerChannel> {
+	async toOpen(
+		key: string,
+		price: bigint,
+		create: () => Promise<PayerChannel>,
+		signal?: AbortSignal,
+	): Promise<PayerChannel> {
 		for (;;) {
 			const earlier = await this.recall(key, signal);
 			if (earlier === undefined) break;
@@ -223,7 +228,7 @@ export class Channels {
 		}
 		const max = this.#options.max();
 		await this.#makeRoom(max);
-		const channel = create();
+		const channel = await create();
 		if (this.#byKey.has(key) || !(await this.#options.keeper.add(key, channel, max))) {
 			throw new PolicyRefusedError(
 				"channels",

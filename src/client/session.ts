@@ -74,17 +74,29 @@ async function approve(
 	parts: SessionParts,
 	key: string,
 	request: Outgoing,
-	{ challenge, request: terms }: Offered<SessionRequest>,
+	offer: Offered<SessionRequest>,
 ): Promise<void> {
-	const { channels, gate, policy } = parts;
-	const { currency: token, recipient: payee, methodDetails } = terms;
-	const { description } = challenge;
-	const asked = { chainId: methodDetails.chainId, token, payee, ...(description !== undefined && { description }) };
+	const { channels, gate } = parts;
+	const { request: terms } = offer;
 	const channel = (await channels.recall(key, request.signal)) ?? (await findNamedChannel(parts, request, terms));
-	if (channel === undefined)
-		return gate.approve(request, { ...asked, kind: "open", amount: depositFor(policy, terms) });
+	if (channel === undefined) return approveOpening(parts, request, offer);
+	const asked = askedFor(offer);
 	const amount = request.stream === undefined ? priceOf(request, terms) : maxStreamOf(parts, asked);
 	return gate.approve(request, { ...asked, kind: "request", amount, channelId: channel.channelId });
+}
+
+/** Asks for the deposit of a new channel, unless this request has asked for as much before. */
+function approveOpening(
+	{ gate, policy }: SessionParts,
+	request: Outgoing,
+	offer: Offered<SessionRequest>,
+): Promise<void> {
+	return gate.approve(request, { ...askedFor(offer), kind: "open", amount: depositFor(policy, offer.request) });
+}
+
+function askedFor({ challenge: { description }, request: terms }: Offered<SessionRequest>) {
+	const { currency: token, recipient: payee, methodDetails } = terms;
+	return { chainId: methodDetails.chainId, token, payee, ...(description !== undefined && { description }) };
 }
 
 async function open(
@@ -99,7 +111,12 @@ async function open(
 	const named = known === undefined ? await findNamedChannel(parts, request, terms) : undefined;
 	// The key of a channel that may be made; where none is, nobody ever hears of it.
 	const voucherSigner = await signer.newVoucherSigner(terms.methodDetails.chainId);
-	const create = () => named ?? newChannel(parts, request, offer, voucherSigner);
+	const create = async () => {
+		if (named !== undefined) return named;
+		// Where a channel was there, of which it turned out that it can't be used, only its price was asked for.
+		await approveOpening(parts, request, offer);
+		return newChannel(parts, request, offer, voucherSigner);
+	};
 	const channel = await channels.toOpen(key, terms.amount, create, request.signal);
 	if (channel.open) {
 		if (channel.asksFirst) await askSpent(parts, key, channel);
