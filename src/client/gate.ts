@@ -62,7 +62,7 @@ export class Gate {
 		const { url, method, host, signal } = request;
 		const full = { ...asked, amountText: amountText(policy, asked, asked.amount), host, url, method };
 		assertNotDryRun(policy, full);
-		if (!needsApproval(policy, asked) || request.isApproved(asked.kind, asked.amount)) return;
+		if (!this.isAsking(request, asked)) return;
 		const { approve } = this.#options;
 		if (approve === undefined)
 			throw approvalRefused(full, "nobody is there to ask; give the client an approve function");
@@ -70,6 +70,12 @@ export class Gate {
 		await orAborted(answer, signal);
 		if ((await answer) !== true) throw approvalRefused(full, "it was not given");
 		request.approved(asked.kind, asked.amount);
+	}
+
+	/** Whether `approve` has anything to say to it that it has not said before. */
+	isAsking(request: Outgoing, asked: Asked): boolean {
+		const policy = this.#options.policy();
+		return policy.dryRun || (needsApproval(policy, asked) && !request.isApproved(asked.kind, asked.amount));
 	}
 
 	/** Whether so much would be asked for. */

@@ -1,34 +1,28 @@
-import {
-	type Challenge,
-	isExpired,
-	type Problem,
-	problemType,
-	type SessionReceipt,
-	type SessionRequest,
-} from "../protocol/index.ts";
+import type { Hex } from "viem";
+import { type Problem, problemType, type SessionRequest } from "../protocol/index.ts";
 import { computeChannelId } from "../voucher/index.ts";
-import { isManagementAnswer, offersOf, receiptFor, refusalOf } from "./answer.ts";
+import { isManagementAnswer, offersOf, refusalOf } from "./answer.ts";
 import { askSpent } from "./ask.ts";
+import { tryToPay } from "./attempt.ts";
 import { OverchargeError } from "./bookErrors.ts";
 import { type Offered, PayerChannel } from "./channel.ts";
 import { keyOf } from "./channelKey.ts";
 import { orAborted } from "./channels.ts";
 import { isClosing, outlive } from "./closing.ts";
-import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "./cover.ts";
+import { payCovered, TopUpRefusedError } from "./cover.ts";
 import { openCredential } from "./funding.ts";
+import type { Asked } from "./gate.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
 import { UnusableSignatureError } from "./payerSignature.ts";
 import { randomBytes32 } from "./pending.ts";
-import { boundsFor, depositFor } from "./policy.ts";
-import { noteChannelReceipt } from "./receipts.ts";
-import { type Acknowledged, acknowledge, staleServer } from "./recovery/staleServer.ts";
+import { depositFor } from "./policy.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
 import type { VoucherSigner } from "./sign.ts";
 import { HolderLostError } from "./store/store.ts";
 import { priceOf, takeEstimate } from "./stream/estimate.ts";
-import { mayGoOn, paidAnswer } from "./stream/paidBody.ts";
+import { paidAnswer } from "./stream/paidBody.ts";
 import { maxStreamOf } from "./stream/vouchers.ts";
 import { voucherCredential } from "./voucherCredential.ts";
 
@@ -38,13 +32,17 @@ export async function paySession(
 	request: Outgoing,
 	offer: Offered<SessionRequest>,
 ): Promise<Outcome> {
-	const { channels } = parts;
+	const { channels, gate } = parts;
 	const key = keyOf(request, offer.request);
-	await approve(parts, key, request, offer);
 	for (;;) {
 		// From the last look to the entry in a map nothing is awaited.
 		while (channels.isBusy(key)) await channels.free(key, request.signal);
 		const channel = channels.usable(key);
+		const asked = channel && askedForRequest(parts, request, offer, channel.channelId);
+		if (asked !== undefined && gate.isAsking(request, asked)) {
+			await gate.approve(request, asked);
+			continue;
+		}
 		if (channel?.asksFirst && channel.isIdle) {
 			await orAborted(
 				channels.alone(key, () => askSpent(parts, key, channel)),
@@ -69,20 +67,16 @@ export async function paySession(
 	}
 }
 
-/** Asks for what this request may take: the deposit of a new channel, or its price. */
-async function approve(
+/** What is asked for a request that a channel pays: its price, or all that its answer may cost. */
+function askedForRequest(
 	parts: SessionParts,
-	key: string,
 	request: Outgoing,
 	offer: Offered<SessionRequest>,
-): Promise<void> {
-	const { channels, gate } = parts;
-	const { request: terms } = offer;
-	const channel = (await channels.recall(key, request.signal)) ?? (await findNamedChannel(parts, request, terms));
-	if (channel === undefined) return approveOpening(parts, request, offer);
+	channelId: Hex,
+): Asked {
 	const asked = askedFor(offer);
-	const amount = request.stream === undefined ? priceOf(request, terms) : maxStreamOf(parts, asked);
-	return gate.approve(request, { ...asked, kind: "request", amount, channelId: channel.channelId });
+	const amount = request.stream === undefined ? priceOf(request, offer.request) : maxStreamOf(parts, asked);
+	return { ...asked, kind: "request", amount, channelId };
 }
 
 /** Asks for the deposit of a new channel, unless this request has asked for as much before. */
@@ -105,19 +99,21 @@ async function open(
 	request: Outgoing,
 	offer: Offered<SessionRequest>,
 ): Promise<Outcome> {
-	const { channels, signer, now } = parts;
+	const { channels, signer, gate, now } = parts;
 	const { challenge, request: terms } = offer;
 	const known = await channels.recall(key, request.signal);
 	const named = known === undefined ? await findNamedChannel(parts, request, terms) : undefined;
 	// The key of a channel that may be made; where none is, nobody ever hears of it.
 	const voucherSigner = await signer.newVoucherSigner(terms.methodDetails.chainId);
+	let isNew = false;
 	const create = async () => {
 		if (named !== undefined) return named;
-		// Where a channel was there, of which it turned out that it can't be used, only its price was asked for.
 		await approveOpening(parts, request, offer);
+		isNew = true;
 		return newChannel(parts, request, offer, voucherSigner);
 	};
 	const channel = await channels.toOpen(key, terms.amount, create, request.signal);
+	if (!isNew) await gate.approve(request, askedForRequest(parts, request, offer, channel.channelId));
 	if (channel.open) {
 		if (channel.asksFirst) await askSpent(parts, key, channel);
 		return payVoucher(parts, key, channel, request, offer);
@@ -189,7 +185,9 @@ async function payVoucher(
 			terms,
 			price,
 			async (amount) => {
-				const challenge = await challengeFor(parts, channel, request, offer);
+				// This very offer's: the server charges the price that is answered to, or refuses.
+				const { challenge } = offer;
+				channel.challenge = challenge;
 				return voucherCredential(parts, challenge, channel, amount, topUp);
 			},
 			(refusal, refused) => {
@@ -235,19 +233,6 @@ function answerOf(
 	return paidAnswer({ parts, key, channel, request, offer, settings, price, response, receipt });
 }
 
-/** The channel's challenge as long as it is good and fits the request; else the one that came with the offer. */
-async function challengeFor(
-	{ now, usesChallengesOnce }: SessionParts,
-	channel: PayerChannel,
-	request: Outgoing,
-	{ challenge }: Offered<SessionRequest>,
-): Promise<Challenge> {
-	const current = usesChallengesOnce(request.url) ? undefined : channel.challenge;
-	if (current !== undefined && !isExpired(current, now()) && (await request.fits(current))) return current;
-	channel.challenge = challenge;
-	return challenge;
-}
-
 /** What a refusal of a voucher asks for: a fresh challenge, a higher voucher, or another channel. */
 function afterRefusal(
 	parts: SessionParts,
@@ -278,9 +263,10 @@ function afterRefusal(
 				if (fresh === undefined || isSameRate(fresh.request, terms))
 					channel.catchUp(BigInt(required), priceOf(request, terms), terms.methodDetails.minVoucherDelta);
 			} catch (error) {
-				if (!(error instanceof OverchargeError && channel.isUnrecorded)) throw error;
-				// A channel that nobody here remembers is not worth what the server claims of it.
+				if (!(error instanceof OverchargeError)) throw error;
+				// Nothing is worth what the server claims of it, today or later: others get another channel (D10).
 				channels.forget(key, channel);
+				if (!channel.isUnrecorded) throw error;
 				return request.reopenOnce();
 			}
 			return true;
@@ -302,73 +288,4 @@ function isSameRate(a: SessionRequest, b: SessionRequest): boolean {
 function isGone(refusal: Problem | undefined): refusal is Problem {
 	const gone = [problemType("session/channel-not-found"), problemType("session/channel-finalized")];
 	return refusal !== undefined && gone.includes(refusal.type);
-}
-
-/**
- * One paid try, and its place in the books. Only a receipt proves that it was charged, only a refusal of the payment that
- * it was not. All else (a lost answer, a failure, a success without a receipt) leaves it open: nothing is signed for it
- * again unless the server claims it, and then once.
- */
-async function tryToPay(
-	parts: SessionParts,
-	channel: PayerChannel,
-	request: Outgoing,
-	terms: SessionRequest,
-	price: bigint,
-	sign: (amount: bigint) => Promise<string>,
-	onRefusal: (refusal: Problem, response: Response) => void = () => undefined,
-	topUp?: MergedTopUp,
-): Promise<Tried> {
-	const limit = channel.deposit + (topUp?.amount ?? 0n);
-	const tried = request.tried?.channel === channel ? request.tried.price : 0n;
-	const amount = channel.begin(price, terms.methodDetails.minVoucherDelta, limit, tried);
-	let booked: "delivered" | "failed" | "lost" = "failed";
-	let receipt: SessionReceipt | undefined;
-	let goesOn = false;
-	const before = channel.acknowledged;
-	try {
-		const credential = await sign(amount);
-		booked = "lost";
-		if (request.stream !== undefined) channel.newestStream.askFor(request.stream);
-		const response = await parts.send(request, credential);
-		receipt = receiptFor(response, channel);
-		if (receipt !== undefined) {
-			booked = "delivered";
-			acknowledged(parts, channel, before, receipt);
-			noteChannelReceipt(parts.keeper, channel.open ? "voucher" : "open", channel, request, price, receipt);
-		}
-		const refusal = receipt === undefined ? await refusalOf(response) : undefined;
-		if (refusal !== undefined) {
-			if (!request.answerLost) booked = "failed";
-			onRefusal(refusal, response);
-		}
-		// Its own price is on its way still.
-		const mayCostMore = (boundsFor(parts.policy, channel.parameters).maxStream ?? 0n) > price;
-		goesOn = receipt !== undefined && mayGoOn(request, response, receipt, channel.needs(0n), mayCostMore);
-		return { response, receipt, refusal, goesOn };
-	} finally {
-		const isEstimate = request.estimate > 0n;
-		request.tried = {
-			channel,
-			price: goesOn ? channel.begun(price, isEstimate, tried) : channel[booked](price, tried),
-		};
-		if (receipt !== undefined) {
-			if (goesOn) channel.noteSpent(receipt.spent);
-			// What was estimated and not used is as good as never signed for.
-			else channel.settleLost(receipt.spent, isEstimate);
-			if (topUp !== undefined) credit(channel, topUp);
-		}
-	}
-}
-
-/** What a receipt acknowledges of a channel, and whether the server had acknowledged more before this try. */
-function acknowledged(
-	{ onStaleServer }: SessionParts,
-	channel: PayerChannel,
-	before: Acknowledged | undefined,
-	receipt: SessionReceipt,
-): void {
-	channel.acknowledged = acknowledge(channel.acknowledged, receipt);
-	const stale = staleServer(before, receipt);
-	if (stale !== undefined) onStaleServer?.(stale);
 }

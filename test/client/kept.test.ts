@@ -352,6 +352,14 @@ describe("whoever approves", () => {
 		]);
 	});
 
+	it("is asked by many requests at once for one deposit, and for the price of each of the others", async () => {
+		const agents = await Agents.create();
+		const { asked, approve } = asking(true);
+		const { get } = agents.add({ approveAbove: 50n }, { approve });
+		await Promise.all([get(), get(), get()]);
+		expect(asked.map(({ kind }) => kind).sort()).toEqual(["open", "request", "request"]);
+	});
+
 	it("is not asked below it", async () => {
 		const agents = await Agents.create();
 		const { asked, approve } = asking(true);
