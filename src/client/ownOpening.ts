@@ -33,8 +33,9 @@ export class OpeningNotFoundError extends Error {
 }
 
 /**
- * Whether the payer's own `open` of before is mined; one on its way is waited for, and one that has failed for good is
- * forgotten. Where its hash was never heard of, or another transaction took its place, the escrow's events tell.
+ * Whether the payer's own `open` of before is mined; one on its way is waited for, and one that has failed for good, or was
+ * never broadcast, is forgotten. Where its hash was never heard of, or another transaction took its place, the escrow's
+ * events tell.
  *
  * @throws OpeningNotFoundError
  */
@@ -45,8 +46,9 @@ export async function isFunded({ nodes, signer }: FundingParts, channel: PayerCh
 	if (!isUntold) {
 		const wallet = await nodes.wallet(parameters.chainId);
 		const state = await wallet.stateOf(funding);
-		if (state === "open") await wallet.mined(funding.hash);
-		if (state === "open" || state === "mined") return true;
+		const isOpen = state === "open" && !(await wallet.isLost(funding));
+		if (isOpen) await wallet.mined(funding.hash);
+		if (isOpen || state === "mined") return true;
 	}
 	channel.funding = undefined;
 	// A wallet's owner can have it sent anew with higher fees, under another hash.

@@ -131,8 +131,10 @@ export async function topUpState(
 	const { chainId, token } = parameters;
 	if (topUp.type === "hash") {
 		if (topUp.sent === undefined) return "lapsed";
-		const state = await (await nodes.wallet(chainId)).stateOf(topUp.sent);
-		return state === "mined" ? "done" : state === "open" ? "open" : "lapsed";
+		const wallet = await nodes.wallet(chainId);
+		const state = await wallet.stateOf(topUp.sent);
+		if (state === "mined") return "done";
+		return state === "open" && !(await wallet.isLost(topUp.sent)) ? "open" : "lapsed";
 	}
 	if (topUp.until === 0) return "lapsed";
 	const client = await nodes.at(chainId);

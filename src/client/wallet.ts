@@ -22,6 +22,9 @@ const HELD_MS = 60_000;
 /** How often in a row a transaction must be seen as passed over before it counts as that. */
 const LOOKS_BEFORE_PASSED = 5;
 
+/** How often in a row a node must not know a transaction before it counts as never sent. */
+const LOOKS_BEFORE_LOST = 3;
+
 /** How often the payer's node is asked for a transaction that its account has just sent, a polling interval apart. */
 const LOOKS_FOR_SENT = 3;
 
@@ -140,6 +143,17 @@ export class Wallet {
 	}
 
 	/**
+	 * Whether one that is `open` can't be mined by itself: the process that kept it ended before it was broadcast, or the node
+	 * has dropped it. The payer's next transaction takes its nonce, so that at most one of the two is ever mined.
+	 */
+	async isLost({ hash, nonce }: SentTransaction): Promise<boolean> {
+		const { client, account } = this.#options;
+		// What this process has sent keeps its nonce; an account that sends for itself may do so by a node of its own.
+		if (this.#local === undefined || this.#nextNonce > nonce || (await isKnown(client, hash))) return false;
+		return (await client.getTransactionCount({ address: account.address, blockTag: "pending" })) <= nonce;
+	}
+
+	/**
 	 * Waits until a transaction is mined that the payer sent before.
 	 *
 	 * @throws TransactionRevertedError; TransactionPendingError when it takes too long
@@ -240,5 +254,19 @@ export class Wallet {
 			this.#turn.then(() => new Promise((resolve) => (timer = setTimeout(resolve, HELD_MS)))),
 		]).finally(() => clearTimeout(timer));
 		return run;
+	}
+}
+
+/** Whether a node knows a transaction, mined or not. It is asked several times, a polling interval apart. */
+export async function isKnown(client: PublicClient, hash: Hex): Promise<boolean> {
+	for (let looks = 1; ; looks++) {
+		try {
+			await client.getTransaction({ hash });
+			return true;
+		} catch (error) {
+			if (!(error instanceof TransactionNotFoundError)) throw error;
+		}
+		if (looks === LOOKS_BEFORE_LOST) return false;
+		await new Promise((resolve) => setTimeout(resolve, client.pollingInterval));
 	}
 }

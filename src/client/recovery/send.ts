@@ -1,14 +1,12 @@
-import { type Hex, type PublicClient, TransactionNotFoundError, type TransactionReceipt } from "viem";
+import type { Hex, TransactionReceipt } from "viem";
 import { orAborted } from "../channels.ts";
 import { readPayerKind } from "../sessionKeys.ts";
-import type { ChannelRecord, ChannelStatus, RecoveryTransaction } from "../store/store.ts";
+import type { ChannelRecord, ChannelStatus } from "../store/store.ts";
+import { isKnown } from "../wallet.ts";
 import { assertPayer, ContractPayerError, NoGasError, type RecoveryKind, recoveryCall } from "./calls.ts";
 import { type Hold, keep } from "./held.ts";
 import type { RecoveryParts, SendingWallet } from "./parts.ts";
 import type { RecoveryProgress } from "./progress.ts";
-
-/** How often in a row a node must not know a transaction before it counts as never sent. */
-const LOOKS_BEFORE_LOST = 3;
 
 export type SendingOptions = Readonly<{
 	signal?: AbortSignal | undefined;
@@ -36,7 +34,7 @@ export async function takeUp(
 	const state = await wallet.stateOf(earlier);
 	if (state === "reverted" || state === "passed") return undefined;
 	if (state === "open") {
-		if (!(await isKnown(client, earlier))) return undefined;
+		if (!(await isKnown(client, earlier.hash))) return undefined;
 		options.onProgress?.({ phase: "mining", channelId, kind, hash: earlier.hash });
 		await waitFor(wallet, earlier.hash, options.signal);
 	}
@@ -95,17 +93,4 @@ function forgotten({ status }: ChannelRecord): ChannelStatus {
 async function waitFor(wallet: SendingWallet, hash: Hex, signal: AbortSignal | undefined): Promise<void> {
 	const mined = wallet.mined(hash);
 	await (signal === undefined ? mined : orAborted(mined, signal));
-}
-
-async function isKnown(client: PublicClient, { hash }: RecoveryTransaction): Promise<boolean> {
-	for (let looks = 1; ; looks++) {
-		try {
-			await client.getTransaction({ hash });
-			return true;
-		} catch (error) {
-			if (!(error instanceof TransactionNotFoundError)) throw error;
-		}
-		if (looks === LOOKS_BEFORE_LOST) return false;
-		await new Promise((resolve) => setTimeout(resolve, client.pollingInterval));
-	}
 }
