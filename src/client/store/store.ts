@@ -58,6 +58,8 @@ export type StoreWrite = Readonly<{
 	/** A held channel's new record. */
 	channel?: HeldChannel;
 	counters?: readonly Counter[];
+	/** What it is for moves money, whether or not it counts any: refused while the store is paused. */
+	isSpending?: boolean;
 }>;
 
 /** The first counter that would have risen above its limit: nothing was written. */
@@ -106,9 +108,17 @@ export interface PayerStore {
 	 * Writes a held channel and counts, in one: both are on disk when it resolves, or neither. `signed` never falls.
 	 *
 	 * @throws HolderLostError when the channel is another holder's by now
-	 * @throws PausedError when it counts something and the store is paused
+	 * @throws PausedError when it counts or is spending, and the store is paused
 	 */
 	write(write: StoreWrite): Promise<CounterRefusal | undefined>;
+
+	/**
+	 * Whether more may be paid out of what was signed and written before: nothing is written.
+	 *
+	 * @throws HolderLostError when the channel is another holder's by now
+	 * @throws PausedError when the store is paused
+	 */
+	confirm(channelId: Hex, fence: number): Promise<void>;
 
 	/** Gives a channel back. Does nothing where it is another holder's by now. */
 	release(channelId: Hex, fence: number): Promise<void>;
