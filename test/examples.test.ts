@@ -21,14 +21,17 @@ describe("the examples", () => {
 		await rm(folder, { recursive: true, force: true });
 	});
 
-	it("run as they stand: ten quotes over one channel, one charge, one close", async () => {
-		await expectPaid(chain, {
-			server: join(ROOT, "examples/server.ts"),
-			client: join(ROOT, "examples/client.ts"),
-			folder,
-			nodeArgs: ["--conditions=sluice-source"],
-		});
-	});
+	it.each(["client", "axios", "undici"])(
+		"run as they stand: ten quotes over one channel, one charge, one close: %s",
+		async (client) => {
+			await expectPaid(chain, {
+				server: join(ROOT, "examples/server.ts"),
+				client: join(ROOT, `examples/${client}.ts`),
+				folder: await mkdtemp(join(folder, "run-")),
+				nodeArgs: ["--conditions=sluice-source"],
+			});
+		},
+	);
 
 	it.each(["server", "client"])("stand in the README as they are: %s", async (name) => {
 		const [readme, example] = await Promise.all([

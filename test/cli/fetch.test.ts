@@ -249,9 +249,11 @@ describe("before it pays", () => {
 		expect(refused.stderr).toContain("there is no terminal to ask on");
 		expect(await kept(wallet)).toEqual({ channels: 0, receipts: 0 });
 		// A charge of less needs no leave, the deposit of a channel does.
-		expect((await run(url("/report"))).code).toBe(0);
-		expect((await run(url("/quote"), "--yes")).code).toBe(0);
-		expect((await run(url("/quote"))).code).toBe(0);
+		for (const args of [["/report"], ["/quote", "--yes"], ["/quote"]]) {
+			const [path = "", ...more] = args;
+			const { code, stderr } = await run(url(path), ...more);
+			expect(code, stderr).toBe(0);
+		}
 	});
 
 	it.each([
@@ -264,7 +266,7 @@ describe("before it pays", () => {
 		await child.until("Pay? [y/N]");
 		expect(child.stderr).toContain("0.0001 USDC each request");
 		child.type(answer);
-		expect(await child.ended).toBe(code);
+		expect(await child.ended, child.stderr).toBe(code);
 		expect((await kept(wallet)).channels).toBe(code === 0 ? 1 : 0);
 		expect(child.stdout === "").toBe(code !== 0);
 	});
@@ -292,7 +294,8 @@ describe("before it pays", () => {
 
 	it("says in a dry run which limit is reached", async () => {
 		const { runJson } = await walletWith({ limits: { total: { day: "0.0001" } } });
-		expect((await runJson(url("/quote"))).code).toBe(0);
+		const paid = await runJson(url("/quote"));
+		expect(paid.code, paid.stderr).toBe(0);
 		const { code, value } = await runJson(url("/quote"), "--dry-run");
 		expect(code).toBe(4);
 		expect(value.verdict).toMatchObject({ isAllowed: false, rule: "limit" });
@@ -307,7 +310,7 @@ describe("a lost answer", () => {
 		await run(url("/quote"));
 		const key = ["--idempotency-key", "the-same"];
 		const late = await runJson(url("/slow"), "--max-time", "3", ...key);
-		expect(late).toMatchObject({ code: 1, value: { error: { code: "MAX_TIME" } } });
+		expect(late, late.stderr).toMatchObject({ code: 1, value: { error: { code: "MAX_TIME" } } });
 		held.resolve();
 		const again = await runJson(url("/slow"), ...key, "--close");
 		expect(again.value).toMatchObject({ status: 200, closed: { spent: "200" } });
