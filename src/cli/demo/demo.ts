@@ -8,6 +8,7 @@ import { gasSpikeScenario } from "./gasSpike.ts";
 import { IDLE_CLOSE_SERVER, idleCloseScenario } from "./idleClose.ts";
 import { oneOwnerScenario } from "./oneOwner.ts";
 import { permit2Scenario } from "./permit2.ts";
+import { POLICY_REQUESTS, POLICY_SERVER, policyScenario } from "./policy.ts";
 import { REORGANIZATION_SERVER, reorganizationScenario } from "./reorganization.ts";
 import { type Outcome, printJson, printTable } from "./report.ts";
 import { REQUEST_CLOSE_SERVER, requestCloseScenario } from "./requestClose.ts";
@@ -30,6 +31,7 @@ export const SCENARIOS = {
 	"idle-close": idleCloseScenario,
 	"request-close": requestCloseScenario,
 	"forced-close": forcedCloseScenario,
+	policy: policyScenario,
 	"settle-many": settleManyScenario,
 	"crash-in-settlement": crashScenario,
 	reorganization: reorganizationScenario,
@@ -42,6 +44,7 @@ const SERVERS: Partial<Record<keyof typeof SCENARIOS, ServerVariation>> = {
 	"idle-close": IDLE_CLOSE_SERVER,
 	"request-close": REQUEST_CLOSE_SERVER,
 	"forced-close": FORCED_CLOSE_SERVER,
+	policy: POLICY_SERVER,
 	"crash-in-settlement": CRASH_SERVER,
 	reorganization: REORGANIZATION_SERVER,
 };
@@ -68,7 +71,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 	const folder = await storeFolder(options);
 	try {
 		progress("starting a chain, deploying token and escrow");
-		const units = options.scenario === "stream" ? options.tokens : options.requests;
+		const units = unitsOf(options);
 		const world = await createWorld(folder, units, SERVERS[options.scenario]);
 		try {
 			const scenario: Scenario = SCENARIOS[options.scenario];
@@ -83,6 +86,12 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 		if (!options.keep && options.data === undefined) await rm(folder, { recursive: true, force: true });
 		else progress(`the store is kept in ${folder}`);
 	}
+}
+
+/** How much one channel has to be able to pay. */
+function unitsOf({ scenario, tokens, requests }: DemoOptions): number {
+	if (scenario === "policy") return POLICY_REQUESTS;
+	return scenario === "stream" ? tokens : requests;
 }
 
 async function storeFolder({ data }: DemoOptions): Promise<string> {

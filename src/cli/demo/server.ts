@@ -12,7 +12,7 @@ export type PaidServer = Listening &
 		process: ChildProcess;
 		/** What it has told so far (`tell` of its settings). Grows. */
 		events: readonly ServerEvent[];
-		/** Tells it to do something. Orders to die are in force when this resolves. */
+		/** Tells it to do something. Orders to die, and its clock, are in force when this resolves. */
 		command(command: ServerCommand): Promise<void>;
 		/** Resolves when it has killed itself; to where. */
 		died(): Promise<string>;
@@ -69,7 +69,7 @@ export async function startServer(settings: ServerSettings): Promise<PaidServer>
 		async command(command) {
 			const before = armed.length;
 			child.stdin.write(`${JSON.stringify(command)}\n`);
-			if ("arm" in command) await until("the server was armed", () => armed.length > before);
+			if (!("settle" in command)) await until("the server has heard", () => armed.length > before);
 		},
 		async died() {
 			await closed;

@@ -28,6 +28,7 @@ async function main(): Promise<void> {
 	const { watch, limits, tell = [] } = settings;
 
 	const crash = new Crash();
+	let aheadMs = 0;
 	const store = await LevelStore.open({ folder: settings.folder, name: "the demo's server" });
 	const settlement = policyOf(settings.settlement);
 	const engine = await PaymentEngine.start({
@@ -44,6 +45,7 @@ async function main(): Promise<void> {
 		secrets: [settings.secret],
 		store: await crash.watchStore(store),
 		receiptPollMs: 20,
+		now: () => Date.now() + aheadMs,
 		hooks: Object.fromEntries(tell.map((event) => [event, tells(event)])),
 		...(settlement !== undefined && { settlement }),
 		...(watch !== undefined && { watch }),
@@ -68,7 +70,10 @@ async function main(): Promise<void> {
 	lines.on("line", (text: string) => {
 		const command = JSON.parse(text) as ServerCommand;
 		if ("arm" in command) crash.arm(command.arm);
-		else void engine.settle();
+		else if ("aheadMs" in command) {
+			aheadMs = command.aheadMs;
+			say({ armed: "clock" });
+		} else void engine.settle();
 	});
 	lines.on("close", () => process.exit(0));
 }

@@ -49,8 +49,8 @@ export type Listening = Readonly<{
 /** A hook was called in the server. Amounts as decimal strings. */
 export type ServerEvent = Readonly<{ event: keyof PaymentHooks; at: number } & Record<string, unknown>>;
 
-/** What the server can be told while it runs: to die at a point, to settle now. */
-export type ServerCommand = Readonly<{ arm: Order } | { settle: true }>;
+/** What the server can be told while it runs: to die at a point, to settle now, how far its clock is ahead. */
+export type ServerCommand = Readonly<{ arm: Order } | { settle: true } | { aheadMs: number }>;
 
 /** The policy that a server is started with. */
 export function policyOf(json: JsonPolicy | false | undefined): SettlementPolicy | false | undefined {
