@@ -118,11 +118,15 @@ export async function isManagementAnswer(response: Response): Promise<boolean> {
 	}
 }
 
-/** How long the server asks to wait before a retry, bounded; `undefined` when it does not. */
+/** How long the server asks to wait before a retry, in seconds or until a moment, bounded; `undefined` when it does not. */
 export function retryAfterMs(response: Response): number | undefined {
-	const seconds = Number(response.headers.get(RETRY_AFTER) ?? Number.NaN);
-	return Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds * 1_000, MAX_RETRY_AFTER_MS) : undefined;
+	const text = response.headers.get(RETRY_AFTER) ?? "";
+	const ms = HTTP_DATE.test(text) ? Math.max(0, Date.parse(text) - Date.now()) : Number(text || Number.NaN) * 1_000;
+	return Number.isFinite(ms) && ms >= 0 ? Math.min(ms, MAX_RETRY_AFTER_MS) : undefined;
 }
+
+/** A moment as HTTP writes it today (RFC 9110, section 5.6.7). */
+const HTTP_DATE = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
 function isOfType(response: Response, type: string): boolean {
 	return (response.headers.get("content-type") ?? "").toLowerCase().startsWith(type);

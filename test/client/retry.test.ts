@@ -88,6 +88,28 @@ describe("sending again", () => {
 		expect(retryAfterMs(comeBack(503, after))).toBe(ms);
 	});
 
+	it.each([
+		[3_000, 3_000],
+		[-60_000, 0],
+		[86_400_000, 10_000],
+	])("reads a Retry-After that is a moment, %i ms from now, as %i ms", (fromNow, ms) => {
+		vi.setSystemTime(1_800_000_000_000);
+		expect(retryAfterMs(comeBack(503, new Date(Date.now() + fromNow).toUTCString()))).toBe(ms);
+	});
+
+	it("never happens twice after the same pause: those that failed together do not come back together", async () => {
+		const pauses: number[] = [];
+		for (let i = 0; i < 20; i++) {
+			const { send } = sender(new TypeError("fetch failed"), new Response("ok"));
+			const begun = Date.now();
+			await outcome(sendWithRetries(send, retryAfterMs, { minDelayMs: 1_000 }));
+			pauses.push(Date.now() - begun);
+		}
+		expect(Math.min(...pauses)).toBeGreaterThanOrEqual(1_000);
+		expect(Math.max(...pauses)).toBeLessThanOrEqual(2_000);
+		expect(new Set(pauses).size).toBeGreaterThan(5);
+	});
+
 	it("lets go of the answers it does not hand on", async () => {
 		const cancelled = vi.fn();
 		const held = new Response(new ReadableStream({ cancel: cancelled }), {
