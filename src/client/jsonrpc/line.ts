@@ -70,7 +70,9 @@ export class RpcLine {
 			const body = canonicalCall(target);
 			const headers = { [CALL_HEADER]: id, "content-type": "application/json" };
 			const request = new Request(addressOf(this.base, target), { method: "POST", headers, body, signal });
-			const response = await payer.fetch(request);
+			const response = await payer.fetch(request).catch((error: unknown) => {
+				throw signal.aborted ? signal.reason : error;
+			});
 			void response.body?.cancel().catch(() => undefined);
 			if (last === undefined) throw new Error("a payer answered a call by itself");
 			return last;
