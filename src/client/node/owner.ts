@@ -263,6 +263,8 @@ function carryOut(store: PayerStore, call: Call, signal: AbortSignal): Promise<u
 			return store.add(call.record, call.max);
 		case "write":
 			return store.write(call);
+		case "confirm":
+			return store.confirm(call.channelId, call.fence);
 		case "release":
 			return store.release(call.channelId, call.fence);
 		case "list":

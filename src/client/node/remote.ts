@@ -228,8 +228,12 @@ export class RemoteStore implements PayerStore {
 		return (await this.#ask(answerShapes.held, { call: "add", record, max })) ?? undefined;
 	}
 
-	async write({ channel, counters }: StoreWrite): Promise<CounterRefusal | undefined> {
-		return (await this.#ask(answerShapes.refusal, { call: "write", channel, counters })) ?? undefined;
+	async write({ channel, counters, isSpending }: StoreWrite): Promise<CounterRefusal | undefined> {
+		return (await this.#ask(answerShapes.refusal, { call: "write", channel, counters, isSpending })) ?? undefined;
+	}
+
+	async confirm(channelId: Hex, fence: number): Promise<void> {
+		await this.#ask(answerShapes.none, { call: "confirm", channelId, fence });
 	}
 
 	async release(channelId: Hex, fence: number): Promise<void> {

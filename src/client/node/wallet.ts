@@ -1,4 +1,5 @@
 import type { Hex } from "viem";
+import { orAborted } from "../orAborted.ts";
 import {
 	type ChannelRecord,
 	type CounterRefusal,
@@ -88,8 +89,16 @@ class SharedWallet implements PayerStore {
 		try {
 			return await this.#once.write(write, (whole) => this.#with((store) => store.write(whole)));
 		} catch (error) {
-			if (error instanceof HolderLostError && this.#held.get(error.channelId) === write.channel?.fence)
-				this.#held.delete(error.channelId);
+			this.#noteLost(error, write.channel?.fence);
+			throw error;
+		}
+	}
+
+	async confirm(channelId: Hex, fence: number): Promise<void> {
+		try {
+			await this.#with((store) => store.confirm(channelId, fence));
+		} catch (error) {
+			this.#noteLost(error, fence);
 			throw error;
 		}
 	}
@@ -133,6 +142,12 @@ class SharedWallet implements PayerStore {
 	close(): Promise<void> {
 		this.#closing ??= this.#close();
 		return this.#closing;
+	}
+
+	/** What another has by now is announced to nobody any more. */
+	#noteLost(error: unknown, fence: number | undefined): void {
+		if (error instanceof HolderLostError && this.#held.get(error.channelId) === fence)
+			this.#held.delete(error.channelId);
 	}
 
 	async #close(): Promise<void> {
@@ -211,18 +226,5 @@ class SharedWallet implements PayerStore {
 			clearInterval(this.#alive);
 			this.#alive = undefined;
 		} else this.#alive ??= setInterval(() => undefined, LONG_MS);
-	}
-}
-
-/** What is waited for, unless the signal comes first. */
-async function orAborted<T>(task: Promise<T>, signal?: AbortSignal): Promise<T> {
-	if (signal === undefined) return await task;
-	const { promise, reject } = Promise.withResolvers<never>();
-	const abort = () => reject(signal.reason);
-	signal.addEventListener("abort", abort, { once: true });
-	try {
-		return await Promise.race([task, promise]);
-	} finally {
-		signal.removeEventListener("abort", abort);
 	}
 }

@@ -13,7 +13,7 @@ import {
 } from "../store/store.ts";
 
 /** Rises when a message changes. Processes of different versions don't share a wallet at the same time. */
-export const WIRE_VERSION = 1;
+export const WIRE_VERSION = 2;
 /** How many calls one holder may wait for at a time. */
 export const MAX_CALLS = 1_024;
 /** The longest that anybody waits for a channel. */
@@ -65,7 +65,9 @@ export const callShape = z.discriminatedUnion("call", [
 		call: z.literal("write"),
 		channel: held.exactOptional(),
 		counters: z.array(counter).max(1_000).exactOptional(),
+		isSpending: z.boolean().exactOptional(),
 	}),
+	z.strictObject({ call: z.literal("confirm"), channelId: hex32, fence }),
 	z.strictObject({ call: z.literal("release"), channelId: hex32, fence }),
 	z.strictObject({ call: z.literal("list") }),
 	z.strictObject({ call: z.literal("counts"), keys: z.array(text).max(10_000) }),

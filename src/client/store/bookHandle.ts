@@ -37,6 +37,10 @@ export class BookHandle implements PayerStore {
 		return await this.book.write(this.holder, write);
 	}
 
+	async confirm(channelId: Hex, fence: number): Promise<void> {
+		await this.book.confirm(this.holder, channelId, fence);
+	}
+
 	async release(channelId: Hex, fence: number): Promise<void> {
 		await this.book.release(this.holder, channelId, fence);
 	}

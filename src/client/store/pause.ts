@@ -18,6 +18,7 @@ export async function readPause(view: View): Promise<string | undefined> {
 }
 
 export function writePause(view: View, reason: string | undefined): void {
+	view.told.pause = { reason };
 	if (reason === undefined) view.delete(PAUSED_KEY);
 	else view.put(PAUSED_KEY, seal(PAUSED_KEY, { reason }, pauseShape));
 }

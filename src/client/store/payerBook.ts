@@ -1,5 +1,6 @@
 import type { Hex } from "viem";
 import { BookHandle } from "./bookHandle.ts";
+import { Confirmations } from "./confirmations.ts";
 import { countAll, pruneCounts, readCounts } from "./counts.ts";
 import { Holders, type Neighbours } from "./holders.ts";
 import { type ClaimedHold, freeAll, heldRow, keepHeld } from "./holds.ts";
@@ -29,7 +30,7 @@ const COUNTED_BETWEEN_PRUNES = 1_000;
 const GRACE_MS = 2_000;
 
 export type PayerBookOptions = Readonly<{
-	/** Runs a task while nobody else who shares the database runs one. Not needed where this book alone has it. */
+	/** Runs a task while nobody else who shares the database runs one. To be left out where this book alone has it: that is quicker. */
 	exclusive?: Exclusive;
 	/** Those who share the database without sharing this book. */
 	neighbours?: Neighbours;
@@ -56,6 +57,7 @@ export type DamagedChannel = Readonly<{ channelId: Hex; reason: string }>;
 export class PayerBook {
 	readonly #kv: Kv;
 	readonly #rounds: Rounds;
+	readonly #confirmations: Confirmations;
 	readonly #holders: Holders;
 	readonly #takers: Takers;
 	readonly #neighbours: Neighbours | undefined;
@@ -68,7 +70,8 @@ export class PayerBook {
 	constructor(kv: Kv, options: PayerBookOptions = {}) {
 		const { exclusive = (task) => task(), neighbours, graceMs = GRACE_MS, now = Date.now } = options;
 		this.#kv = kv;
-		this.#rounds = new Rounds(kv, exclusive);
+		this.#confirmations = new Confirmations({ kv, isShared: options.exclusive !== undefined });
+		this.#rounds = new Rounds(kv, exclusive, (told, isWritten) => this.#confirmations.written(told, isWritten));
 		this.#holders = new Holders({ graceMs, neighbours });
 		this.#takers = new Takers(this.#rounds, this.#holders, (holder, { record, fence }) => {
 			// What can't be given back now is given back by closing, or by the grace of the next owner.
@@ -163,12 +166,14 @@ export class PayerBook {
 	 * @throws PausedError
 	 * @throws SignedLoweredError
 	 */
-	write(holder: string, { channel, counters = [] }: StoreWrite): Promise<CounterRefusal | undefined> {
+	write(holder: string, { channel, counters = [], isSpending }: StoreWrite): Promise<CounterRefusal | undefined> {
 		return this.#turn(holder, async (view) => {
 			const row = channel === undefined ? undefined : await heldRow(view, holder, channel);
-			if (counters.length > 0) {
+			if (counters.length > 0 || isSpending === true) {
 				const reason = await readPause(view);
 				if (reason !== undefined) throw new PausedError(reason);
+			}
+			if (counters.length > 0) {
 				const refusal = await countAll(view, counters);
 				if (refusal !== undefined) return refusal;
 				await this.#pruneNowAndThen(view);
@@ -180,6 +185,15 @@ export class PayerBook {
 			}
 			return undefined;
 		});
+	}
+
+	/**
+	 * @throws HolderLostError
+	 * @throws PausedError
+	 */
+	async confirm(holder: string, channelId: Hex, fence: number): Promise<void> {
+		this.#check(holder);
+		await this.#confirmations.confirm(holder, channelId, fence);
 	}
 
 	release(holder: string, channelId: Hex, fence: number): Promise<void> {

@@ -1,3 +1,4 @@
+import type { Hex } from "viem";
 import type { Entry, Kv, Operations, Range } from "./kv.ts";
 import { PayerStoreError } from "./store.ts";
 import { unavailable } from "./unavailable.ts";
@@ -10,6 +11,17 @@ const MAX_TURNS = 256;
 /** How many wait. */
 const MAX_WAITING = 10_000;
 
+/** What a turn writes that is asked for too often to be read each time. */
+export type Told = {
+	/** Who has a channel, and by which fence; `undefined` where nobody has it. */
+	readonly holds: Map<Hex, Hold | undefined>;
+	/** Why spending is paused, if it is. */
+	pause?: Readonly<{ reason: string | undefined }>;
+};
+
+/** Who may write a channel. */
+export type Hold = Readonly<{ holder: string; fence: number }>;
+
 /** What is kept, as one turn sees it: what was written before it, by earlier turns of its round too, and by itself. */
 export class View {
 	readonly #kv: Kv;
@@ -21,6 +33,8 @@ export class View {
 	isSynced = true;
 	/** What is to be done as soon as it is written. */
 	readonly afterwards: (() => void)[] = [];
+	/** What it writes of who has which channel, and of the pause: for a memory of that. */
+	readonly told: Told = { holds: new Map() };
 
 	constructor(kv: Kv, before: Operations = new Map()) {
 		this.#kv = kv;
@@ -78,12 +92,15 @@ type Waiting = Readonly<{ turn: (view: View) => Promise<() => void>; reject: (er
 export class Rounds {
 	readonly #kv: Kv;
 	readonly #exclusive: Exclusive;
+	readonly #written: (told: Told, isWritten: boolean) => void;
 	readonly #waiting: Waiting[] = [];
 	#running: Promise<void> | undefined;
 
-	constructor(kv: Kv, exclusive: Exclusive) {
+	/** @param written - told of each turn in their order, as soon as it is on disk and before anybody else is; or that it may be */
+	constructor(kv: Kv, exclusive: Exclusive, written: (told: Told, isWritten: boolean) => void = () => {}) {
 		this.#kv = kv;
 		this.#exclusive = exclusive;
+		this.#written = written;
 	}
 
 	/**
@@ -145,9 +162,11 @@ export class Rounds {
 			const isSynced = views.some((view) => view.isSynced && view.written.size > 0);
 			if (written.size > 0) await this.#kv.write(written, isSynced);
 		} catch (cause) {
+			for (const view of views) this.#written(view.told, false);
 			for (const { fail } of told) fail(unavailable(cause));
 			return;
 		}
+		for (const view of views) this.#written(view.told, true);
 		for (const { tell } of told) tell();
 		for (const view of views) for (const then of view.afterwards) then();
 	}

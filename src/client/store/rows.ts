@@ -33,6 +33,8 @@ export function writeRow(view: View, row: Row, before: Row | undefined): void {
 	const { channelId } = row.record.state;
 	const key = channelKey(channelId);
 	view.put(key, seal(key, row, rowShape));
+	const { holder, fence } = row;
+	view.told.holds.set(channelId, holder === undefined ? undefined : { holder, fence });
 	const [places, old] = [placesOf(row), before === undefined ? undefined : placesOf(before)];
 	for (const place of old?.keys() ?? []) if (!places.has(place)) view.delete(place);
 	for (const [place, value] of places) if (old?.get(place) !== value) view.put(place, value);

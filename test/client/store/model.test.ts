@@ -18,6 +18,8 @@ const MAX = 60n;
 type Step = Readonly<
 	| { do: "take"; who: number; byId: number | undefined }
 	| { do: "write"; who: number; hold: number; raise: number; counts: boolean }
+	| { do: "confirm"; who: number; hold: number }
+	| { do: "pause"; who: number; isPaused: boolean }
 	| { do: "release"; who: number; hold: number }
 	| { do: "add"; who: number; number: number; signed: number }
 	| { do: "kill"; who: number }
@@ -44,6 +46,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 			counts: fc.boolean(),
 		}),
 	},
+	{ weight: 4, arbitrary: fc.record({ do: fc.constant("confirm"), who, hold: fc.nat(9) }) },
+	{ weight: 1, arbitrary: fc.record({ do: fc.constant("pause"), who, isPaused: fc.boolean() }) },
 	{ weight: 2, arbitrary: fc.record({ do: fc.constant("release"), who, hold: fc.nat(9) }) },
 	{
 		weight: 1,
@@ -64,6 +68,10 @@ class Play {
 	readonly #agents: Agent[];
 	readonly written: Written[] = [];
 	counted = 0n;
+	/** How often somebody has begun to let spending go on. */
+	#unpauses = 0;
+	/** After how many of those it was paused last. */
+	#pausedAfter = -1;
 
 	constructor(first: SharedStore) {
 		this.#first = first;
@@ -78,7 +86,7 @@ class Play {
 			await this.#do(agent, step);
 		} catch (error) {
 			const { code } = error as { code?: string };
-			if (!["HOLDER_LOST", "SIGNED_LOWERED", "PAYER_STORE"].includes(code ?? "")) throw error;
+			if (!["HOLDER_LOST", "SIGNED_LOWERED", "PAYER_STORE", "PAUSED"].includes(code ?? "")) throw error;
 		}
 	}
 
@@ -96,6 +104,10 @@ class Play {
 			}
 			case "write":
 				return await this.#write(store, holds, step);
+			case "confirm":
+				return await this.#confirm(store, holds[step.hold % holds.length]);
+			case "pause":
+				return await this.#pause(store, step.isPaused);
 			case "release": {
 				const held = holds[step.hold % holds.length];
 				if (held !== undefined) await store.release(held.record.state.channelId, held.fence);
@@ -123,6 +135,24 @@ class Play {
 		holds[place] = next;
 		if (step.counts) this.counted += add;
 		this.#acknowledge(next);
+	}
+
+	async #pause(store: PayerStore, isPaused: boolean): Promise<void> {
+		const unpauses = isPaused ? this.#unpauses : ++this.#unpauses;
+		await store.setPaused(isPaused ? "paused" : undefined);
+		if (isPaused && unpauses === this.#unpauses) this.#pausedAfter = unpauses;
+	}
+
+	/** What is confirmed was nobody else's when it was asked, and nobody had paused by then. */
+	async #confirm(store: PayerStore, held: HeldChannel | undefined): Promise<void> {
+		if (held === undefined) return;
+		const { channelId } = held.record.state;
+		const fences = this.written.filter((one) => one.channelId === channelId).map(({ fence }) => fence);
+		const unpauses = this.#unpauses;
+		const isPaused = this.#pausedAfter === unpauses;
+		await store.confirm(channelId, held.fence);
+		expect(held.fence).toBe(Math.max(...fences, held.fence));
+		if (isPaused) expect(this.#unpauses).toBeGreaterThan(unpauses);
 	}
 
 	#given(holds: HeldChannel[], held: HeldChannel | undefined): void {

@@ -15,6 +15,8 @@ class FailingKv extends MemoryKv {
 	/** Whether each write went through to the disk. */
 	readonly synced: boolean[] = [];
 	fault: Error | undefined;
+	/** What a write fails with that was carried out. */
+	faultAfter: Error | undefined;
 	/** What each write waits for. */
 	gate: Promise<void> = Promise.resolve();
 
@@ -23,6 +25,23 @@ class FailingKv extends MemoryKv {
 		this.synced.push(isSynced);
 		await this.gate;
 		if (this.fault !== undefined) throw this.fault;
+		await super.write(operations);
+		if (this.faultAfter !== undefined) throw this.faultAfter;
+	}
+}
+
+/** A database that counts what is asked of it. */
+class CountingKv extends MemoryKv {
+	reads = 0;
+	writes = 0;
+
+	override async get(keys: readonly string[]): Promise<readonly (string | undefined)[]> {
+		this.reads++;
+		return await super.get(keys);
+	}
+
+	override async write(operations: Operations): Promise<void> {
+		this.writes++;
 		await super.write(operations);
 	}
 }
@@ -142,6 +161,47 @@ describe("a book's writes", () => {
 	});
 });
 
+describe("a book's confirmations", () => {
+	it("neither write nor read what it has written itself", async () => {
+		const kv = new CountingKv();
+		const book = await PayerBook.open(kv);
+		const store = book.as("a");
+		const held = await added(store, 1);
+		await store.setPaused(undefined);
+		await store.write({ channel: signed(held, 5) });
+		const { reads, writes } = kv;
+		for (let times = 0; times < 10; times++) await store.confirm(id(1), held.fence);
+		expect(kv).toMatchObject({ reads, writes });
+	});
+
+	it("know who had a channel before this book, and that it was paused", async () => {
+		const kv = new MemoryKv();
+		const before = new PayerBook(kv).as("a");
+		const held = await added(before, 1);
+		await before.setPaused("before");
+		const book = new PayerBook(kv, { graceMs: 0 });
+		await book.holderBack("a", [{ channelId: id(1), fence: held.fence }]);
+		const [a, b] = [book.as("a"), book.as("b")];
+		await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject({ code: "PAUSED", reason: "before" });
+		await expect(b.confirm(id(1), held.fence)).rejects.toMatchObject({ code: "HOLDER_LOST" });
+		await a.setPaused(undefined);
+		await a.confirm(id(1), held.fence);
+	});
+
+	it("forget what a write that failed may have written", async () => {
+		const kv = new FailingKv();
+		const store = new PayerBook(kv).as("a");
+		const held = await added(store, 1);
+		await store.setPaused("now");
+		// It reaches the disk, and fails all the same.
+		kv.faultAfter = new Error("no answer");
+		await expect(store.setPaused(undefined)).rejects.toMatchObject({ code: "PAYER_STORE" });
+		await store.confirm(id(1), held.fence);
+		await expect(store.release(id(1), held.fence)).rejects.toMatchObject({ code: "PAYER_STORE" });
+		await expect(store.confirm(id(1), held.fence)).rejects.toMatchObject({ code: "HOLDER_LOST" });
+	});
+});
+
 describe("a book's bounds", () => {
 	it("keeps so many receipts, the newest, and each channel's last voucher besides", async () => {
 		const store = new PayerBook(new MemoryKv(), { maxReceipts: 3 }).as("a");
@@ -226,6 +286,20 @@ describe("books of several tabs over one database", () => {
 		const next = await b.take(KEY, WAIT_MS);
 		expect(next?.record.state.signed).toBe("9");
 		await expect(a.write({ channel: signed(held, 10) })).rejects.toMatchObject({ code: "HOLDER_LOST" });
+	});
+
+	it("confirm nothing that another tab has written since (I11)", async () => {
+		const kv = new MemoryKv();
+		const [a, b] = [openTab(kv).book.as("a"), openTab(kv).book.as("b")];
+		const held = await added(a, 1);
+		await a.confirm(id(1), held.fence);
+		await b.setPaused("in the other tab");
+		await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject({ code: "PAUSED" });
+		await b.setPaused(undefined);
+		await a.confirm(id(1), held.fence);
+		await a.release(id(1), held.fence);
+		await taken(b);
+		await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject({ code: "HOLDER_LOST" });
 	});
 
 	it("find out that a tab is gone while they wait", async () => {

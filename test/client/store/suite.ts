@@ -323,6 +323,61 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 				expect(await b.paused()).toBeUndefined();
 				expect(await a.write({ channel: signed(held, 5), counters: [{ key: "x", add: 5n }] })).toBeUndefined();
 			});
+
+			it("stops what spends without counting", async () => {
+				const held = await added(a, 1);
+				expect(await a.write({ channel: signed(held, 1), isSpending: true })).toBeUndefined();
+				await b.setPaused("by the operator");
+				const paused = { code: "PAUSED", reason: "by the operator" };
+				await expect(a.write({ channel: signed(held, 5), isSpending: true })).rejects.toMatchObject(paused);
+				await expect(a.write({ isSpending: true })).rejects.toMatchObject(paused);
+				expect(await signedOf(a, 1)).toBe("1");
+				await a.write({ channel: signed(held, 2), isSpending: false });
+				await b.setPaused(undefined);
+				expect(await a.write({ channel: signed(held, 5), isSpending: true })).toBeUndefined();
+				expect(await signedOf(b, 1)).toBe("5");
+			});
+		});
+
+		describe("confirming", () => {
+			it("lets the holder pay out of what was signed, as long as it is the holder (I11)", async () => {
+				const held = await added(a, 1);
+				await a.confirm(id(1), held.fence);
+				await a.write({ channel: signed(held, 5), counters: [{ key: "x", add: 5n }] });
+				await a.confirm(id(1), held.fence);
+				const lost = { code: "HOLDER_LOST", channelId: id(1) };
+				await expect(b.confirm(id(1), held.fence)).rejects.toMatchObject(lost);
+				await expect(a.confirm(id(1), held.fence + 1)).rejects.toMatchObject(lost);
+				await expect(a.confirm(id(2), 1)).rejects.toMatchObject({ code: "HOLDER_LOST", channelId: id(2) });
+				await a.release(id(1), held.fence);
+				await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject(lost);
+				const next = await taken(b);
+				await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject(lost);
+				await b.confirm(id(1), next.fence);
+				await b.release(id(1), next.fence);
+				const again = await taken(a);
+				await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject(lost);
+				await a.confirm(id(1), again.fence);
+				expect(await a.list()).toEqual([{ record: channel(1, { signed: "5" }), isHeld: true }]);
+			});
+
+			it("lets nothing be paid while the store is paused, and again afterwards", async () => {
+				const held = await added(a, 1);
+				await b.setPaused("by the operator");
+				const paused = { code: "PAUSED", reason: "by the operator" };
+				await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject(paused);
+				await a.write({ channel: signed(held, 4) });
+				await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject(paused);
+				await b.setPaused(undefined);
+				await a.confirm(id(1), held.fence);
+			});
+
+			it("is refused to one that is closed", async () => {
+				const held = await added(a, 1);
+				await a.close();
+				await expect(a.confirm(id(1), held.fence)).rejects.toMatchObject({ code: "PAYER_STORE" });
+				await taken(b);
+			});
 		});
 
 		describe("receipts", () => {
@@ -383,6 +438,8 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 				{ record: channel(2), isHeld: false },
 			]);
 			expect(await c.paused()).toBe("for the night");
+			const early = await c.takeById(id(2));
+			await expect(c.confirm(id(2), early?.fence ?? 0)).rejects.toMatchObject({ code: "PAUSED" });
 			expect(await c.receipts()).toEqual([receipt(1)]);
 			expect(await c.counts(["x"])).toEqual([42n]);
 			await c.setPaused(undefined);
