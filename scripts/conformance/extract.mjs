@@ -12,6 +12,7 @@ const DRAFTS = [
 	{ name: "core", file: "specs/core/draft-httpauth-payment-00.md" },
 	{ name: "session", file: "specs/methods/evm/draft-evm-session-00.md" },
 	{ name: "charge", file: "specs/methods/evm/draft-evm-charge-00.md" },
+	{ name: "jsonrpc", file: "specs/extensions/transports/draft-payment-transport-mcp-00.md" },
 ];
 
 const given = process.argv.slice(2).filter((arg) => arg !== "--show");

@@ -5,6 +5,7 @@ const TITLES: Readonly<Record<string, string>> = {
 	core: 'The "Payment" HTTP authentication scheme',
 	session: "EVM session intent",
 	charge: "EVM charge intent",
+	jsonrpc: "JSON-RPC and MCP transport",
 };
 
 /** `docs/conformance.md`: what the drafts require, row by row, with the tests that prove it or the reason there are none. */
@@ -16,7 +17,7 @@ export function renderPage({ index, rows, deviations }: Conformance): string {
 		"",
 		"# Conformance",
 		"",
-		"Every MUST, MUST NOT, SHALL, SHOULD, SHOULD NOT and REQUIRED of the three drafts that Sluice implements, at commit",
+		"Every MUST, MUST NOT, SHALL, SHOULD, SHOULD NOT and REQUIRED of the four drafts that Sluice implements, at commit",
 		`[\`${commit.slice(0, 12)}\`](${repository}/tree/${commit}) of their repository: ${index.rows.length} in all, ${excluded} of them excluded with a reason.`,
 		"",
 		"- The rows come from an index (`test/conformance/index.json`) that a script makes from the drafts' text, so that none can be left",
