@@ -6,7 +6,7 @@ import { Holders, type Neighbours } from "./holders.ts";
 import { type ClaimedHold, freeAll, heldRow, keepHeld } from "./holds.ts";
 import { CHANNELS, channelIn, LIVE } from "./keys.ts";
 import type { Kv } from "./kv.ts";
-import { readPause, writePause } from "./pause.ts";
+import { readPause, recallPause, writePause } from "./pause.ts";
 import { keepReceipt, readReceipts } from "./receiptBook.ts";
 import type { Row } from "./records.ts";
 import { type Exclusive, Rounds, View } from "./rounds.ts";
@@ -96,7 +96,10 @@ export class PayerBook {
 	static async open(kv: Kv, options: PayerBookOptions = {}): Promise<PayerBook> {
 		const book = new PayerBook(kv, options);
 		try {
-			await book.#rounds.run((view) => pruneCounts(view, book.#now()));
+			await book.#rounds.run(async (view) => {
+				await pruneCounts(view, book.#now());
+				await recallPause(view);
+			});
 			return book;
 		} catch (error) {
 			await book.close().catch(() => {});

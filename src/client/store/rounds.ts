@@ -11,12 +11,12 @@ const MAX_TURNS = 256;
 /** How many wait. */
 const MAX_WAITING = 10_000;
 
-/** What a turn writes that is asked for too often to be read each time. */
+/** What a turn writes, or has read, that is asked for too often to be read each time. */
 export type Told = {
 	/** Who has a channel, and by which fence; `undefined` where nobody has it. */
 	readonly holds: Map<Hex, Hold | undefined>;
 	/** Why spending is paused, if it is. */
-	pause?: Readonly<{ reason: string | undefined }>;
+	pause?: Readonly<{ reason: string | undefined }> | undefined;
 };
 
 /** Who may write a channel. */
@@ -33,7 +33,7 @@ export class View {
 	isSynced = true;
 	/** What is to be done as soon as it is written. */
 	readonly afterwards: (() => void)[] = [];
-	/** What it writes of who has which channel, and of the pause: for a memory of that. */
+	/** What it knows of who has which channel, and of the pause, once it is written: for a memory of that. */
 	readonly told: Told = { holds: new Map() };
 
 	constructor(kv: Kv, before: Operations = new Map()) {
