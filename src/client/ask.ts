@@ -4,7 +4,7 @@ import { least } from "./least.ts";
 import { manage } from "./manage.ts";
 import type { SessionParts } from "./parts.ts";
 import { discard, pause } from "./retry.ts";
-import { voucherCredential } from "./voucherCredential.ts";
+import { sameVoucherCredential } from "./voucherCredential.ts";
 
 /** How long an answer may take, in ms: somebody waits for it, and can do without. */
 const ASK_MS = 10_000;
@@ -20,9 +20,9 @@ const PAUSE_MS = 50;
  */
 export async function askSpent(parts: SessionParts, key: string, channel: PayerChannel): Promise<void> {
 	channel.asksFirst = false;
-	const amount = least(channel.signed, channel.deposit);
+	const amount = least(channel.counted, channel.deposit);
 	if (!channel.open || amount === 0n) return;
-	const voucher = (challenge: Challenge) => voucherCredential(parts, challenge, channel, amount, undefined);
+	const voucher = (challenge: Challenge) => sameVoucherCredential(parts, challenge, channel, amount);
 	const signal = AbortSignal.timeout(ASK_MS);
 	for (let looks = 1; ; looks++) {
 		const told = await manage(parts, key, channel, voucher, () => true, { method: "HEAD", signal }).catch(

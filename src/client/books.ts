@@ -52,6 +52,7 @@ export class ChannelBooks {
 	#isOpenEnded = false;
 	/** How many have begun and nobody has read. */
 	#unread = 0;
+	#overclaims = 0;
 	readonly #isRecorded: boolean;
 	/** What stops each answer that is being read and paid for. */
 	readonly #streams = new Set<() => void>();
@@ -71,6 +72,11 @@ export class ChannelBooks {
 	/** What was delivered and is in the server's own count too. Never falls, as `consumed` may when the server charged less. */
 	get accounted(): bigint {
 		return least(this.#charged, this.consumed);
+	}
+
+	/** How often in a row the server has claimed more than is owed: no receipt came in between. */
+	get overclaims(): number {
+		return this.#overclaims;
 	}
 
 	/** What may have been consumed besides. */
@@ -219,6 +225,7 @@ export class ChannelBooks {
 	delivered(price: bigint): bigint {
 		this.#inFlight -= price;
 		this.consumed += price;
+		this.#overclaims = 0;
 		return price;
 	}
 
@@ -253,10 +260,16 @@ export class ChannelBooks {
 		// What an earlier client has signed for a channel that only the escrow told of is not known.
 		const chargeable = this.#isRecorded ? this.signed : owed;
 		const most = least(owed, chargeable + price);
-		const isStep = minVoucherDelta > 0n && required <= this.signed + minVoucherDelta;
-		if (required > most && !isStep) throw new OverchargeError(this.channelId, required, most);
+		const settled = least(this.consumed + this.#uncertain, chargeable);
+		// A step that the next voucher would not take is none.
+		const isTaken = required <= this.signed || settled + this.#inFlight > this.signed;
+		const isStep = minVoucherDelta > 0n && required <= this.signed + minVoucherDelta && isTaken;
+		if (required > most && !isStep) {
+			this.#overclaims++;
+			throw new OverchargeError(this.channelId, required, most);
+		}
 		if (required > known) {
-			this.#settle(least(this.consumed + this.#uncertain, chargeable));
+			this.#settle(settled);
 			this.#isOpenEnded = true;
 		}
 		return required > this.deposit || required > most ? this.signed : this.#raise(required);

@@ -45,6 +45,7 @@ export class PayerChannel extends ChannelBooks {
 	readonly newestStream = new NewestStream();
 	readonly #sessionKey: SessionKey | undefined;
 	#held: HeldChannel | undefined;
+	#isRetired = false;
 	#toppingUp: Promise<unknown> | undefined;
 
 	constructor(init: ChannelInit) {
@@ -64,8 +65,17 @@ export class PayerChannel extends ChannelBooks {
 		return this.#held;
 	}
 
-	set held(held: HeldChannel | undefined) {
-		this.#held = held;
+	/** Nothing more may be signed for it by this object: it was given back, forgotten, closed, or lost to another process. */
+	get isRetired(): boolean {
+		return this.#isRetired;
+	}
+
+	/** For ever: who goes on with the channel takes it from the store. Returns what was held. */
+	retire(): HeldChannel | undefined {
+		const held = this.#held;
+		this.#isRetired = true;
+		this.#held = undefined;
+		return held;
 	}
 
 	/** The key of its own that signs its vouchers, if it has one. No printing of the channel shows it. */
@@ -75,11 +85,23 @@ export class PayerChannel extends ChannelBooks {
 
 	/** It is held by this client from now on. What was kept of it may know of higher vouchers than this client. */
 	heldAs(held: HeldChannel): void {
-		this.held = held;
+		if (this.#isRetired) return;
+		this.#held = held;
 		const signed = BigInt(held.record.state.signed);
 		if (signed <= this.counted) return;
 		this.counted = signed;
 		this.raisedElsewhere(signed);
+	}
+
+	/** What is kept of it from now on. */
+	written(record: HeldChannel["record"]): void {
+		if (this.#held !== undefined) this.#held = { record, fence: this.#held.fence };
+	}
+
+	/** A voucher of `amount` may be signed: that is on disk. */
+	mayBeSigned(amount: bigint): void {
+		if (amount > this.counted) this.counted = amount;
+		if (this.counted > this.signed) this.signed = this.counted;
 	}
 
 	/** What was to be signed was not: it is no credit. */

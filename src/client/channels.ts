@@ -1,15 +1,21 @@
 import { LRUCache } from "lru-cache";
 import type { Hex } from "viem";
 import { type EscrowChannel, readChannel } from "../escrow/reads.ts";
-import { sameAddress, voucherSigner } from "../voucher/index.ts";
 import type { PayerChannel } from "./channel.ts";
 import { keyOfChannel } from "./channelKey.ts";
 import { HAND_OVER_MS, type Keeper } from "./keeper.ts";
 import type { Nodes } from "./nodes.ts";
+import { orAborted } from "./orAborted.ts";
 import { PolicyRefusedError } from "./policy.ts";
+import { pause } from "./retry.ts";
+import { Turns } from "./turns.ts";
+import { isUsable } from "./usable.ts";
 
 /** How often the payer's node is asked whether it has seen a close, a polling interval apart. */
 const CLOSE_LOOKS = 10;
+
+/** How long requests on their way are waited for where a channel's money is to be got back, in ms. */
+const LETTING_GO_MS = 1_000;
 
 export type ChannelsOptions = Readonly<{
 	/** The payer's own nodes: what became of a deposit is read there. */
@@ -20,19 +26,23 @@ export type ChannelsOptions = Readonly<{
 	now: () => number;
 }>;
 
+/** What is on chain is found by it. */
+type OnChain = Pick<PayerChannel, "channelId"> &
+	Readonly<{ parameters: Pick<PayerChannel["parameters"], "chainId" | "escrow"> }>;
+
 /**
- * The payer's channels that this client holds, one for each key, and who may do what with them at the same time. Others that are
- * kept are taken when they are needed; one that another process needs is given back when nothing is on its way on it.
+ * The payer's channels that this client holds, one for each key. Others that are kept are taken when they are needed; one that
+ * another process needs is given back when nothing is on its way on it.
  */
 export class Channels {
+	readonly turns: Turns;
 	readonly #options: ChannelsOptions;
 	readonly #byKey = new Map<string, PayerChannel>();
 	/** No longer known to their server; the escrow may still hold their deposit. */
 	readonly #forgotten = new Set<PayerChannel>();
-	/** An opening or a closing, one at a time per key: whoever else needs the channel waits for it. */
-	readonly #turns = new Map<string, Promise<unknown>>();
-	/** Requests on their way. */
-	readonly #running = new WeakMap<PayerChannel, Set<Promise<unknown>>>();
+	/** Given to this client by their state: not kept yet. */
+	#resumed: readonly PayerChannel[] = [];
+	#adopting: Promise<void> | undefined;
 	/** Looks for a kept channel: one at a time per key. */
 	readonly #recalls = new Map<string, Promise<PayerChannel | undefined>>();
 	/** Keys of which there was lately nothing to be had, however long it was waited for. */
@@ -42,12 +52,15 @@ export class Channels {
 
 	constructor(options: ChannelsOptions) {
 		this.#options = options;
+		this.turns = new Turns((ended) => {
+			const channel = "key" in ended ? this.#byKey.get(ended.key) : ended.channel;
+			if (channel?.isWanted) this.#giveBackIfIdle(channel);
+		});
 		options.keeper.onWanted((channelId) => {
-			for (const [key, channel] of this.#byKey) {
-				if (channel.channelId !== channelId) continue;
-				channel.isWanted = true;
-				this.#giveBackIfIdle(key, channel);
-			}
+			const channel = this.#byId(channelId);
+			if (channel === undefined) return;
+			channel.isWanted = true;
+			this.#giveBackIfIdle(channel);
 		});
 	}
 
@@ -66,12 +79,11 @@ export class Channels {
 	/** The channel that is known to be open. */
 	usable(key: string): PayerChannel | undefined {
 		const channel = this.#byKey.get(key);
-		return channel?.open ? channel : undefined;
+		return channel?.open && !channel.isRetired ? channel : undefined;
 	}
 
-	/** The channel of a key, open or not. */
-	known(key: string): PayerChannel | undefined {
-		return this.#byKey.get(key);
+	has(key: string, channel: PayerChannel): boolean {
+		return this.#byKey.get(key) === channel;
 	}
 
 	/** Whether a channel is, or was, in the books under any key, or is kept. */
@@ -80,28 +92,67 @@ export class Channels {
 		return (await this.#options.keeper.list()).some(({ record }) => record.state.channelId === channelId);
 	}
 
+	/** Takes up a channel of an earlier client. Until the escrow was asked it is not known to be open. */
+	resume(key: string, channel: PayerChannel): void {
+		if (this.#byKey.has(key)) this.#forgotten.add(channel);
+		else this.#byKey.set(key, channel);
+		this.#resumed = [...this.#resumed, channel];
+	}
+
+	/** Keeps what was taken up, before anything else is done. One that another process has is left to that. */
+	async adopt(): Promise<void> {
+		if (this.#resumed.length === 0) return;
+		this.#adopting ??= this.#adoptAll().finally(() => {
+			this.#adopting = undefined;
+		});
+		await this.#adopting;
+	}
+
+	async #adoptAll(): Promise<void> {
+		const { keeper } = this.#options;
+		for (const channel of this.#resumed) {
+			const key = keyOfChannel(channel);
+			if (!this.has(key, channel)) await keeper.giveBack(key, channel, { status: "forgotten", isIdle: true });
+			else if (!(await keeper.add(key, channel, Number.MAX_SAFE_INTEGER))) {
+				channel.retire();
+				this.#byKey.delete(key);
+			}
+			this.#resumed = this.#resumed.filter((one) => one !== channel);
+		}
+	}
+
 	/**
 	 * The channel of a key, open or not; one that is kept and that nobody else needs is taken for it. Not while somebody else
 	 * opens or closes the key.
 	 */
 	async recall(key: string, signal?: AbortSignal): Promise<PayerChannel | undefined> {
+		await this.adopt();
 		const known = this.#byKey.get(key);
-		if (known !== undefined) return known;
+		if (known !== undefined && !known.isRetired) return known;
 		const recall = this.#recalls.get(key) ?? this.#take(key).finally(() => this.#recalls.delete(key));
 		this.#recalls.set(key, recall);
 		recall.catch(() => undefined);
-		if (signal === undefined) return recall;
-		await orAborted(recall, signal);
-		return recall;
+		return orAborted(recall, signal);
 	}
 
 	async #take(key: string): Promise<PayerChannel | undefined> {
 		const { keeper, now } = this.#options;
 		const since = now();
 		const channel = await keeper.take(key, this.#missed.has(key) ? 0 : HAND_OVER_MS);
-		if (channel !== undefined) this.#byKey.set(key, channel);
+		if (channel !== undefined) return this.#put(key, channel);
 		// Who holds them has not given one back in time, and will not at once.
-		else if (now() - since >= HAND_OVER_MS) this.#missed.set(key, true);
+		if (now() - since >= HAND_OVER_MS) this.#missed.set(key, true);
+		return undefined;
+	}
+
+	/** Of two channels of one key the newcomer is given back. Returns the one that is used. */
+	async #put(key: string, channel: PayerChannel): Promise<PayerChannel> {
+		const known = this.#byKey.get(key);
+		if (known !== undefined && !known.isRetired) {
+			await this.#options.keeper.giveBack(key, channel, { isIdle: true });
+			return known;
+		}
+		this.#byKey.set(key, channel);
 		return channel;
 	}
 
@@ -109,90 +160,43 @@ export class Channels {
 	async recallAll(isWanted: (channelId: Hex) => boolean): Promise<boolean> {
 		let found = false;
 		for (const { record, isHeld } of await this.#options.keeper.list()) {
-			const { key, status, state } = record;
-			if (isHeld || status !== "open" || this.#byKey.has(key) || !isWanted(state.channelId)) continue;
+			const { status, state } = record;
+			if (isHeld || status !== "open" || !isWanted(state.channelId)) continue;
+			const key = keyOfChannel({ parameters: { ...state, salt: state.salt }, resource: state.resource });
+			if (this.#byKey.has(key)) continue;
 			const channel = await this.#options.keeper.takeById(state.channelId);
-			if (channel === undefined) continue;
-			if (this.#byKey.has(key)) await this.#options.keeper.giveBack(key, channel, { isIdle: true });
-			else {
-				this.#byKey.set(key, channel);
-				found = true;
-			}
+			if (channel !== undefined && (await this.#put(key, channel)) === channel) found = true;
 		}
 		return found;
 	}
 
 	/** Gives all channels back on which nothing is on its way, and waits until what others may see is on disk. */
 	async release(): Promise<void> {
-		for (const [key, channel] of [...this.#byKey]) {
+		await this.adopt();
+		for (const channel of this.all) {
 			channel.isWanted = true;
-			this.#giveBackIfIdle(key, channel);
+			this.#giveBackIfIdle(channel);
 		}
 		while (this.#writes.size > 0) await Promise.allSettled(this.#writes);
 	}
 
-	/** Uses a channel no more, if this client has it: its money is to be got back. Waits for what is on its way on it. */
-	async letGo(channelId: Hex): Promise<void> {
-		for (const [key, channel] of [...this.#byKey]) {
-			if (channel.channelId !== channelId) continue;
-			while (this.isBusy(key)) await this.free(key);
-			await this.alone(key, async () => {
-				channel.stopStreams();
-				await this.drained(channel);
-				if (!this.has(key, channel)) return;
-				this.#byKey.delete(key);
-				await this.#options.keeper.giveBack(key, channel, { isIdle: true });
-			});
-		}
-	}
-
-	/** Takes up a channel of an earlier client. Until the escrow was asked it is not known to be open. */
-	restore(key: string, channel: PayerChannel): void {
-		if (this.#byKey.has(key)) this.#forgotten.add(channel);
-		else this.#byKey.set(key, channel);
-	}
-
-	has(key: string, channel: PayerChannel): boolean {
-		return this.#byKey.get(key) === channel;
-	}
-
-	isBusy(key: string): boolean {
-		return this.#turns.has(key);
-	}
-
-	/** Resolves when the opening or closing of a key is over, however it ended. Look again: others waited too. */
-	async free(key: string, signal?: AbortSignal): Promise<void> {
-		const turn = this.#turns.get(key)?.catch(() => undefined);
-		await (signal === undefined ? turn : orAborted(turn, signal));
-	}
-
-	/** Opens or closes a key; only while it is not busy. */
-	alone<T>(key: string, task: () => Promise<T>): Promise<T> {
-		const turn = task().finally(() => {
-			this.#turns.delete(key);
-			const channel = this.#byKey.get(key);
-			if (channel?.isWanted) this.#giveBackIfIdle(key, channel);
-		});
-		this.#turns.set(key, turn);
-		return turn;
-	}
-
-	/** Lets `drained` know of a request on its way. */
-	run<T>(channel: PayerChannel, task: Promise<T>): Promise<T> {
-		const running = this.#running.get(channel) ?? new Set();
-		this.#running.set(channel, running);
-		const ended = task.finally(() => {
-			running.delete(ended);
-			if (channel.isWanted) this.#giveBackIfIdle(keyOfChannel(channel), channel);
-		});
-		running.add(ended);
-		return ended;
-	}
-
-	/** Resolves when no request is on its way on the channel. */
-	async drained(channel: PayerChannel): Promise<void> {
-		const running = this.#running.get(channel) ?? new Set();
-		while (running.size > 0) await Promise.allSettled(running);
+	/**
+	 * Uses a channel no more, from now on, if this client has it: its money is to be got back without its server. What is on its
+	 * way on it is waited for a moment, so that the books are exact, and then left to itself.
+	 */
+	async letGo(channelId: Hex, signal?: AbortSignal): Promise<void> {
+		await this.adopt();
+		const channel = this.#byId(channelId);
+		if (channel === undefined) return;
+		const key = keyOfChannel(channel);
+		channel.stopStreams();
+		const waits = AbortSignal.any([AbortSignal.timeout(LETTING_GO_MS), ...(signal === undefined ? [] : [signal])]);
+		const isDrained = await orAborted(this.turns.drained(channel), waits).then(
+			() => true,
+			() => false,
+		);
+		if (this.has(key, channel)) this.#byKey.delete(key);
+		await this.#options.keeper.giveBack(key, channel, { isIdle: isDrained && channel.isIdle });
 	}
 
 	/**
@@ -207,6 +211,7 @@ export class Channels {
 		create: () => Promise<PayerChannel>,
 		signal?: AbortSignal,
 	): Promise<PayerChannel> {
+		const { keeper } = this.#options;
 		for (;;) {
 			const earlier = await this.recall(key, signal);
 			if (earlier === undefined) break;
@@ -223,20 +228,18 @@ export class Channels {
 			const isEmpty = onChain === undefined || onChain.finalized;
 			this.#byKey.delete(key);
 			if (!isEmpty) this.#forgotten.add(earlier);
-			const status = isEmpty ? "closed" : "forgotten";
-			await this.#options.keeper.giveBack(key, earlier, { status, isIdle: true });
+			await keeper.giveBack(key, earlier, { status: isEmpty ? "closed" : "forgotten", isIdle: true });
 		}
 		const max = this.#options.max();
 		await this.#makeRoom(max);
 		const channel = await create();
-		if (this.#byKey.has(key) || !(await this.#options.keeper.add(key, channel, max))) {
+		if (!(await keeper.add(key, channel, max))) {
 			throw new PolicyRefusedError(
 				"channels",
 				`${max} channels hold a deposit already; close some, or request their close from the escrow`,
 			);
 		}
-		this.#byKey.set(key, channel);
-		return channel;
+		return this.#put(key, channel);
 	}
 
 	/** Ends the use of a channel that its server does not know any more (D10). */
@@ -254,23 +257,21 @@ export class Channels {
 		await this.#behind(this.#options.keeper.giveBack(key, channel, { status: "closed", isIdle: true }));
 	}
 
-	/** Another process has this channel by now. Returns whether this client thought it had it. */
-	lost(key: string, channelId: Hex): boolean {
+	/** Drops a channel for which nothing was ever signed: it must not take the place of others. */
+	async removeUnsigned(key: string, channel: PayerChannel): Promise<void> {
+		if (channel.counted === 0n && channel.fundableUntil === 0) await this.remove(key, channel);
+	}
+
+	/** Another process has the channel of this key by now, or it is not known what is kept of it. It is taken anew. */
+	lost(key: string): void {
 		const channel = this.#byKey.get(key);
-		if (channel?.channelId !== channelId) return false;
-		channel.held = undefined;
+		if (!channel?.isRetired) return;
 		channel.stopStreams();
-		return this.#byKey.delete(key);
+		this.#byKey.delete(key);
 	}
 
 	/** A channel as the payer's own node shows it; `undefined` when the escrow has no record of it. */
-	async look({
-		channelId,
-		parameters,
-	}: Pick<PayerChannel, "channelId"> &
-		Readonly<{ parameters: Pick<PayerChannel["parameters"], "chainId" | "escrow"> }>): Promise<
-		EscrowChannel | undefined
-	> {
+	async look({ channelId, parameters }: OnChain): Promise<EscrowChannel | undefined> {
 		return readChannel(await this.#options.nodes.at(parameters.chainId), parameters.escrow, channelId);
 	}
 
@@ -281,34 +282,50 @@ export class Channels {
 			if (onChain?.finalized) return true;
 			if (looks === CLOSE_LOOKS) return false;
 			const { pollingInterval } = await this.#options.nodes.at(channel.parameters.chainId);
-			await new Promise((resolve) => setTimeout(resolve, pollingInterval));
+			await pause(pollingInterval, undefined);
 		}
 	}
 
-	/** Lets go of forgotten channels whose deposit is back. */
+	/** Lets go of channels whose deposit is back, or never was: those that nobody uses, whatever is thought of them. */
 	async #makeRoom(max: number): Promise<void> {
 		const { keeper } = this.#options;
 		const counting = (await keeper.list()).filter(({ record }) => record.status !== "closed");
 		if (counting.length < max) return;
 		for (const { record, isHeld } of counting) {
-			if (record.status !== "forgotten" || isHeld) continue;
-			const { channelId, chainId, escrow } = record.state;
+			const { channelId, chainId, escrow, payer } = record.state;
+			const mine = this.#byId(channelId);
+			if (isHeld && (mine === undefined || this.#isInUse(mine))) continue;
 			const onChain = await this.look({ channelId, parameters: { chainId, escrow } });
 			const { fundableUntilMs = Number.POSITIVE_INFINITY } = record;
 			if (onChain === undefined ? this.#options.now() < fundableUntilMs : !onChain.finalized) continue;
-			for (const mine of this.#forgotten) if (mine.channelId === channelId) this.#forgotten.delete(mine);
+			for (const one of this.#forgotten) if (one.channelId === channelId) this.#forgotten.delete(one);
+			if (mine !== undefined) {
+				if (!this.#isInUse(mine)) await this.remove(keyOfChannel(mine), mine);
+				continue;
+			}
+			if (payer !== keeper.payer) continue;
 			const channel = await keeper.takeById(channelId);
-			if (channel !== undefined) await keeper.giveBack(record.key, channel, { status: "closed", isIdle: true });
+			if (channel !== undefined)
+				await keeper.giveBack(keyOfChannel(channel), channel, { status: "closed", isIdle: true });
 		}
 	}
 
 	/** Another process waits for it. It goes with its books exact, or not at all. */
-	#giveBackIfIdle(key: string, channel: PayerChannel): void {
-		const isBusy = this.isBusy(key) || (this.#running.get(channel)?.size ?? 0) > 0;
-		if (isBusy || !channel.isIdle || !this.has(key, channel)) return;
+	#giveBackIfIdle(channel: PayerChannel): void {
+		const key = keyOfChannel(channel);
+		if (this.#isInUse(channel) || !this.has(key, channel)) return;
 		channel.isWanted = false;
 		this.#byKey.delete(key);
 		this.#behind(this.#options.keeper.giveBack(key, channel, { isIdle: true }));
+	}
+
+	/** Whether something is on its way on it. An answer that nobody has begun to read is not: it pays no more, if it has to. */
+	#isInUse(channel: PayerChannel): boolean {
+		return this.turns.isBusy(keyOfChannel(channel)) || this.turns.isRunning(channel) || !channel.isIdle;
+	}
+
+	#byId(channelId: Hex): PayerChannel | undefined {
+		return this.all.find((channel) => channel.channelId === channelId);
 	}
 
 	/** Nothing rests on such a write: without it what is kept is older, and supposes the worst. */
@@ -325,33 +342,4 @@ export class Channels {
 	#mayBeFunded({ fundableUntil }: PayerChannel): boolean {
 		return this.#options.now() < fundableUntil;
 	}
-}
-
-/**
- * Whether the escrow's record is that of this channel, and vouchers of it can pay at least `price` (draft-evm-session-00,
- * Method Details): it is open, nobody has asked for its close, and that much of it is not settled.
- */
-export function isUsable(
-	{ parameters }: Readonly<{ parameters: Omit<PayerChannel["parameters"], "salt"> }>,
-	onChain: EscrowChannel,
-	price: bigint,
-): boolean {
-	return (
-		sameAddress(onChain.payer, parameters.payer) &&
-		sameAddress(onChain.payee, parameters.payee) &&
-		sameAddress(onChain.token, parameters.token) &&
-		sameAddress(voucherSigner(onChain), voucherSigner(parameters)) &&
-		!onChain.finalized &&
-		onChain.closeRequestedAt === 0 &&
-		onChain.deposit - onChain.settled >= price
-	);
-}
-
-/** Waits, but not longer than the caller does. */
-export function orAborted(promise: Promise<unknown> | undefined, signal: AbortSignal): Promise<unknown> {
-	const { promise: aborted, reject } = Promise.withResolvers<never>();
-	const abort = () => reject(signal.reason);
-	if (signal.aborted) abort();
-	signal.addEventListener("abort", abort);
-	return Promise.race([promise, aborted]).finally(() => signal.removeEventListener("abort", abort));
 }

@@ -2,6 +2,7 @@ import { transferCall } from "../escrow/calls.ts";
 import { type Challenge, type ChargeRequest, encodeChargePayload } from "../protocol/index.ts";
 import { CANONICAL_PERMIT2, chargeNonce } from "../voucher/index.ts";
 import { type AbilityParts, canAuthorize, canPermit, canSend, firstProducible } from "./ability.ts";
+import { askedFor } from "./asking.ts";
 import type { Offered } from "./channel.ts";
 import { approve } from "./funding.ts";
 import type { Outgoing } from "./outgoing.ts";
@@ -46,16 +47,7 @@ export async function payCharge(
 	request: Outgoing,
 	offer: Offered<ChargeRequest>,
 ): Promise<Outcome> {
-	const { amount, currency: token, recipient: payee, methodDetails } = offer.request;
-	const { description } = offer.challenge;
-	const asked = {
-		amount,
-		chainId: methodDetails.chainId,
-		token,
-		payee,
-		...(description !== undefined && { description }),
-	};
-	await parts.gate.approve(request, { kind: "charge", ...asked });
+	await parts.gate.approve(request, { ...askedFor(offer), kind: "charge", amount: offer.request.amount });
 	const outcome = await payByAny(parts, request, offer);
 	noteChargeReceipt(parts.keeper, offer, request, outcome.response);
 	return outcome;

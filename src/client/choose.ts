@@ -100,7 +100,7 @@ async function assertPayable(parts: ChoiceParts, request: Outgoing, offer: Offer
 	const { channels } = parts;
 	const key = keyOf(request, offer.request);
 	// Who opens it has found out.
-	if (channels.isBusy(key) || (await channels.recall(key, request.signal)) !== undefined) return;
+	if (channels.turns.isBusy(key) || (await channels.recall(key, request.signal)) !== undefined) return;
 	if ((await findNamedChannel(parts, request, offer.request)) !== undefined) return;
 	await assertFundable(parts, offer.request);
 }

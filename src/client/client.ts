@@ -4,7 +4,7 @@ import { isExpired, type SessionRequest } from "../protocol/index.ts";
 import type { TypedDataSigner } from "../voucher/index.ts";
 import { sendsItself } from "./account.ts";
 import { type Offer, retryAfterMs } from "./answer.ts";
-import type { PayerChannel } from "./channel.ts";
+import type { Offered, PayerChannel } from "./channel.ts";
 import { keyOf, keyOfChannel } from "./channelKey.ts";
 import { Channels } from "./channels.ts";
 import { type ChargeParts, payCharge } from "./charge.ts";
@@ -67,7 +67,7 @@ export class PaymentClient {
 	readonly #now: () => number;
 	readonly #acceptPayment: string | undefined;
 	readonly #stream: StreamOptions;
-	readonly #routes = new LRUCache<string, SessionRequest>({ max: REMEMBERED_ROUTES });
+	readonly #routes = new LRUCache<string, Offered<SessionRequest>>({ max: REMEMBERED_ROUTES });
 
 	/** @throws PolicyError, ChannelStateError */
 	constructor(options: PaymentClientOptions) {
@@ -80,7 +80,7 @@ export class PaymentClient {
 		const { sessionKeys, tokenNames } = options;
 		const signer = new CredentialSigner({ account, authorizedSigner, sessionKeys, nodes, tokenNames, now });
 		const restore = (record: ChannelRecord) => channelFromRecord(record, signer, policy());
-		const keeper = new Keeper({ store, restore, now });
+		const keeper = new Keeper({ store, payer: signer.payer, restore, now });
 		this.#recovery = { store, nodes, payer: signer.payer, sendsItself: sendsItself(account), now };
 		this.#signers = authorizedSigner === undefined ? [account] : [account, authorizedSigner];
 		this.#channels = new Channels({ nodes, keeper, max: () => policy().maxChannels, now });
@@ -106,7 +106,7 @@ export class PaymentClient {
 		};
 		for (const state of resume) {
 			const channel = channelFromState(state, signer, policy());
-			this.#channels.restore(keyOfChannel(channel), channel);
+			this.#channels.resume(keyOfChannel(channel), channel);
 		}
 		this.#fetch = this.#own.by(options.fetch ?? globalThis.fetch.bind(globalThis));
 		this.#retry = retry;
@@ -245,6 +245,7 @@ export class PaymentClient {
 		const closed: ClosedChannel[] = [];
 		const errors: unknown[] = [];
 		const tried = new Set<string>();
+		await this.#channels.adopt();
 		// Of one key there may be several: each is taken when the one before is closed.
 		do {
 			const chosen = this.#channels.entries().filter(([, one]) => isWanted(one.channelId) && !tried.has(one.channelId));
@@ -275,7 +276,7 @@ export class PaymentClient {
 	 * @throws ChannelUnknownError, ChannelInUseError, NothingDepositedError, NoGasError, ContractPayerError
 	 */
 	async requestClose(channelId: Hex, options?: SendingOptions): Promise<CloseRequest> {
-		await this.#channels.letGo(channelId);
+		await this.#channels.letGo(channelId, options?.signal);
 		return requestClose(this.#recovery, channelId, options);
 	}
 
@@ -289,7 +290,7 @@ export class PaymentClient {
 	 * const { refund } = await payer.withdraw(channelId, { onProgress: ({ phase }) => console.log(phase) });
 	 */
 	async withdraw(channelId: Hex, options?: WaitOptions): Promise<Withdrawal> {
-		await this.#channels.letGo(channelId);
+		await this.#channels.letGo(channelId, options?.signal);
 		return withdraw(this.#recovery, channelId, options);
 	}
 
@@ -321,17 +322,18 @@ export class PaymentClient {
 	async #rememberedOffer(request: Outgoing): Promise<Offer | undefined> {
 		if (this.#ways.to(request.url) !== undefined) return undefined;
 		const known = this.#routes.get(request.route);
-		const challenge = known && this.#channels.usable(keyOf(request, known))?.challenge;
-		if (known === undefined || challenge === undefined || isExpired(challenge, this.#now())) return undefined;
+		if (known === undefined || isExpired(known.challenge, this.#now())) return undefined;
+		const { challenge, request: terms } = known;
+		if (this.#channels.usable(keyOf(request, terms)) === undefined) return undefined;
 		// By the policy as it is now.
-		if (!isAllowed(this.#policy, request.host, known) || !(await request.fits(challenge))) return undefined;
-		return { intent: "session", challenge, request: known };
+		if (!isAllowed(this.#policy, request.host, terms) || !(await request.fits(challenge))) return undefined;
+		return { intent: "session", challenge, request: terms };
 	}
 
 	async #pay(parts: ChoiceParts & ChargeParts, request: Outgoing, offer: Offer): Promise<Outcome> {
 		request.signal.throwIfAborted();
 		if (offer.intent === "charge") return payCharge(parts, request, offer);
-		this.#routes.set(request.route, offer.request);
+		this.#routes.set(request.route, { challenge: offer.challenge, request: offer.request });
 		return paySession(parts, request, offer);
 	}
 

@@ -33,15 +33,21 @@ export async function closeChannel(
 	channel: PayerChannel,
 ): Promise<ClosedChannel | undefined> {
 	const { channels } = parts;
-	while (channels.isBusy(key)) await channels.free(key);
+	while (channels.turns.isBusy(key)) await channels.turns.free(key);
 	if (!channels.has(key, channel)) return undefined;
-	return channels.alone(key, async () => {
+	return channels.turns.alone(key, async () => {
 		channel.stopStreams();
-		await channels.drained(channel);
+		await channels.turns.drained(channel);
 		// A request on its way may have learned that the server has forgotten it.
 		if (!channels.has(key, channel)) return undefined;
-		if (!channel.open && (await channels.look(channel)) === undefined) return undefined;
-		channel.open ||= channel.funding === undefined;
+		if (!channel.open) {
+			const onChain = await channels.look(channel);
+			if (onChain === undefined) {
+				if (channel.fundableUntil <= parts.now()) await channels.remove(key, channel);
+				return undefined;
+			}
+			channel.open = channel.funding === undefined;
+		}
 		// A close for less than it has spent would be taken as none, and settled with all that was signed ahead.
 		if (channel.isOpenEnded) await askSpent(parts, key, channel);
 		const receipt = await close(parts, key, channel);
@@ -63,8 +69,8 @@ async function close(parts: SessionParts, key: string, channel: PayerChannel): P
 		channel,
 		async (challenge) => {
 			// What is owed above the deposit can't be had from the escrow, and what no voucher was asked for is not paid.
-			const cumulativeAmount = least(channel.consumed, channel.signed, channel.deposit);
-			await parts.gate.voucher(channel, cumulativeAmount);
+			const cumulativeAmount = least(channel.consumed, channel.counted, channel.deposit);
+			parts.gate.again(channel, cumulativeAmount);
 			const signature = await signer.voucher(channel, cumulativeAmount);
 			const payload = encodeSessionPayload({ action: "close", channelId, cumulativeAmount, signature });
 			return signer.credential(challenge, payload);

@@ -1,8 +1,8 @@
 import type { ChargeRequest } from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
 import { keyOfChannel } from "./channelKey.ts";
-import { orAborted } from "./channels.ts";
 import type { Keeper } from "./keeper.ts";
+import { orAborted } from "./orAborted.ts";
 import type { Outgoing } from "./outgoing.ts";
 import {
 	type ApprovalRequest,
@@ -16,6 +16,7 @@ import { amountText } from "./policy/currency.ts";
 import { PolicyRefusedError } from "./policy/errors.ts";
 import type { Policy } from "./policy/schema.ts";
 import { countersFor, refusalOf, type Spend } from "./spending.ts";
+import { HolderLostError, PausedError } from "./store/store.ts";
 
 function spendOf({ channelId, parameters, resource }: PayerChannel, amount: bigint): Spend {
 	const { chainId, token, payee } = parameters;
@@ -69,13 +70,14 @@ export class Gate {
 		const answer = Promise.resolve(approve(full));
 		await orAborted(answer, signal);
 		if ((await answer) !== true) throw approvalRefused(full, "it was not given");
-		request.approved(asked.kind, asked.amount);
+		// Whatever moves money by itself is asked for each time.
+		if (asked.kind === "request") request.approved(subjectOf(asked), asked.amount);
 	}
 
 	/** Whether `approve` has anything to say to it that it has not said before. */
 	isAsking(request: Outgoing, asked: Asked): boolean {
 		const policy = this.#options.policy();
-		return policy.dryRun || (needsApproval(policy, asked) && !request.isApproved(asked.kind, asked.amount));
+		return policy.dryRun || (needsApproval(policy, asked) && !request.isApproved(subjectOf(asked), asked.amount));
 	}
 
 	/** Whether so much would be asked for. */
@@ -90,13 +92,26 @@ export class Gate {
 	 * @throws PolicyRefusedError, PausedError, HolderLostError, PayerStoreError; nothing may be signed then
 	 */
 	async voucher(channel: PayerChannel, amount: bigint): Promise<void> {
-		if (amount <= channel.counted) return;
+		if (amount <= channel.counted) return this.#options.keeper.confirm(channel);
 		const raises = this.#raises.get(channel) ?? { waiting: [], isWriting: false };
 		this.#raises.set(channel, raises);
-		return new Promise((resolve, reject) => {
+		await new Promise<void>((resolve, reject) => {
 			raises.waiting.push({ amount, resolve, reject });
 			if (!raises.isWriting) void this.#writeAll(channel, raises);
 		});
+		// Given back while it was written: who has it now may use what was counted.
+		if (channel.isRetired) throw new HolderLostError(channel.channelId);
+	}
+
+	/**
+	 * A voucher that gives nothing away: what was consumed and signed for before, to close the channel with or to ask what was
+	 * spent. Paused or not.
+	 *
+	 * @throws HolderLostError
+	 */
+	again(channel: PayerChannel, amount: bigint): void {
+		if (amount > channel.counted) throw new Error(`${amount} was never signed for channel ${channel.channelId}`);
+		if (channel.held === undefined) throw new HolderLostError(channel.channelId);
 	}
 
 	async #writeAll(channel: PayerChannel, raises: Raises): Promise<void> {
@@ -125,22 +140,27 @@ export class Gate {
 		const raised = amount - channel.counted;
 		if (raised <= 0n) return;
 		try {
-			await this.#count({ ...spendOf(channel, raised), escrow: channel.parameters.escrow }, (counters) =>
-				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters }),
+			await this.#count(spendOf(channel, raised), (counters) =>
+				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters, isSpending: true }),
 			);
 		} catch (error) {
 			// Nothing was signed for it: the next request must not take it for credit.
-			channel.notSigned();
+			if (isRefusal(error)) channel.notSigned();
+			// It may be on disk all the same: what is there counts, for whoever takes the channel again.
+			else await keeper.drop(channel).catch(() => undefined);
 			throw error;
 		}
-		channel.counted = amount;
+		channel.mayBeSigned(amount);
 	}
 
-	/** What is signed for a channel's deposit: its record is on disk first. */
+	/** What is signed, or sent, for a channel's deposit: its record is on disk first. */
 	async deposit(channel: PayerChannel): Promise<void> {
 		const { keeper, policy } = this.#options;
-		assertStaticallyAllowed(policy(), { ...spendOf(channel, 0n), escrow: channel.parameters.escrow });
-		await keeper.write(keyOfChannel(channel), channel);
+		const rules = policy();
+		assertStaticallyAllowed(rules, { ...spendOf(channel, 0n), escrow: channel.parameters.escrow });
+		assertSigning(rules);
+		await keeper.write(keyOfChannel(channel), channel, { isSpending: true });
+		if (channel.isRetired) throw new HolderLostError(channel.channelId);
 	}
 
 	/** A charge: counted each time one is signed, for each may be executed. */
@@ -157,9 +177,23 @@ export class Gate {
 		const { policy, now } = this.#options;
 		const rules = policy();
 		assertStaticallyAllowed(rules, spend);
-		if (rules.dryRun) throw new PolicyRefusedError("dryRun", "a dry run signs nothing");
+		assertSigning(rules);
 		const counters = countersFor(rules, spend, now());
 		const refusal = await write(counters);
 		if (refusal !== undefined) throw refusalOf(rules, counters, refusal);
 	}
+}
+
+/** What an approval is for: it is none for another token, payee or channel. */
+function subjectOf({ kind, chainId, token, payee, channelId }: Asked): string {
+	return `${kind} ${chainId}:${token} ${payee} ${channelId}`;
+}
+
+function assertSigning({ dryRun }: Policy): void {
+	if (dryRun) throw new PolicyRefusedError("dryRun", "a dry run signs nothing");
+}
+
+/** Whether it is known that nothing was written. */
+function isRefusal(error: unknown): boolean {
+	return error instanceof PolicyRefusedError || error instanceof PausedError;
 }

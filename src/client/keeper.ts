@@ -1,5 +1,6 @@
-import type { Hex } from "viem";
+import type { Address, Hex } from "viem";
 import type { PayerChannel } from "./channel.ts";
+import { ChannelStateError } from "./state.ts";
 import {
 	type ChannelRecord,
 	type ChannelStatus,
@@ -14,8 +15,13 @@ import {
 /** How long another process may take to give a channel back that this one needs, in ms, before another one is opened. */
 export const HAND_OVER_MS = 1_000;
 
+/** How often a channel is given back where the store does not answer. */
+const RELEASE_TRIES = 3;
+
 export type KeeperOptions = Readonly<{
 	store: PayerStore;
+	/** Whose channels they are. */
+	payer: Address;
 	/** Makes a channel of what was kept of it. */
 	restore: (record: ChannelRecord) => PayerChannel;
 	now: () => number;
@@ -29,6 +35,8 @@ export type KeptChange = Readonly<{
 	/** Nobody uses the channel right now: its books are exact. */
 	isIdle?: boolean;
 	status?: ChannelStatus;
+	/** It lets money be moved: not while the store is paused. */
+	isSpending?: boolean;
 }>;
 
 /**
@@ -37,18 +45,25 @@ export type KeptChange = Readonly<{
  */
 export class Keeper {
 	readonly #store: PayerStore;
+	readonly #payer: Address;
 	readonly #restore: (record: ChannelRecord) => PayerChannel;
 	readonly #now: () => number;
 
-	constructor({ store, restore, now }: KeeperOptions) {
+	constructor({ store, payer, restore, now }: KeeperOptions) {
 		this.#store = store;
+		this.#payer = payer;
 		this.#restore = restore;
 		this.#now = now;
 	}
 
+	/** Whose channels these are. */
+	get payer(): Address {
+		return this.#payer;
+	}
+
 	/** A kept channel of this key that nobody else uses, or that somebody gives back within `waitMs`. */
 	async take(key: string, waitMs: number): Promise<PayerChannel | undefined> {
-		return this.#from(await this.#store.take(key, waitMs));
+		return this.#from(await this.#store.take(this.#keptKey(key), waitMs));
 	}
 
 	/** As `take`, for one channel of any status. */
@@ -56,7 +71,7 @@ export class Keeper {
 		return this.#from(await this.#store.takeById(channelId, HAND_OVER_MS));
 	}
 
-	/** Every channel that is kept, with what holds of its deposit is known. */
+	/** Every channel that is kept and was not paid out. */
 	list(): ReturnType<PayerStore["list"]> {
 		return this.#store.list();
 	}
@@ -64,7 +79,7 @@ export class Keeper {
 	/**
 	 * Keeps a channel from now on.
 	 *
-	 * @returns false when as many as `max` may hold a deposit already
+	 * @returns false when as many as `max` may hold a deposit already, or another process has it
 	 */
 	async add(key: string, channel: PayerChannel, max: number): Promise<boolean> {
 		const held = await this.#store.add(this.#recordOf(key, channel, {}), max);
@@ -74,36 +89,56 @@ export class Keeper {
 	}
 
 	/**
-	 * Writes a channel that is kept. One that was given to this client by its state alone is kept from then on.
+	 * Writes a channel that is kept.
 	 *
-	 * @throws HolderLostError when another process has it by now
+	 * @throws HolderLostError when this client has it no more
 	 */
 	async write(key: string, channel: PayerChannel, change: KeptChange = {}): Promise<CounterRefusal | undefined> {
-		if (channel.held === undefined) await this.add(key, channel, Number.MAX_SAFE_INTEGER);
 		const { held } = channel;
 		if (held === undefined) throw new HolderLostError(channel.channelId);
-		const { counters = [] } = change;
-		const record = this.#recordOf(key, channel, change);
-		const refusal = await this.#store.write({ channel: { record, fence: held.fence }, counters });
-		if (refusal === undefined) channel.held = { record, fence: held.fence };
+		const { counters = [], isSpending = false } = change;
+		const record = this.#recordOf(key, channel, change, held);
+		const refusal = await this.#store.write({ channel: { record, fence: held.fence }, counters, isSpending });
+		if (refusal === undefined) channel.written(record);
 		return refusal;
+	}
+
+	/**
+	 * Whether this client may still use what it has signed for a channel.
+	 *
+	 * @throws HolderLostError, PausedError
+	 */
+	async confirm({ channelId, held }: PayerChannel): Promise<void> {
+		if (held === undefined) throw new HolderLostError(channelId);
+		await this.#store.confirm(channelId, held.fence);
 	}
 
 	/** Counts what is paid without a channel. */
 	count(counters: readonly Counter[]): Promise<CounterRefusal | undefined> {
-		return this.#store.write({ counters });
+		return this.#store.write({ counters, isSpending: true });
 	}
 
-	/** Lets others have a channel, as its books are now. */
+	/**
+	 * Uses a channel no more and lets others have it, as its books are now. Nothing is signed for it from the moment of the call;
+	 * one that was given to this client by its state alone is kept first.
+	 */
 	async giveBack(key: string, channel: PayerChannel, change: KeptChange): Promise<void> {
-		const { held } = channel;
+		const isKept = channel.held !== undefined || channel.isRetired;
+		if (!isKept) await this.add(key, channel, Number.MAX_SAFE_INTEGER);
+		const held = channel.retire();
 		if (held === undefined) return;
+		const record = this.#recordOf(key, channel, change, held);
 		try {
-			await this.write(key, channel, change);
+			await this.#store.write({ channel: { record, fence: held.fence } });
 		} finally {
-			channel.held = undefined;
-			await this.#store.release(channel.channelId, held.fence);
+			await this.#release(channel.channelId, held.fence);
 		}
+	}
+
+	/** Uses a channel no more of which it is not known what is on disk. What was written stands. */
+	async drop(channel: PayerChannel): Promise<void> {
+		const held = channel.retire();
+		if (held !== undefined) await this.#release(channel.channelId, held.fence);
 	}
 
 	/** A receipt is no condition for anything: where it can't be kept, the payment stands all the same. */
@@ -115,21 +150,50 @@ export class Keeper {
 		return this.#store.onWanted(listener);
 	}
 
-	#from(held: HeldChannel | undefined): PayerChannel | undefined {
+	/** One that can't be used here (another key, another policy) is left to who can. */
+	async #from(held: HeldChannel | undefined): Promise<PayerChannel | undefined> {
 		if (held === undefined) return undefined;
-		const channel = this.#restore(held.record);
-		channel.heldAs(held);
-		return channel;
+		const { record, fence } = held;
+		try {
+			const channel = this.#restore(record);
+			channel.heldAs(held);
+			return channel;
+		} catch (error) {
+			await this.#release(record.state.channelId, fence);
+			if (error instanceof ChannelStateError) return undefined;
+			throw error;
+		}
 	}
 
-	#recordOf(key: string, channel: PayerChannel, { signed = 0n, isIdle = false, status }: KeptChange): ChannelRecord {
-		const { held, challenge, sessionKey } = channel;
+	/** Others wait for it: a store that does not answer is asked again. */
+	async #release(channelId: Hex, fence: number): Promise<void> {
+		for (let triesLeft = RELEASE_TRIES; ; triesLeft--) {
+			try {
+				return await this.#store.release(channelId, fence);
+			} catch (error) {
+				if (triesLeft === 1) throw error;
+			}
+		}
+	}
+
+	/** The wallet may be used with several accounts. */
+	#keptKey(key: string): string {
+		return `${this.#payer} ${key}`;
+	}
+
+	#recordOf(
+		key: string,
+		channel: PayerChannel,
+		{ signed = 0n, isIdle = false, status }: KeptChange,
+		held?: HeldChannel,
+	): ChannelRecord {
+		const { challenge, sessionKey } = channel;
 		const { createdAtMs = this.#now(), fundableUntilMs: _, ...kept } = held?.record ?? {};
 		const { fundableUntil } = channel;
 		return {
 			...kept,
 			...(Number.isFinite(fundableUntil) && { fundableUntilMs: fundableUntil }),
-			key,
+			key: this.#keptKey(key),
 			status: status ?? held?.record.status ?? "open",
 			state: channel.keptState(signed, isIdle),
 			...(challenge !== undefined && { challenge }),

@@ -32,7 +32,7 @@ export class Outgoing {
 	readonly #request: Request;
 	readonly #body: Blob | undefined;
 	#reopened = false;
-	/** How much of each kind was approved for it. */
+	/** How much of what was approved for it. */
 	readonly #approved = new Map<string, bigint>();
 
 	private constructor(request: Request, body: Blob | undefined, stream: StreamSettings | undefined) {
@@ -106,12 +106,12 @@ export class Outgoing {
 	}
 
 	/** Whether that much was approved before, for an earlier try. */
-	isApproved(kind: string, amount: bigint): boolean {
-		return amount <= (this.#approved.get(kind) ?? -1n);
+	isApproved(subject: string, amount: bigint): boolean {
+		return amount <= (this.#approved.get(subject) ?? -1n);
 	}
 
-	approved(kind: string, amount: bigint): void {
-		this.#approved.set(kind, amount);
+	approved(subject: string, amount: bigint): void {
+		this.#approved.set(subject, amount);
 	}
 
 	/** True the first time. */

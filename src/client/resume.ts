@@ -1,6 +1,5 @@
 import type { SessionRequest } from "../protocol/index.ts";
 import { PayerChannel } from "./channel.ts";
-import { isUsable } from "./channels.ts";
 import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
@@ -9,6 +8,7 @@ import { SessionKey } from "./sessionKeys.ts";
 import type { CredentialSigner } from "./sign.ts";
 import { parseState, topUpFrom } from "./state.ts";
 import type { ChannelRecord } from "./store/store.ts";
+import { isUsable } from "./usable.ts";
 
 /**
  * A channel of an earlier client, from what that one kept of it. One that is not on chain yet is opened as that one would

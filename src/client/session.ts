@@ -1,17 +1,16 @@
-import type { Hex } from "viem";
 import { type Problem, problemType, type SessionRequest } from "../protocol/index.ts";
 import { computeChannelId } from "../voucher/index.ts";
 import { isManagementAnswer, offersOf, refusalOf } from "./answer.ts";
 import { askSpent } from "./ask.ts";
+import { askedFor, askedForRequest } from "./asking.ts";
 import { tryToPay } from "./attempt.ts";
 import { OverchargeError } from "./bookErrors.ts";
 import { type Offered, PayerChannel } from "./channel.ts";
 import { keyOf } from "./channelKey.ts";
-import { orAborted } from "./channels.ts";
 import { isClosing, outlive } from "./closing.ts";
 import { payCovered, TopUpRefusedError } from "./cover.ts";
 import { openCredential } from "./funding.ts";
-import type { Asked } from "./gate.ts";
+import { orAborted } from "./orAborted.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, SessionParts, Tried } from "./parts.ts";
 import { UnusableSignatureError } from "./payerSignature.ts";
@@ -20,11 +19,17 @@ import { depositFor } from "./policy.ts";
 import { findNamedChannel } from "./resume.ts";
 import { discard } from "./retry.ts";
 import type { VoucherSigner } from "./sign.ts";
+import { SignedLoweredError } from "./store/holds.ts";
 import { HolderLostError } from "./store/store.ts";
 import { priceOf, takeEstimate } from "./stream/estimate.ts";
 import { paidAnswer } from "./stream/paidBody.ts";
-import { maxStreamOf } from "./stream/vouchers.ts";
 import { voucherCredential } from "./voucherCredential.ts";
+
+/** How often in a row a server may claim more than is owed on a channel before it gets no more requests on it. */
+const MAX_OVERCLAIMS = 3;
+
+/** How many channels are tried for one request where others have them by then. */
+const MAX_CHANNELS = 4;
 
 /** Pays one request by the channel for its terms, opening it if there is none. The policy has allowed the terms before. */
 export async function paySession(
@@ -34,9 +39,9 @@ export async function paySession(
 ): Promise<Outcome> {
 	const { channels, gate } = parts;
 	const key = keyOf(request, offer.request);
-	for (;;) {
+	for (let triesLeft = MAX_CHANNELS; ; ) {
 		// From the last look to the entry in a map nothing is awaited.
-		while (channels.isBusy(key)) await channels.free(key, request.signal);
+		while (channels.turns.isBusy(key)) await channels.turns.free(key, request.signal);
 		const channel = channels.usable(key);
 		const asked = channel && askedForRequest(parts, request, offer, channel.channelId);
 		if (asked !== undefined && gate.isAsking(request, asked)) {
@@ -45,38 +50,28 @@ export async function paySession(
 		}
 		if (channel?.asksFirst && channel.isIdle) {
 			await orAborted(
-				channels.alone(key, () => askSpent(parts, key, channel)),
+				channels.turns.alone(key, () => askSpent(parts, key, channel)),
 				request.signal,
 			);
 			continue;
 		}
-		let outcome: Outcome;
+		let outcome: Outcome | undefined;
 		try {
 			outcome = await (channel === undefined
-				? channels.alone(key, () => open(parts, key, request, offer))
-				: channels.run(channel, payVoucher(parts, key, channel, request, offer)));
+				? channels.turns.alone(key, () => open(parts, key, request, offer))
+				: channels.turns.run(channel, payVoucher(parts, key, channel, request, offer)));
 		} catch (error) {
-			// Nothing was signed: another channel pays.
-			if (error instanceof HolderLostError && channels.lost(key, error.channelId)) continue;
-			// Nothing left: the payer pays in another way.
-			if (error instanceof UnusableSignatureError) continue;
+			channels.lost(key);
+			// Nothing was signed: another channel pays, or the payer in another way.
+			const isNothingLost = error instanceof HolderLostError || error instanceof SignedLoweredError;
+			if ((isNothingLost || error instanceof UnusableSignatureError) && --triesLeft > 0) continue;
 			throw error;
 		}
+		// There is one to be used, for which this request has to be approved.
+		if (outcome === undefined) continue;
 		const { response, closing } = outcome;
 		return closing === undefined ? outcome : { response, again: await outlive(parts, key, closing, request) };
 	}
-}
-
-/** What is asked for a request that a channel pays: its price, or all that its answer may cost. */
-function askedForRequest(
-	parts: SessionParts,
-	request: Outgoing,
-	offer: Offered<SessionRequest>,
-	channelId: Hex,
-): Asked {
-	const asked = askedFor(offer);
-	const amount = request.stream === undefined ? priceOf(request, offer.request) : maxStreamOf(parts, asked);
-	return { ...asked, kind: "request", amount, channelId };
 }
 
 /** Asks for the deposit of a new channel, unless this request has asked for as much before. */
@@ -88,17 +83,12 @@ function approveOpening(
 	return gate.approve(request, { ...askedFor(offer), kind: "open", amount: depositFor(policy, offer.request) });
 }
 
-function askedFor({ challenge: { description }, request: terms }: Offered<SessionRequest>) {
-	const { currency: token, recipient: payee, methodDetails } = terms;
-	return { chainId: methodDetails.chainId, token, payee, ...(description !== undefined && { description }) };
-}
-
 async function open(
 	parts: SessionParts,
 	key: string,
 	request: Outgoing,
 	offer: Offered<SessionRequest>,
-): Promise<Outcome> {
+): Promise<Outcome | undefined> {
 	const { channels, signer, gate, now } = parts;
 	const { challenge, request: terms } = offer;
 	const known = await channels.recall(key, request.signal);
@@ -113,7 +103,12 @@ async function open(
 		return newChannel(parts, request, offer, voucherSigner);
 	};
 	const channel = await channels.toOpen(key, terms.amount, create, request.signal);
-	if (!isNew) await gate.approve(request, askedForRequest(parts, request, offer, channel.channelId));
+	const asked = askedForRequest(parts, request, offer, channel.channelId);
+	if (!isNew && gate.isAsking(request, asked)) {
+		// Who thinks about it holds up nobody else.
+		if (channel.open) return undefined;
+		await gate.approve(request, asked);
+	}
 	if (channel.open) {
 		if (channel.asksFirst) await askSpent(parts, key, channel);
 		return payVoucher(parts, key, channel, request, offer);
@@ -122,7 +117,10 @@ async function open(
 	const price = priceOf(request, terms);
 	const tried = await tryToPay(parts, channel, request, terms, price, (amount) =>
 		openCredential(parts, challenge, channel, terms, amount),
-	);
+	).catch(async (error: unknown) => {
+		await channels.removeUnsigned(key, channel);
+		throw error;
+	});
 	const { response, receipt, refusal } = tried;
 	if (receipt !== undefined) {
 		channel.open = true;
@@ -264,8 +262,9 @@ function afterRefusal(
 					channel.catchUp(BigInt(required), priceOf(request, terms), terms.methodDetails.minVoucherDelta);
 			} catch (error) {
 				if (!(error instanceof OverchargeError)) throw error;
-				// Nothing is worth what the server claims of it, today or later: others get another channel (D10).
-				channels.forget(key, channel);
+				// A channel that nobody here remembers is not worth what the server claims of it; nor is one of which it goes on
+				// to claim more than is owed, as after the loss of its store: later requests get another one (D10).
+				if (channel.isUnrecorded || channel.overclaims >= MAX_OVERCLAIMS) channels.forget(key, channel);
 				if (!channel.isUnrecorded) throw error;
 				return request.reopenOnce();
 			}

@@ -20,3 +20,19 @@ export async function voucherCredential(
 	const voucher = { action: "voucher", channelId, cumulativeAmount, signature } as const;
 	return signer.credential(challenge, encodeSessionPayload(deposit === undefined ? voucher : { ...voucher, deposit }));
 }
+
+/** A voucher that was signed before, once more: it pays for nothing new. */
+export async function sameVoucherCredential(
+	{ signer, gate }: Pick<FundingParts, "signer" | "gate">,
+	challenge: Challenge,
+	channel: PayerChannel,
+	cumulativeAmount: bigint,
+): Promise<string> {
+	const { channelId } = channel;
+	gate.again(channel, cumulativeAmount);
+	const signature = await signer.voucher(channel, cumulativeAmount);
+	return signer.credential(
+		challenge,
+		encodeSessionPayload({ action: "voucher", channelId, cumulativeAmount, signature }),
+	);
+}

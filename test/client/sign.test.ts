@@ -66,7 +66,7 @@ function fundingParts(signer: CredentialSigner, nodes: Nodes, now: () => number)
 	const restore = () => {
 		throw new Error("nothing is kept");
 	};
-	const keeper = new Keeper({ store: new MemoryPayerStore(), restore, now });
+	const keeper = new Keeper({ store: new MemoryPayerStore(), payer: signer.payer, restore, now });
 	const gate = new Gate({ keeper, policy: () => policy, approve: undefined, now });
 	return { policy, signer, nodes, gate, now, credentialTypes: undefined };
 }

@@ -1,5 +1,5 @@
 import type { Hex, TransactionReceipt } from "viem";
-import { orAborted } from "../channels.ts";
+import { orAborted } from "../orAborted.ts";
 import { readPayerKind } from "../sessionKeys.ts";
 import type { ChannelRecord, ChannelStatus } from "../store/store.ts";
 import { isKnown } from "../wallet.ts";

@@ -1,4 +1,5 @@
 import type { SessionReceipt, SessionRequest } from "../../protocol/index.ts";
+import { maxStreamOf } from "../asking.ts";
 import type { Offered, PayerChannel } from "../channel.ts";
 import type { Outgoing } from "../outgoing.ts";
 import type { SessionParts } from "../parts.ts";
@@ -9,7 +10,7 @@ import type { StreamSettings } from "./options.ts";
 import { isPaymentEvent, neededVoucher, receiptEvent } from "./paymentEvents.ts";
 import { StreamTab } from "./tab.ts";
 import { unitCounter } from "./units.ts";
-import { maxStreamOf, StreamVouchers } from "./vouchers.ts";
+import { StreamVouchers } from "./vouchers.ts";
 
 /** How long a body that can't ask for vouchers is silent before it is taken to need one, in ms. */
 const QUIET_MS = 1_000;
@@ -117,7 +118,13 @@ class PaidReading {
 		this.#blocks = isEventStream(response) ? new EventBlocks() : undefined;
 		this.#unitsIn = unitCounter(terms.unitType, this.#blocks !== undefined, settings, parts.now);
 		const held = channel.beginStream(this.#stop, price);
-		this.#tab = new StreamTab({ channel, terms, settings, maxStream: maxStreamOf(parts, channel.parameters), price: held });
+		this.#tab = new StreamTab({
+			channel,
+			terms,
+			settings,
+			maxStream: maxStreamOf(parts, channel.parameters),
+			price: held,
+		});
 		this.#vouchers = new StreamVouchers({
 			...{ parts, key, channel, request, offer },
 			tab: this.#tab,

@@ -1,5 +1,6 @@
 import { type Challenge, isExpired, type SessionRequest } from "../../protocol/index.ts";
 import { offersOf, receiptFor } from "../answer.ts";
+import { askedForRequest, maxStreamOf } from "../asking.ts";
 import { DepositExhaustedError, OverchargeError } from "../bookErrors.ts";
 import type { Offered, PayerChannel } from "../channel.ts";
 import { keyOf } from "../channelKey.ts";
@@ -7,7 +8,6 @@ import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "../cove
 import { least } from "../least.ts";
 import type { Outgoing } from "../outgoing.ts";
 import type { SessionParts } from "../parts.ts";
-import { boundsFor, type TokenAt } from "../policy.ts";
 import { discard } from "../retry.ts";
 import { voucherCredential } from "../voucherCredential.ts";
 import { StreamLimitError, StreamVoucherRefusedError } from "./errors.ts";
@@ -96,7 +96,7 @@ export class StreamVouchers {
 		if (this.#isPaying || this.#isStopped || !isDue) return;
 		this.#isPaying = true;
 		const { parts, channel, onFault } = this.#options;
-		parts.channels
+		parts.channels.turns
 			.run(channel, this.#pay())
 			.catch((error: unknown) => {
 				if (this.#isStopped) return;
@@ -110,8 +110,11 @@ export class StreamVouchers {
 	}
 
 	async #pay(): Promise<void> {
-		const { channel, tab } = this.#options;
+		const { parts, channel, tab, request, offer } = this.#options;
 		const isNeeded = this.#required > this.#accepted;
+		const asked = askedForRequest(parts, request, offer, channel.channelId, true);
+		// Whoever approves has heard of the first price alone.
+		if (parts.gate.isAsking(request, asked)) await parts.gate.approve(request, asked);
 		if (isNeeded && ++this.#unheeded > MAX_UNHEEDED) throw new StreamVoucherRefusedError(channel.channelId);
 		const needed = isNeeded ? this.#shortfall(this.#required) : 0n;
 		const amount = this.#stepped(tab.next(needed), isNeeded);
@@ -264,10 +267,4 @@ export class StreamVouchers {
 		this.#url = channel.resource.url;
 		return true;
 	}
-}
-
-/** What a whole answer may cost that a channel pays for, in base units. */
-export function maxStreamOf({ policy }: Pick<SessionParts, "policy">, token: TokenAt): bigint {
-	const { maxStream, maxPrice } = boundsFor(policy, token);
-	return maxStream ?? maxPrice;
 }
