@@ -275,6 +275,14 @@ function carryOut(store: PayerStore, call: Call, signal: AbortSignal): Promise<u
 			return store.note(call.receipt);
 		case "receipts":
 			return store.receipts(call.limit);
+		case "keepPayment":
+			return store.keepPayment(call.key, call.payment);
+		case "takePayment":
+			return store.takePayment(call.key, call.named);
+		case "freePayment":
+			return store.freePayment(call.key, call.id);
+		case "dropPayment":
+			return store.dropPayment(call.key, call.id);
 		case "setPaused":
 			return store.setPaused(call.reason ?? undefined);
 		case "paused":

@@ -8,6 +8,7 @@ import {
 	type ListedChannel,
 	type PayerStore,
 	PayerStoreError,
+	type PaymentRecord,
 	type ReceiptRecord,
 	type StoreWrite,
 } from "../store/store.ts";
@@ -254,6 +255,22 @@ export class RemoteStore implements PayerStore {
 
 	receipts(limit?: number): Promise<readonly ReceiptRecord[]> {
 		return this.#ask(answerShapes.receipts, { call: "receipts", limit });
+	}
+
+	async keepPayment(key: string, payment: PaymentRecord): Promise<void> {
+		await this.#ask(answerShapes.none, { call: "keepPayment", key, payment });
+	}
+
+	async takePayment(key: string, named?: string): Promise<PaymentRecord | undefined> {
+		return (await this.#ask(answerShapes.payment, { call: "takePayment", key, named })) ?? undefined;
+	}
+
+	async freePayment(key: string, id: Hex): Promise<void> {
+		await this.#ask(answerShapes.none, { call: "freePayment", key, id });
+	}
+
+	async dropPayment(key: string, id: Hex): Promise<void> {
+		await this.#ask(answerShapes.none, { call: "dropPayment", key, id });
 	}
 
 	async setPaused(reason: string | undefined): Promise<void> {

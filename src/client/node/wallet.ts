@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Hex } from "viem";
 import { orAborted } from "../orAborted.ts";
 import {
@@ -8,6 +9,7 @@ import {
 	type ListedChannel,
 	type PayerStore,
 	PayerStoreError,
+	type PaymentRecord,
 	type ReceiptRecord,
 	type StoreWrite,
 } from "../store/store.ts";
@@ -123,6 +125,22 @@ class SharedWallet implements PayerStore {
 
 	receipts(limit?: number): Promise<readonly ReceiptRecord[]> {
 		return this.#with((store) => store.receipts(limit));
+	}
+
+	keepPayment(key: string, payment: PaymentRecord): Promise<void> {
+		return this.#with((store) => store.keepPayment(key, payment));
+	}
+
+	takePayment(key: string, call: string = randomUUID()): Promise<PaymentRecord | undefined> {
+		return this.#with((store) => store.takePayment(key, call));
+	}
+
+	freePayment(key: string, id: Hex): Promise<void> {
+		return this.#with((store) => store.freePayment(key, id));
+	}
+
+	dropPayment(key: string, id: Hex): Promise<void> {
+		return this.#with((store) => store.dropPayment(key, id));
 	}
 
 	setPaused(reason: string | undefined): Promise<void> {

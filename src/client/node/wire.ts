@@ -2,7 +2,7 @@
 import type { Hex } from "viem";
 import * as z from "zod";
 import { SignedLoweredError } from "../store/holds.ts";
-import { channelShape, receiptShape, rowShape } from "../store/records.ts";
+import { channelShape, paymentShape, receiptShape, rowShape } from "../store/records.ts";
 import {
 	type CounterRefusal,
 	type HeldChannel,
@@ -73,6 +73,10 @@ export const callShape = z.discriminatedUnion("call", [
 	z.strictObject({ call: z.literal("counts"), keys: z.array(text).max(10_000) }),
 	z.strictObject({ call: z.literal("note"), receipt: receiptShape }),
 	z.strictObject({ call: z.literal("receipts"), limit: z.int().nonnegative().exactOptional() }),
+	z.strictObject({ call: z.literal("keepPayment"), key: text, payment: paymentShape }),
+	z.strictObject({ call: z.literal("takePayment"), key: text, named: text.exactOptional() }),
+	z.strictObject({ call: z.literal("freePayment"), key: text, id: hex32 }),
+	z.strictObject({ call: z.literal("dropPayment"), key: text, id: hex32 }),
 	z.strictObject({ call: z.literal("setPaused"), reason: text.nullable() }),
 	z.strictObject({ call: z.literal("paused") }),
 	/** The holder goes, and gives everything back. */
@@ -91,6 +95,7 @@ export const answerShapes = {
 	listed: z.array(listed),
 	counts: z.array(amount),
 	receipts: z.array(receiptShape),
+	payment: paymentShape.nullable(),
 	paused: text.nullable(),
 } as const;
 

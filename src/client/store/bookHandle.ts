@@ -6,6 +6,7 @@ import type {
 	HeldChannel,
 	ListedChannel,
 	PayerStore,
+	PaymentRecord,
 	ReceiptRecord,
 	StoreWrite,
 } from "./store.ts";
@@ -59,6 +60,22 @@ export class BookHandle implements PayerStore {
 
 	async receipts(limit?: number): Promise<readonly ReceiptRecord[]> {
 		return await this.book.receipts(this.holder, limit);
+	}
+
+	async keepPayment(key: string, payment: PaymentRecord): Promise<void> {
+		await this.book.keepPayment(this.holder, key, payment);
+	}
+
+	async takePayment(key: string, call?: string): Promise<PaymentRecord | undefined> {
+		return await this.book.takePayment(this.holder, key, call);
+	}
+
+	async freePayment(key: string, id: Hex): Promise<void> {
+		await this.book.freePayment(this.holder, key, id);
+	}
+
+	async dropPayment(key: string, id: Hex): Promise<void> {
+		await this.book.dropPayment(this.holder, key, id);
 	}
 
 	async setPaused(reason: string | undefined): Promise<void> {

@@ -70,6 +70,11 @@ export class Holders {
 		return performance.now() < this.#graceUntil;
 	}
 
+	/** Whether a holder is there as far as anybody knows: what nobody asks for again needs no grace. */
+	async isThere(holder: string): Promise<boolean> {
+		return this.isHere(holder) || ((await this.#neighbours?.isThere(holder)) ?? false);
+	}
+
 	/** After how long an answer of `isBusy` may be another one that nobody tells of. */
 	get lookMs(): number | undefined {
 		if (this.#neighbours !== undefined) return this.#neighbours.lookMs;

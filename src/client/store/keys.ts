@@ -9,6 +9,7 @@ const ID_LENGTH = 66;
 
 export const PAUSED_KEY = "m:paused";
 export const RECEIPTS_KEY = "m:receipts";
+export const PAYMENTS_KEY = "m:payments";
 
 export function channelKey(channelId: Hex): string {
 	return `c:${channelId}`;
@@ -79,7 +80,27 @@ export function lastVoucherKey(channelId: Hex): string {
 	return `v:${channelId}`;
 }
 
-/** The number that a receipt's key ends in. */
+export function paymentKey(sequence: number): string {
+	return `p:${sortable(sequence)}`;
+}
+
+export const PAYMENTS: Range = all("p:");
+
+/** The place of a payment among those that can pay for the same. Its value is the payment's id. */
+export function paymentPlace(key: string, sequence: number): string {
+	return `k:${wellFormed(key)}:${sortable(sequence)}`;
+}
+
+export function paymentsOf(key: string): Range {
+	return all(`k:${wellFormed(key)}:`);
+}
+
+/** The number that a place in `range` ends in; `undefined` where it is of a longer key that begins alike. */
+export function sequenceAt({ gt }: Range, place: string): number | undefined {
+	return place.length === gt.length + DIGITS ? Number(place.slice(-DIGITS)) : undefined;
+}
+
+/** The number that the key of a receipt, or of a payment, ends in. */
 export function sequenceIn(key: string): number {
 	return Number(key.slice(2));
 }

@@ -7,6 +7,7 @@ import { type ClaimedHold, freeAll, heldRow, keepHeld } from "./holds.ts";
 import { CHANNELS, channelIn, LIVE } from "./keys.ts";
 import type { Kv } from "./kv.ts";
 import { readPause, recallPause, writePause } from "./pause.ts";
+import { dropPayment, freePayment, keepPayment, takePayment } from "./paymentBook.ts";
 import { keepReceipt, readReceipts } from "./receiptBook.ts";
 import type { Row } from "./records.ts";
 import { type Exclusive, Rounds, View } from "./rounds.ts";
@@ -16,10 +17,12 @@ import {
 	type CounterRefusal,
 	type HeldChannel,
 	type ListedChannel,
+	MAX_PAYMENTS,
 	MAX_RECEIPTS,
 	PausedError,
 	type PayerStore,
 	PayerStoreError,
+	type PaymentRecord,
 	type ReceiptRecord,
 	type StoreWrite,
 } from "./store.ts";
@@ -40,6 +43,8 @@ export type PayerBookOptions = Readonly<{
 	now?: () => number;
 	/** `MAX_RECEIPTS` unless given. */
 	maxReceipts?: number;
+	/** `MAX_PAYMENTS` unless given. */
+	maxPayments?: number;
 }>;
 
 /** A channel whose record can't be read any more. */
@@ -63,6 +68,7 @@ export class PayerBook {
 	readonly #neighbours: Neighbours | undefined;
 	readonly #now: () => number;
 	readonly #maxReceipts: number;
+	readonly #maxPayments: number;
 	readonly #stopListening: (() => void) | undefined;
 	#countedSincePrune = 0;
 	#closing: Promise<void> | undefined;
@@ -80,6 +86,7 @@ export class PayerBook {
 		this.#neighbours = neighbours;
 		this.#now = now;
 		this.#maxReceipts = options.maxReceipts ?? MAX_RECEIPTS;
+		this.#maxPayments = options.maxPayments ?? MAX_PAYMENTS;
 		this.#stopListening = neighbours?.listen({
 			wanted: (holder, channelId) => {
 				if (this.#holders.isHere(holder)) this.#holders.ask(holder, channelId);
@@ -241,6 +248,24 @@ export class PayerBook {
 		return await readReceipts(new View(this.#kv), limit);
 	}
 
+	keepPayment(holder: string, key: string, payment: PaymentRecord): Promise<void> {
+		const bounds = { max: this.#maxPayments, isThere: this.#isThere };
+		return this.#turn(holder, (view) => keepPayment(view, holder, { key, payment }, bounds));
+	}
+
+	/** @throws PausedError */
+	takePayment(holder: string, key: string, call?: string): Promise<PaymentRecord | undefined> {
+		return this.#turn(holder, (view) => takePayment(view, holder, { key, call }, this.#isThere));
+	}
+
+	freePayment(holder: string, key: string, id: Hex): Promise<void> {
+		return this.#turn(holder, (view) => freePayment(view, holder, key, id));
+	}
+
+	dropPayment(holder: string, key: string, id: Hex): Promise<void> {
+		return this.#turn(holder, (view) => dropPayment(view, key, id));
+	}
+
 	setPaused(holder: string, reason: string | undefined): Promise<void> {
 		return this.#turn(holder, async (view) => writePause(view, reason));
 	}
@@ -304,6 +329,8 @@ export class PayerBook {
 	async #liveCount(view: View): Promise<number> {
 		return (await view.entries(LIVE)).length;
 	}
+
+	readonly #isThere = (holder: string) => this.#holders.isThere(holder);
 
 	/** Whoever waits is told as soon as it is written. */
 	readonly #tellFreed = (view: View): void => {

@@ -3,11 +3,14 @@ import type { Hex } from "viem";
 import * as z from "zod";
 import type { Challenge } from "../../protocol/index.ts";
 import { stateSchema } from "../state.ts";
-import type { ChannelRecord, ReceiptRecord, RecoveryTransaction } from "./store.ts";
+import type { ChannelRecord, PaymentRecord, ReceiptRecord, RecoveryTransaction } from "./store.ts";
 
 const hex32 = z.custom<Hex>((value) => typeof value === "string" && /^0x[0-9a-f]{64}$/.test(value), "is not 32 bytes");
 const decimal = z.string().regex(/^(0|[1-9]\d{0,99})$/);
 const text = z.string();
+
+/** Of a signed transaction in hex: a token's transfer has a few hundred bytes. */
+const MAX_RAW_LENGTH = 20_000;
 
 const challengeShape: z.ZodType<Challenge> = z.strictObject({
 	id: text,
@@ -82,6 +85,36 @@ export type ReceiptsEnd = Readonly<{ next: number; kept: number }>;
 export const receiptsEndShape: z.ZodType<ReceiptsEnd> = z.strictObject({
 	next: z.int().nonnegative(),
 	kept: z.int().nonnegative(),
+});
+
+const madeShape = { id: hex32, atMs: z.int().nonnegative() };
+const sentShape = { hash: hex32, nonce: z.int().nonnegative() };
+const rawShape = z.custom<Hex>(
+	(value) => typeof value === "string" && value.length <= MAX_RAW_LENGTH && /^0x([0-9a-f]{2})+$/.test(value),
+	"is no transaction",
+);
+
+export const paymentShape: z.ZodType<PaymentRecord> = z.discriminatedUnion("type", [
+	z.strictObject({ type: z.literal("hash"), ...madeShape, ...sentShape }),
+	z.strictObject({ type: z.literal("transaction"), ...madeShape, ...sentShape, raw: rawShape }),
+	z.strictObject({ type: z.literal("untold"), ...madeShape, fromBlock: z.int().nonnegative() }),
+]);
+
+/** A payment that is kept, and who uses it. */
+export type PaymentRow = Readonly<{
+	/** What it pays for. */
+	key: string;
+	payment: PaymentRecord;
+	holder?: string;
+	/** The call by which the holder took it. */
+	call?: string;
+}>;
+
+export const paymentRowShape: z.ZodType<PaymentRow> = z.strictObject({
+	key: text,
+	payment: paymentShape,
+	holder: text.min(1).exactOptional(),
+	call: text.exactOptional(),
 });
 
 export type Pause = Readonly<{ reason: string }>;

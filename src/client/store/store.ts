@@ -82,6 +82,16 @@ export type ReceiptRecord = Readonly<{
 	receipt: Readonly<Record<string, unknown>>;
 }>;
 
+/** A transfer of the payer's own that pays for a charge, and may not have been used for one. `id` is chosen at random. */
+export type PaymentRecord = Readonly<{ id: Hex; atMs: number }> &
+	Readonly<
+		| { /** Broadcast by the payer. */ type: "hash"; hash: Hex; nonce: number }
+		/** Signed for others to broadcast. `raw` is a secret: it never leaves the store's files but to who is paid. */
+		| { type: "transaction"; hash: Hex; nonce: number; raw: Hex }
+		/** An account that sends by itself may have sent it, in a block from this one on: its hash was never told. */
+		| { type: "untold"; fromBlock: number }
+	>;
+
 /**
  * What one payer keeps: its channels, what it has signed, its receipts. Shared by the processes of one agent. Whatever
  * resolves is on disk, but `note`.
@@ -134,6 +144,28 @@ export interface PayerStore {
 	/** The newest first. */
 	receipts(limit?: number): Promise<readonly ReceiptRecord[]>;
 
+	/**
+	 * Keeps a payment before it is broadcast, or signed for others: this holder uses it from then on. One of the same `id` is
+	 * replaced. Of more than `MAX_PAYMENTS` the oldest that nobody uses goes.
+	 *
+	 * @param key - what it can pay for
+	 */
+	keepPayment(key: string, payment: PaymentRecord): Promise<void>;
+
+	/**
+	 * The oldest payment of this key that nobody uses: this holder does from then on. When it is gone others may.
+	 *
+	 * @param call - names the call, where it may have to be repeated: then it takes the same one
+	 * @throws PausedError when the store is paused
+	 */
+	takePayment(key: string, call?: string): Promise<PaymentRecord | undefined>;
+
+	/** Lets others use a payment. */
+	freePayment(key: string, id: Hex): Promise<void>;
+
+	/** Forgets a payment: it was used, or can't be any more. */
+	dropPayment(key: string, id: Hex): Promise<void>;
+
 	/** Stops, or lets go on, everything that counts, for every process and across restarts. */
 	setPaused(reason: string | undefined): Promise<void>;
 	paused(): Promise<string | undefined>;
@@ -147,6 +179,9 @@ export interface PayerStore {
 
 /** How many receipts are kept besides the last one of each channel. */
 export const MAX_RECEIPTS = 10_000;
+
+/** How many payments are kept of which it is not known that they were used. */
+export const MAX_PAYMENTS = 1_000;
 
 /** Another process of the agent has this channel by now: nothing was written, and nothing may be signed. */
 export class HolderLostError extends Error {

@@ -4,7 +4,7 @@ import type { Operations } from "../../../src/client/store/kv.ts";
 import { MemoryKv } from "../../../src/client/store/memoryKv.ts";
 import { PayerBook } from "../../../src/client/store/payerBook.ts";
 import type { PayerStore } from "../../../src/client/store/store.ts";
-import { channel, id, KEY, receipt, signed } from "./records.ts";
+import { channel, id, KEY, payment, receipt, signed } from "./records.ts";
 import { added, signedOf, taken } from "./suite.ts";
 
 const WAIT_MS = 20_000;
@@ -208,6 +208,34 @@ describe("a book's bounds", () => {
 		for (let number = 1; number <= 7; number++) await store.note(receipt(number));
 		await store.note(receipt(8, { kind: "voucher", channelId: id(2) }));
 		expect((await store.receipts()).map(({ amount }) => amount)).toEqual(["8", "7", "6", "5", "0"]);
+	});
+
+	it("keeps so many payments: the oldest that nobody uses goes, and where all are used none is made", async () => {
+		const kv = new MemoryKv();
+		const book = new PayerBook(kv, { maxPayments: 3 });
+		const [a, b] = [book.as("a"), book.as("b")];
+		for (let number = 0; number < 3; number++) await a.keepPayment(`terms ${number}`, payment(number));
+		await expect(a.keepPayment("terms 3", payment(3))).rejects.toMatchObject({ code: "PAYER_STORE" });
+		await a.freePayment("terms 1", id(1));
+		await a.keepPayment("terms 3", payment(3));
+		expect(await b.takePayment("terms 1")).toBeUndefined();
+		await kv.write(new Map([["m:payments", "nonsense"]]));
+		await a.dropPayment("terms 0", id(0));
+		await a.keepPayment("terms 4", payment(4));
+		await expect(a.keepPayment("terms 5", payment(5))).rejects.toMatchObject({ code: "PAYER_STORE" });
+		await book.holderGone("a");
+		for (const number of [2, 3, 4]) expect(await b.takePayment(`terms ${number}`)).toEqual(payment(number));
+	});
+
+	it("refuses where a payment is damaged, and says nothing of it", async () => {
+		const kv = new MemoryKv();
+		const store = new PayerBook(kv).as("a");
+		await store.keepPayment("x", payment(1));
+		const [[key = "", text = ""] = []] = await kv.entries({ gt: "p:", lt: "p;" });
+		await kv.write(new Map([[key, text.replace("5ec7e7", "5ec7e8")]]));
+		const refused = store.takePayment("x");
+		await expect(refused).rejects.toMatchObject({ code: "PAYER_STORE", message: expect.not.stringContaining("5ec7") });
+		expect(await store.takePayment("y")).toBeUndefined();
 	});
 
 	it("takes away counts whose time is over, and of those none that a clock set back may ask for", async () => {

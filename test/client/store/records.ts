@@ -1,6 +1,6 @@
 /** Records for the stores' tests. */
 import { pad, toHex } from "viem";
-import type { ChannelRecord, HeldChannel, ReceiptRecord } from "../../../src/client/store/store.ts";
+import type { ChannelRecord, HeldChannel, PaymentRecord, ReceiptRecord } from "../../../src/client/store/store.ts";
 import type { Challenge } from "../../../src/protocol/index.ts";
 
 export const KEY = "https://api.example.com 1:0xe:0xt:0xp";
@@ -49,6 +49,11 @@ export function channel(number: number, { key = KEY, status = "open", ...amounts
 /** The same channel with another amount signed. */
 export function signed({ record, fence }: HeldChannel, amount: bigint | number): HeldChannel {
 	return { fence, record: { ...record, state: { ...record.state, signed: String(amount) } } };
+}
+
+/** A payment that others could broadcast. */
+export function payment(number: number): PaymentRecord {
+	return { id: id(number), atMs: number, type: "transaction", hash: id(number), nonce: number, raw: "0x5ec7e75ec7e7" };
 }
 
 export function receipt(number: number, given: Partial<ReceiptRecord> = {}): ReceiptRecord {

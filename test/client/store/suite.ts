@@ -1,7 +1,7 @@
 /** What every payer's store has to do, however it keeps things. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { HeldChannel, PayerStore } from "../../../src/client/store/store.ts";
-import { channel, id, KEY, receipt, signed } from "./records.ts";
+import { channel, id, KEY, payment, receipt, signed } from "./records.ts";
 
 /** One agent's stores over the same data. */
 export type StoreStage = Readonly<{
@@ -399,6 +399,82 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 			});
 		});
 
+		describe("payments", () => {
+			it("are used by one holder at a time, the oldest first, and only for what they pay (I11)", async () => {
+				for (const number of [2, 1]) await a.keepPayment("x", payment(number));
+				await a.keepPayment("x:1", payment(3));
+				expect([await a.takePayment("x"), await b.takePayment("x"), await b.takePayment("y")]).toEqual([
+					undefined,
+					undefined,
+					undefined,
+				]);
+				for (const number of [1, 2]) await a.freePayment("x", id(number));
+				expect(await b.takePayment("x")).toEqual(payment(2));
+				expect(await a.takePayment("x")).toEqual(payment(1));
+				expect(await a.takePayment("x")).toBeUndefined();
+				await b.freePayment("x:1", id(3));
+				expect(await b.takePayment("x:1")).toBeUndefined();
+				await a.freePayment("x:1", id(3));
+				expect(await b.takePayment("x:1")).toEqual(payment(3));
+			});
+
+			it("are taken once where many take at once", async () => {
+				for (let number = 0; number < 5; number++) {
+					await a.keepPayment("x", payment(number));
+					await a.freePayment("x", id(number));
+				}
+				const taken = await Promise.all(Array.from({ length: 12 }, (_, n) => (n % 2 ? a : b).takePayment("x")));
+				const ids = taken.flatMap((one) => (one === undefined ? [] : [one.id]));
+				expect(ids.toSorted()).toEqual(Array.from({ length: 5 }, (_, number) => id(number)));
+			});
+
+			it("are forgotten when they were used, and replaced where more is known of them", async () => {
+				await a.keepPayment("x", { id: id(1), atMs: 1, type: "untold", fromBlock: 7 });
+				await a.keepPayment("x", payment(1));
+				await a.keepPayment("x", payment(2));
+				await a.dropPayment("x", id(2));
+				await a.dropPayment("x", id(2));
+				for (const number of [1, 2]) await a.freePayment("x", id(number));
+				expect([await b.takePayment("x"), await b.takePayment("x")]).toEqual([payment(1), undefined]);
+			});
+
+			it("of a holder that is gone, in whatever way, are found by the next", async () => {
+				await a.keepPayment("x", payment(1));
+				await stage.kill(a);
+				await expect.poll(() => b.takePayment("x"), { timeout: WAIT_MS }).toEqual(payment(1));
+				await b.close();
+				const c = await stage.open();
+				await expect.poll(() => c.takePayment("x"), { timeout: WAIT_MS }).toEqual(payment(1));
+			});
+
+			it("are the same for a call that is repeated", async () => {
+				for (const number of [1, 2]) {
+					await a.keepPayment("x", payment(number));
+					await a.freePayment("x", id(number));
+				}
+				expect(await a.takePayment("x", "one call")).toEqual(payment(1));
+				expect(await a.takePayment("x", "one call")).toEqual(payment(1));
+				expect(await b.takePayment("x", "one call")).toEqual(payment(2));
+			});
+
+			it("are not to be used while spending is paused", async () => {
+				await a.keepPayment("x", payment(1));
+				await a.freePayment("x", id(1));
+				await a.setPaused("by the operator");
+				await expect(b.takePayment("x")).rejects.toMatchObject({ code: "PAUSED" });
+				await a.setPaused(undefined);
+				expect(await b.takePayment("x")).toEqual(payment(1));
+			});
+
+			it("that are none are refused, and nothing of them is said", async () => {
+				const wrong = { ...payment(1), raw: "0x5ec7e7zz" as const };
+				const refused = a.keepPayment("x", wrong);
+				await expect(refused).rejects.toThrow();
+				await expect(refused).rejects.not.toThrow(/5ec7e7/);
+				expect(await a.takePayment("x")).toBeUndefined();
+			});
+		});
+
 		describe("closing", () => {
 			it("gives everything back, and is the end", async () => {
 				await added(a, 1);
@@ -430,6 +506,7 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 			await a.write({ channel: signed(held, 42), counters: [{ key: "x", add: 42n, max: 50n, untilMs: 1 }] });
 			await added(b, 2);
 			await b.note(receipt(1));
+			await b.keepPayment("x", payment(1));
 			await a.setPaused("for the night");
 			await stage.closeAll();
 			const c = await stage.open();
@@ -443,6 +520,7 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 			expect(await c.receipts()).toEqual([receipt(1)]);
 			expect(await c.counts(["x"])).toEqual([42n]);
 			await c.setPaused(undefined);
+			expect(await c.takePayment("x")).toEqual(payment(1));
 			expect(await c.write({ counters: [{ key: "x", add: 9n, max: 50n }] })).toMatchObject({ current: 42n });
 			expect((await c.takeById(id(1)))?.fence).toBeGreaterThan(held.fence);
 		});
