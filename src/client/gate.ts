@@ -140,7 +140,7 @@ export class Gate {
 		const raised = amount - channel.counted;
 		if (raised <= 0n) return;
 		try {
-			await this.#count(spendOf(channel, raised), (counters) =>
+			await this.#count({ ...spendOf(channel, raised), escrow: channel.parameters.escrow }, (counters) =>
 				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters, isSpending: true }),
 			);
 		} catch (error) {
