@@ -57,15 +57,17 @@ export { ChannelStateError, type PayerChannelState } from "./state.ts";
 export { SignedLoweredError } from "./store/holds.ts";
 export { LevelPayerStore, type LevelPayerStoreOptions } from "./store/levelStore.ts";
 export { MemoryPayerStore } from "./store/memoryStore.ts";
-export type { DamagedChannel } from "./store/payerBook.ts";
 export {
 	type ChannelRecord,
 	type ChannelStatus,
 	type Counter,
 	type CounterRefusal,
+	type DamagedChannel,
 	type HeldChannel,
 	HolderLostError,
 	type ListedChannel,
+	type ListOptions,
+	MAX_CLOSED_CHANNELS,
 	MAX_PAYMENTS,
 	MAX_RECEIPTS,
 	PausedError,

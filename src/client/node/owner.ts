@@ -268,7 +268,9 @@ function carryOut(store: PayerStore, call: Call, signal: AbortSignal): Promise<u
 		case "release":
 			return store.release(call.channelId, call.fence);
 		case "list":
-			return store.list();
+			return store.list(call);
+		case "damaged":
+			return store.damaged();
 		case "counts":
 			return store.counts(call.keys);
 		case "note":

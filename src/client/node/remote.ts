@@ -4,8 +4,10 @@ import type { z } from "zod";
 import {
 	type ChannelRecord,
 	type CounterRefusal,
+	type DamagedChannel,
 	type HeldChannel,
 	type ListedChannel,
+	type ListOptions,
 	type PayerStore,
 	PayerStoreError,
 	type PaymentRecord,
@@ -241,8 +243,12 @@ export class RemoteStore implements PayerStore {
 		await this.#ask(answerShapes.none, { call: "release", channelId, fence });
 	}
 
-	list(): Promise<readonly ListedChannel[]> {
-		return this.#ask(answerShapes.listed, { call: "list" });
+	list({ isClosed }: ListOptions = {}): Promise<readonly ListedChannel[]> {
+		return this.#ask(answerShapes.listed, { call: "list", isClosed });
+	}
+
+	damaged(): Promise<readonly DamagedChannel[]> {
+		return this.#ask(answerShapes.damaged, { call: "damaged" });
 	}
 
 	counts(keys: readonly string[]): Promise<readonly bigint[]> {

@@ -4,9 +4,11 @@ import { orAborted } from "../orAborted.ts";
 import {
 	type ChannelRecord,
 	type CounterRefusal,
+	type DamagedChannel,
 	type HeldChannel,
 	HolderLostError,
 	type ListedChannel,
+	type ListOptions,
 	type PayerStore,
 	PayerStoreError,
 	type PaymentRecord,
@@ -111,8 +113,12 @@ class SharedWallet implements PayerStore {
 		await this.#with((store) => store.release(channelId, fence));
 	}
 
-	list(): Promise<readonly ListedChannel[]> {
-		return this.#with((store) => store.list());
+	list(options?: ListOptions): Promise<readonly ListedChannel[]> {
+		return this.#with((store) => store.list(options));
+	}
+
+	damaged(): Promise<readonly DamagedChannel[]> {
+		return this.#with((store) => store.damaged());
 	}
 
 	counts(keys: readonly string[]): Promise<readonly bigint[]> {

@@ -5,6 +5,7 @@ import { SignedLoweredError } from "../store/holds.ts";
 import { channelShape, paymentShape, receiptShape, rowShape } from "../store/records.ts";
 import {
 	type CounterRefusal,
+	type DamagedChannel,
 	type HeldChannel,
 	HolderLostError,
 	type ListedChannel,
@@ -69,7 +70,8 @@ export const callShape = z.discriminatedUnion("call", [
 	}),
 	z.strictObject({ call: z.literal("confirm"), channelId: hex32, fence }),
 	z.strictObject({ call: z.literal("release"), channelId: hex32, fence }),
-	z.strictObject({ call: z.literal("list") }),
+	z.strictObject({ call: z.literal("list"), isClosed: z.boolean().exactOptional() }),
+	z.strictObject({ call: z.literal("damaged") }),
 	z.strictObject({ call: z.literal("counts"), keys: z.array(text).max(10_000) }),
 	z.strictObject({ call: z.literal("note"), receipt: receiptShape }),
 	z.strictObject({ call: z.literal("receipts"), limit: z.int().nonnegative().exactOptional() }),
@@ -85,6 +87,7 @@ export const callShape = z.discriminatedUnion("call", [
 export type Call = z.output<typeof callShape>;
 
 const listed: z.ZodType<ListedChannel> = z.strictObject({ record: channelShape, isHeld: z.boolean() });
+const damaged: z.ZodType<DamagedChannel> = z.strictObject({ channelId: hex32, reason: text });
 const refusal: z.ZodType<CounterRefusal> = z.strictObject({ key: text, current: amount, max: amount });
 
 /** The answers. */
@@ -93,6 +96,7 @@ export const answerShapes = {
 	refusal: refusal.nullable(),
 	none,
 	listed: z.array(listed),
+	damaged: z.array(damaged),
 	counts: z.array(amount),
 	receipts: z.array(receiptShape),
 	payment: paymentShape.nullable(),

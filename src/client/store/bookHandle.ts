@@ -3,8 +3,10 @@ import type { PayerBook } from "./payerBook.ts";
 import type {
 	ChannelRecord,
 	CounterRefusal,
+	DamagedChannel,
 	HeldChannel,
 	ListedChannel,
+	ListOptions,
 	PayerStore,
 	PaymentRecord,
 	ReceiptRecord,
@@ -46,8 +48,12 @@ export class BookHandle implements PayerStore {
 		await this.book.release(this.holder, channelId, fence);
 	}
 
-	async list(): Promise<readonly ListedChannel[]> {
-		return await this.book.list(this.holder);
+	async list(options?: ListOptions): Promise<readonly ListedChannel[]> {
+		return await this.book.list(this.holder, options);
+	}
+
+	async damaged(): Promise<readonly DamagedChannel[]> {
+		return await this.book.damaged(this.holder);
 	}
 
 	async counts(keys: readonly string[]): Promise<readonly bigint[]> {

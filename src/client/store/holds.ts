@@ -3,7 +3,7 @@ import type { Hex } from "viem";
 import { holderKey } from "./keys.ts";
 import type { Row } from "./records.ts";
 import type { View } from "./rounds.ts";
-import { freed, idsHeldBy, readRow, writeRow } from "./rows.ts";
+import { free, idsHeldBy, readRow, writeRow } from "./rows.ts";
 import { type HeldChannel, HolderLostError } from "./store.ts";
 
 /** A hold that a holder says it has. */
@@ -63,7 +63,7 @@ export async function freeAll(
 	for (const channelId of await idsHeldBy(view, holder)) {
 		if (kept.has(channelId)) continue;
 		const row = await readRow(view, channelId).catch(() => undefined);
-		if (row?.holder === holder) writeRow(view, freed(row), row);
+		if (row?.holder === holder) free(view, row);
 		else view.delete(holderKey(holder, channelId));
 		tellFreed(view);
 	}

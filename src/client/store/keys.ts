@@ -28,6 +28,13 @@ export function liveOf(key: string): Range {
 	return all(`n:${wellFormed(key)}:`);
 }
 
+/** The place of a channel among those that were paid out, in the order in which they were. */
+export function closedKey(closedAtMs: number, channelId: Hex): string {
+	return `d:${sortable(closedAtMs)}:${channelId}`;
+}
+
+export const CLOSED: Range = all("d:");
+
 /** The place of a channel among those that one holder has. */
 export function holderKey(holder: string, channelId: Hex): string {
 	return `h:${wellFormed(holder)}:${channelId}`;

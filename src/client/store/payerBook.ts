@@ -1,22 +1,26 @@
 import type { Hex } from "viem";
 import { BookHandle } from "./bookHandle.ts";
+import { readChannels } from "./channelList.ts";
+import { type ClosedBounds, pruneClosed } from "./closed.ts";
 import { Confirmations } from "./confirmations.ts";
 import { countAll, pruneCounts, readCounts } from "./counts.ts";
 import { Holders, type Neighbours } from "./holders.ts";
 import { type ClaimedHold, freeAll, heldRow, keepHeld } from "./holds.ts";
-import { CHANNELS, channelIn, LIVE } from "./keys.ts";
+import { LIVE } from "./keys.ts";
 import type { Kv } from "./kv.ts";
 import { readPause, recallPause, writePause } from "./pause.ts";
 import { dropPayment, freePayment, keepPayment, takePayment } from "./paymentBook.ts";
 import { keepReceipt, readReceipts } from "./receiptBook.ts";
-import type { Row } from "./records.ts";
 import { type Exclusive, Rounds, View } from "./rounds.ts";
-import { freed, hold, readRow, rowFrom, writeRow } from "./rows.ts";
+import { changed, free, hold, readRow, writeRow } from "./rows.ts";
 import {
 	type ChannelRecord,
 	type CounterRefusal,
+	type DamagedChannel,
 	type HeldChannel,
 	type ListedChannel,
+	type ListOptions,
+	MAX_CLOSED_CHANNELS,
 	MAX_PAYMENTS,
 	MAX_RECEIPTS,
 	PausedError,
@@ -43,12 +47,11 @@ export type PayerBookOptions = Readonly<{
 	now?: () => number;
 	/** `MAX_RECEIPTS` unless given. */
 	maxReceipts?: number;
+	/** `MAX_CLOSED_CHANNELS` unless given. */
+	maxClosed?: number;
 	/** `MAX_PAYMENTS` unless given. */
 	maxPayments?: number;
 }>;
-
-/** A channel whose record can't be read any more. */
-export type DamagedChannel = Readonly<{ channelId: Hex; reason: string }>;
 
 /**
  * All that a payer keeps, for any number of holders, over any database: the one place for what a write checks. Each turn is
@@ -68,6 +71,7 @@ export class PayerBook {
 	readonly #neighbours: Neighbours | undefined;
 	readonly #now: () => number;
 	readonly #maxReceipts: number;
+	readonly #closedBounds: ClosedBounds;
 	readonly #maxPayments: number;
 	readonly #stopListening: (() => void) | undefined;
 	#countedSincePrune = 0;
@@ -86,6 +90,11 @@ export class PayerBook {
 		this.#neighbours = neighbours;
 		this.#now = now;
 		this.#maxReceipts = options.maxReceipts ?? MAX_RECEIPTS;
+		this.#closedBounds = {
+			maxClosed: options.maxClosed ?? MAX_CLOSED_CHANNELS,
+			maxReceipts: this.#maxReceipts,
+			isBusy: (row) => this.#holders.isBusy(row),
+		};
 		this.#maxPayments = options.maxPayments ?? MAX_PAYMENTS;
 		this.#stopListening = neighbours?.listen({
 			wanted: (holder, channelId) => {
@@ -160,7 +169,9 @@ export class PayerBook {
 			if (row === undefined) {
 				const isCounted = record.status !== "closed";
 				if (isCounted && (await this.#liveCount(view)) >= max) return undefined;
-				return hold(view, { record, fence: 0 }, holder, undefined);
+				const held = hold(view, changed({ record, fence: 0 }, record, this.#now()), holder, undefined);
+				if (!isCounted) await pruneClosed(view, this.#closedBounds);
+				return held;
 			}
 			if (await this.#holders.isBusy(row)) return undefined;
 			const { state } = row.record;
@@ -189,9 +200,12 @@ export class PayerBook {
 				await this.#pruneNowAndThen(view);
 			}
 			if (channel !== undefined && row !== undefined) {
-				writeRow(view, { ...row, record: channel.record }, row);
+				const { status } = channel.record;
+				writeRow(view, changed(row, channel.record, this.#now()), row);
+				if (status === row.record.status) return undefined;
 				// Whoever waits for one that is open now, or is no longer, need not wait on.
-				if (channel.record.status !== row.record.status) this.#tellFreed(view);
+				this.#tellFreed(view);
+				if (status === "closed") await pruneClosed(view, this.#closedBounds);
 			}
 			return undefined;
 		});
@@ -210,24 +224,22 @@ export class PayerBook {
 		return this.#turn(holder, async (view) => {
 			const row = await readRow(view, channelId);
 			if (row?.holder !== holder || row.fence !== fence) return;
-			writeRow(view, freed(row), row);
+			free(view, row);
 			this.#tellFreed(view);
 		});
 	}
 
-	/** All but the damaged ones, which `damaged` tells of. */
-	async list(holder: string): Promise<readonly ListedChannel[]> {
+	async list(holder: string, options?: ListOptions): Promise<readonly ListedChannel[]> {
 		this.#check(holder);
-		const { rows } = await this.#readAll();
+		const { rows } = await readChannels(this.#kv, options);
 		return await Promise.all(
 			rows.map(async (row) => ({ record: row.record, isHeld: await this.#holders.isBusy(row) })),
 		);
 	}
 
-	/** The channels whose records are damaged. They are left as they are, and nothing is signed for them. */
-	async damaged(): Promise<readonly DamagedChannel[]> {
-		this.#checkOpen();
-		return (await this.#readAll()).damaged;
+	async damaged(holder: string): Promise<readonly DamagedChannel[]> {
+		this.#check(holder);
+		return (await readChannels(this.#kv)).damaged;
 	}
 
 	async counts(holder: string, keys: readonly string[]): Promise<readonly bigint[]> {
@@ -344,18 +356,5 @@ export class PayerBook {
 		if (++this.#countedSincePrune < COUNTED_BETWEEN_PRUNES) return;
 		this.#countedSincePrune = 0;
 		await pruneCounts(view, this.#now());
-	}
-
-	async #readAll(): Promise<Readonly<{ rows: readonly Row[]; damaged: readonly DamagedChannel[] }>> {
-		const rows: Row[] = [];
-		const damaged: DamagedChannel[] = [];
-		for (const [key, text] of await this.#kv.entries(CHANNELS)) {
-			try {
-				rows.push(rowFrom(key, text));
-			} catch (error) {
-				damaged.push({ channelId: channelIn(key), reason: error instanceof Error ? error.message : String(error) });
-			}
-		}
-		return { rows, damaged };
 	}
 }

@@ -25,10 +25,29 @@ export async function keepReceipt(view: View, receipt: ReceiptRecord, max: numbe
 		return;
 	}
 	put(view, receiptKey(next), receipt);
-	const excess = kept + 1 - max;
-	const oldest = excess > 0 ? await view.entries({ ...RECEIPTS, limit: excess }) : [];
+	putEnd(view, { next: next + 1, kept: await keepNewest(view, kept + 1, max) });
+}
+
+/** Makes the receipt of a channel's last voucher one as any other, in its place among them: the channel is forgotten. */
+export async function retireVoucherReceipt(view: View, channelId: Hex, max: number): Promise<void> {
+	const last = lastVoucherKey(channelId);
+	const sequence = Number((await view.get(last)) ?? Number.NaN);
+	if (!Number.isSafeInteger(sequence)) return;
+	const key = voucherReceiptKey(sequence);
+	const [receipt] = receiptFrom([key, (await view.get(key)) ?? ""]);
+	view.delete(last);
+	view.delete(key);
+	if (receipt === undefined) return;
+	const { next, kept } = await readEnd(view);
+	put(view, receiptKey(sequence), receipt);
+	putEnd(view, { next, kept: await keepNewest(view, kept + 1, max) });
+}
+
+/** Of `count` receipts the newest `max`. Returns how many there are then. */
+async function keepNewest(view: View, count: number, max: number): Promise<number> {
+	const oldest = count > max ? await view.entries({ ...RECEIPTS, limit: count - max }) : [];
 	for (const [key] of oldest) view.delete(key);
-	putEnd(view, { next: next + 1, kept: kept + 1 - oldest.length });
+	return count - oldest.length;
 }
 
 /** The newest first. One that is damaged is left where it is, and out. */

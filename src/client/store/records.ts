@@ -49,12 +49,15 @@ export type Row = Readonly<{
 	fence: number;
 	/** Who has it. */
 	holder?: string;
+	/** When it was closed, if it is. */
+	closedAtMs?: number;
 }>;
 
 export const rowShape: z.ZodType<Row> = z.strictObject({
 	record: channelShape,
 	fence: z.int().positive(),
 	holder: text.min(1).exactOptional(),
+	closedAtMs: z.int().nonnegative().exactOptional(),
 });
 
 /** What was counted under one key. */

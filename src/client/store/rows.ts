@@ -1,10 +1,10 @@
 /** The channels of a book, and the indexes that find them. */
 import type { Hex } from "viem";
 import { DamagedValueError, seal, unseal } from "./frame.ts";
-import { channelIn, channelKey, heldBy, holderKey, isIn, liveKey, liveOf } from "./keys.ts";
+import { channelIn, channelKey, closedKey, heldBy, holderKey, isIn, liveKey, liveOf } from "./keys.ts";
 import { type Row, rowShape } from "./records.ts";
 import type { View } from "./rounds.ts";
-import { type HeldChannel, PayerStoreError } from "./store.ts";
+import { type ChannelRecord, type HeldChannel, PayerStoreError } from "./store.ts";
 
 /** @throws PayerStoreError naming the channel when its record is damaged or can't be read */
 export async function readRow(view: View, channelId: Hex): Promise<Row | undefined> {
@@ -40,10 +40,19 @@ export function writeRow(view: View, row: Row, before: Row | undefined): void {
 	for (const [place, value] of places) if (old?.get(place) !== value) view.put(place, value);
 }
 
-function placesOf({ record, holder }: Row): ReadonlyMap<string, string> {
+/** Takes a channel away, and its places in the indexes. */
+export function removeRow(view: View, row: Row): void {
+	const { channelId } = row.record.state;
+	view.delete(channelKey(channelId));
+	view.told.holds.set(channelId, undefined);
+	for (const place of placesOf(row).keys()) view.delete(place);
+}
+
+function placesOf({ record, holder, closedAtMs }: Row): ReadonlyMap<string, string> {
 	const { channelId } = record.state;
 	const places = new Map<string, string>();
 	if (record.status !== "closed") places.set(liveKey(record.key, channelId), record.status);
+	else places.set(closedKey(closedAtMs ?? record.createdAtMs, channelId), "1");
 	if (holder !== undefined) places.set(holderKey(holder, channelId), "1");
 	return places;
 }
@@ -63,9 +72,25 @@ export async function idsHeldBy(view: View, holder: string): Promise<readonly He
 	return (await view.entries(range)).filter(([place]) => isIn(range, place)).map(([place]) => channelIn(place));
 }
 
-/** The same channel, held by nobody. */
-export function freed({ record, fence }: Row): Row {
-	return { record, fence };
+/** The same channel with another record. */
+export function changed(row: Row, record: ChannelRecord, nowMs: number): Row {
+	const { closedAtMs = nowMs, ...rest } = row;
+	return { ...rest, record, ...(record.status === "closed" && { closedAtMs }) };
+}
+
+/** From now on nobody has the channel. One of which nothing can ever come is forgotten with that. */
+export function free(view: View, row: Row): void {
+	const { holder: _, ...freed } = row;
+	if (isVoid(row.record)) removeRow(view, row);
+	else writeRow(view, freed, row);
+}
+
+/** Whether a channel has ended for which neither a voucher nor a deposit was ever signed. */
+function isVoid({ status, state, fundableUntilMs, recovery }: ChannelRecord): boolean {
+	// One that only the escrow told of was opened all the same.
+	const isUnsigned = BigInt(state.signed) === 0n && fundableUntilMs === 0 && state.salt !== undefined;
+	const isUnsent = state.funding === undefined && state.topUp === undefined && recovery === undefined;
+	return status === "closed" && isUnsigned && isUnsent;
 }
 
 /** What a channel has left: it was neither consumed nor may it have been. */
@@ -77,6 +102,6 @@ export function leftIn({ record: { state } }: Row): bigint {
 export function hold(view: View, row: Row, holder: string, before: Row | undefined): HeldChannel {
 	const { record } = row;
 	const fence = row.fence + 1;
-	writeRow(view, { record, fence, holder }, before);
+	writeRow(view, { ...row, fence, holder }, before);
 	return { record, fence };
 }

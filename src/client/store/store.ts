@@ -43,6 +43,12 @@ export type HeldChannel = Readonly<{ record: ChannelRecord; fence: number }>;
 /** A channel in a list. */
 export type ListedChannel = Readonly<{ record: ChannelRecord; isHeld: boolean }>;
 
+/** Which channels are listed: all of them, unless it says whether the closed ones or the others. */
+export type ListOptions = Readonly<{ isClosed?: boolean }>;
+
+/** A channel whose record can't be read any more. It is left as it is, and nothing is signed for it. */
+export type DamagedChannel = Readonly<{ channelId: Hex; reason: string }>;
+
 /** Something that is counted, in base units of a token, and may have a limit. The key names what and, if any, its time window. */
 export type Counter = Readonly<{
 	key: string;
@@ -130,10 +136,15 @@ export interface PayerStore {
 	 */
 	confirm(channelId: Hex, fence: number): Promise<void>;
 
-	/** Gives a channel back. Does nothing where it is another holder's by now. */
+	/**
+	 * Gives a channel back. Does nothing where it is another holder's by now. One that was closed before anything was signed for
+	 * it is forgotten then; of the other closed ones the last `MAX_CLOSED_CHANNELS` are kept.
+	 */
 	release(channelId: Hex, fence: number): Promise<void>;
 
-	list(): Promise<readonly ListedChannel[]>;
+	/** All but the damaged ones. Without the closed ones it costs the same however many of those there are. */
+	list(options?: ListOptions): Promise<readonly ListedChannel[]>;
+	damaged(): Promise<readonly DamagedChannel[]>;
 
 	/** Current counts, in the order of the keys; 0 for what was never counted. */
 	counts(keys: readonly string[]): Promise<readonly bigint[]>;
@@ -177,7 +188,10 @@ export interface PayerStore {
 	close(): Promise<void>;
 }
 
-/** How many receipts are kept besides the last one of each channel. */
+/** How many closed channels are kept, the ones that were closed last. */
+export const MAX_CLOSED_CHANNELS = 1_000;
+
+/** How many receipts are kept besides the last one of each channel that is kept. */
 export const MAX_RECEIPTS = 10_000;
 
 /** How many payments are kept of which it is not known that they were used. */

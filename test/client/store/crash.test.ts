@@ -38,7 +38,7 @@ describe("LevelPayerStore and kill -9", () => {
 			const lines = 1 + Math.floor(Math.random() * 150);
 			const highest = await writeAndKill(folder, lines);
 			const store = await LevelPayerStore.open({ db: openDatabase(folder), graceMs: 0 });
-			expect(await store.book.damaged()).toEqual([]);
+			expect(await store.damaged()).toEqual([]);
 			const held = await store.takeById(id(1));
 			const amount = BigInt(held?.record.state.signed ?? -1);
 			expect(amount, `killed after ${lines} lines`).toBeGreaterThanOrEqual(highest);

@@ -47,7 +47,7 @@ describe("a damaged record", () => {
 			await expect(store.add(channel(3), 9)).rejects.toMatchObject(refused);
 			await expect(store.write({ channel: { record: channel(3), fence: 1 } })).rejects.toMatchObject(refused);
 			expect((await store.list()).map(({ record }) => record.state.channelId)).toEqual([id(1), id(2)]);
-			const [told, ...more] = await store.book.damaged();
+			const [told, ...more] = await store.damaged();
 			expect(more).toEqual([]);
 			expect(told?.channelId).toBe(id(3));
 			expect(`${told?.reason}`).not.toContain("5e5e");

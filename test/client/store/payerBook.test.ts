@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Neighbours } from "../../../src/client/store/holders.ts";
-import type { Operations } from "../../../src/client/store/kv.ts";
+import type { Entry, Operations, Range } from "../../../src/client/store/kv.ts";
 import { MemoryKv } from "../../../src/client/store/memoryKv.ts";
 import { PayerBook } from "../../../src/client/store/payerBook.ts";
 import type { PayerStore } from "../../../src/client/store/store.ts";
@@ -34,6 +34,14 @@ class FailingKv extends MemoryKv {
 class CountingKv extends MemoryKv {
 	reads = 0;
 	writes = 0;
+	/** How many texts of ranges it has shown. */
+	shown = 0;
+
+	override async entries(range: Range): Promise<readonly Entry[]> {
+		const entries = await super.entries(range);
+		this.shown += entries.length;
+		return entries;
+	}
 
 	override async get(keys: readonly string[]): Promise<readonly (string | undefined)[]> {
 		this.reads++;
@@ -236,6 +244,61 @@ describe("a book's bounds", () => {
 		const refused = store.takePayment("x");
 		await expect(refused).rejects.toMatchObject({ code: "PAYER_STORE", message: expect.not.stringContaining("5ec7") });
 		expect(await store.takePayment("y")).toBeUndefined();
+	});
+
+	/** Closes channel after channel, each a second later. */
+	async function closeAll(store: PayerStore, numbers: readonly number[]): Promise<void> {
+		for (const number of numbers) {
+			const held = await added(store, number);
+			await store.note(receipt(number, { kind: "voucher", channelId: id(number) }));
+			await store.write({ channel: { ...held, record: channel(number, { status: "closed", signed: "5" }) } });
+			await store.release(id(number), held.fence);
+		}
+	}
+	const numbersOf = async (store: PayerStore) =>
+		(await store.list()).map(({ record }) => Number(record.state.channelId));
+
+	it("keeps so many closed channels, the ones that were closed last, and of the others the receipts as any other", async () => {
+		let nowMs = 10 ** 12;
+		const kv = new MemoryKv();
+		const book = new PayerBook(kv, { maxClosed: 3, maxReceipts: 2, now: () => (nowMs += 1_000) });
+		const store = book.as("a");
+		const open = await added(store, 1);
+		const busy = await added(store, 2);
+		await store.write({ channel: { ...busy, record: channel(2, { status: "closed", signed: "5" }) } });
+		await closeAll(store, [9, 3, 8, 4, 7, 5, 6]);
+		expect(await numbersOf(store)).toEqual([1, 2, 5, 6, 7]);
+		expect((await store.receipts()).map(({ amount }) => amount)).toEqual(["6", "5", "7", "4", "8"]);
+		await store.release(id(2), busy.fence);
+		await closeAll(store, [10]);
+		expect(await numbersOf(store)).toEqual([1, 5, 6, 10]);
+		await store.write({ channel: { ...open, record: channel(1, { status: "closed", signed: "5" }) } });
+		expect(await numbersOf(store)).toEqual([1, 6, 10]);
+		expect((await kv.entries({ gt: "d:", lt: "d;" })).length).toBe(3);
+		expect((await kv.entries({ gt: "v:", lt: "v;" })).length).toBe(2);
+	});
+
+	it("takes away no closed channel whose record is damaged, and goes on with the others", async () => {
+		const kv = new MemoryKv();
+		const store = new PayerBook(kv, { maxClosed: 1 }).as("a");
+		await closeAll(store, [1]);
+		await kv.write(new Map([[`c:${id(1)}`, "damaged"]]));
+		await closeAll(store, [2, 3]);
+		expect(await numbersOf(store)).toEqual([3]);
+		expect((await store.damaged()).map(({ channelId }) => channelId)).toEqual([id(1)]);
+	});
+
+	it("reads no closed channel where none is asked for", async () => {
+		const kv = new CountingKv();
+		const store = new PayerBook(kv).as("a");
+		await closeAll(
+			store,
+			Array.from({ length: 50 }, (_, index) => index + 10),
+		);
+		await added(store, 1);
+		kv.shown = 0;
+		expect(await store.list({ isClosed: false })).toHaveLength(1);
+		expect(kv.shown).toBe(1);
 	});
 
 	it("takes away counts whose time is over, and of those none that a clock set back may ask for", async () => {

@@ -17,10 +17,13 @@ export function id(number: number): `0x${string}` {
 	return pad(toHex(number), { size: 32 });
 }
 
-type Given = Partial<Pick<ChannelRecord, "key" | "status">> &
+type Given = Partial<Pick<ChannelRecord, "key" | "status" | "fundableUntilMs">> &
 	Partial<Pick<ChannelRecord["state"], "deposit" | "signed" | "consumed" | "uncertain">>;
 
-export function channel(number: number, { key = KEY, status = "open", ...amounts }: Given = {}): ChannelRecord {
+export function channel(
+	number: number,
+	{ key = KEY, status = "open", fundableUntilMs, ...amounts }: Given = {},
+): ChannelRecord {
 	const address = pad(toHex(number), { size: 20 });
 	return {
 		key,
@@ -43,6 +46,7 @@ export function channel(number: number, { key = KEY, status = "open", ...amounts
 		},
 		challenge,
 		createdAtMs: 1_700_000_000_000,
+		...(fundableUntilMs !== undefined && { fundableUntilMs }),
 	};
 }
 

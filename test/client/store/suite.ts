@@ -36,6 +36,9 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 				expect(await a.take(KEY, WAIT_MS)).toBeUndefined();
 				expect(await a.takeById(id(1), WAIT_MS)).toBeUndefined();
 				expect(await a.list()).toEqual([]);
+				expect(await a.list({ isClosed: true })).toEqual([]);
+				expect(await a.list({ isClosed: false })).toEqual([]);
+				expect(await a.damaged()).toEqual([]);
 				expect(await a.counts(["x", "y"])).toEqual([0n, 0n]);
 				expect(await a.receipts()).toEqual([]);
 				expect(await a.paused()).toBeUndefined();
@@ -165,6 +168,54 @@ export function payerStoreSuite(name: string, newStage: () => Promise<StoreStage
 				await b.write({ channel: { ...again, record: channel(1) } });
 				await b.release(id(1), again.fence);
 				expect((await a.take(KEY))?.record.state.channelId).toBe(id(1));
+			});
+		});
+
+		describe("a closed channel", () => {
+			/** Adds a channel, writes it as closed with so much signed, and gives it back. */
+			const close = async (number: number, given: Parameters<typeof channel>[1]): Promise<void> => {
+				const held = await a.add(channel(number, given), 100);
+				if (held === undefined) throw new Error("not added");
+				await a.write({ channel: { ...held, record: channel(number, { ...given, status: "closed" }) } });
+				expect(await b.list()).toContainEqual(expect.objectContaining({ isHeld: true }));
+				await a.release(id(number), held.fence);
+			};
+
+			it("is forgotten when neither a voucher nor a deposit was ever signed for it", async () => {
+				await close(1, { fundableUntilMs: 0 });
+				expect(await b.list()).toEqual([]);
+				expect(await b.takeById(id(1))).toBeUndefined();
+				await expect(a.confirm(id(1), 1)).rejects.toMatchObject({ code: "HOLDER_LOST" });
+				expect(await b.add(channel(1), 1)).toBeDefined();
+			});
+
+			it("is kept otherwise", async () => {
+				await close(1, { fundableUntilMs: 0, signed: "1" });
+				await close(2, { fundableUntilMs: 1 });
+				await close(3, {});
+				expect((await b.list()).map(({ record }) => record.state.channelId)).toEqual([id(1), id(2), id(3)]);
+				const open = await a.add(channel(4, { fundableUntilMs: 0 }), 100);
+				await a.release(id(4), open?.fence ?? 0);
+				expect((await b.takeById(id(4)))?.record).toEqual(channel(4, { fundableUntilMs: 0 }));
+			});
+
+			it("is listed by itself, or left out", async () => {
+				await close(2, {});
+				await close(4, { signed: "7" });
+				for (const [number, status] of [
+					[3, "forgotten"],
+					[1, "open"],
+				] as const) {
+					const held = await a.add(channel(number, { status, key: `${KEY}${status}` }), 100);
+					await a.release(id(number), held?.fence ?? 0);
+				}
+				const numbers = async (isClosed?: boolean) =>
+					(await b.list(isClosed === undefined ? {} : { isClosed })).map(({ record }) =>
+						Number(record.state.channelId),
+					);
+				expect(await numbers()).toEqual([1, 2, 3, 4]);
+				expect(await numbers(false)).toEqual([1, 3]);
+				expect(await numbers(true)).toEqual([2, 4]);
 			});
 		});
 
