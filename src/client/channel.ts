@@ -38,6 +38,8 @@ export class PayerChannel extends ChannelBooks {
 	funding: SentTransaction | undefined;
 	/** The highest amount that a voucher may have been signed for: on disk before it is (I11). */
 	counted: bigint;
+	/** The highest amount that is being written: it may be on disk already. */
+	writing = 0n;
 	/** The highest that its server has acknowledged. */
 	acknowledged: Acknowledged | undefined;
 	/** Another process of the agent would like to have it. */
@@ -134,7 +136,7 @@ export class PayerChannel extends ChannelBooks {
 	 */
 	keptState(signed: bigint, isIdle: boolean): PayerChannelState {
 		const state = this.state();
-		const highest = signed > this.counted ? signed : this.counted;
+		const highest = [signed, this.counted, this.writing].reduce((a, b) => (a > b ? a : b));
 		const consumed = least(BigInt(state.consumed), highest);
 		const open = highest - consumed;
 		const uncertain = isIdle ? least(BigInt(state.uncertain), open) : open;

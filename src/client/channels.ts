@@ -189,13 +189,14 @@ export class Channels {
 		const channel = this.#byId(channelId);
 		if (channel === undefined) return;
 		const key = keyOfChannel(channel);
+		// Later requests take another one.
+		this.#byKey.delete(key);
 		channel.stopStreams();
 		const waits = AbortSignal.any([AbortSignal.timeout(LETTING_GO_MS), ...(signal === undefined ? [] : [signal])]);
 		const isDrained = await orAborted(this.turns.drained(channel), waits).then(
 			() => true,
 			() => false,
 		);
-		if (this.has(key, channel)) this.#byKey.delete(key);
 		await this.#options.keeper.giveBack(key, channel, { isIdle: isDrained && channel.isIdle });
 	}
 

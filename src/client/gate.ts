@@ -139,6 +139,7 @@ export class Gate {
 		const { keeper } = this.#options;
 		const raised = amount - channel.counted;
 		if (raised <= 0n) return;
+		channel.writing = amount;
 		try {
 			await this.#count({ ...spendOf(channel, raised), escrow: channel.parameters.escrow }, (counters) =>
 				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters, isSpending: true }),
@@ -149,6 +150,8 @@ export class Gate {
 			// It may be on disk all the same: what is there counts, for whoever takes the channel again.
 			else await keeper.drop(channel).catch(() => undefined);
 			throw error;
+		} finally {
+			channel.writing = 0n;
 		}
 		channel.mayBeSigned(amount);
 	}

@@ -2,6 +2,7 @@ import { type Address, getAddress, type Hex, parseTransaction, TransactionReceip
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PayerChannel } from "../../src/client/channel.ts";
+import { keyOfChannel } from "../../src/client/channelKey.ts";
 import { openCredential } from "../../src/client/funding.ts";
 import { Gate } from "../../src/client/gate.ts";
 import { Keeper } from "../../src/client/keeper.ts";
@@ -68,7 +69,7 @@ function fundingParts(signer: CredentialSigner, nodes: Nodes, now: () => number)
 	};
 	const keeper = new Keeper({ store: new MemoryPayerStore(), payer: signer.payer, restore, now });
 	const gate = new Gate({ keeper, policy: () => policy, approve: undefined, now });
-	return { policy, signer, nodes, gate, now, credentialTypes: undefined };
+	return { policy, signer, nodes, gate, keeper, now, credentialTypes: undefined };
 }
 
 function channelOf(payer: Address, changes: Partial<ChannelParameters> = {}) {
@@ -345,6 +346,7 @@ describe("the payer's own transactions", () => {
 		});
 		await before(await nodes.wallet(stage.chain.chainId), channel);
 		const challenge = challengeOf(terms);
+		await parts.keeper.add(keyOfChannel(channel), channel, 1);
 		const credential = await openCredential(parts, challenge, channel, parseSessionRequest(terms), 4n);
 		return { ...parseCredential(credential), channel, spy };
 	}
@@ -358,6 +360,7 @@ describe("an opening by authorization", () => {
 		const { parameters, channelId } = channelOf(signer.payer);
 		const resource = { url: "https://a.example/", method: "GET" };
 		const channel = new PayerChannel({ parameters, channelId, deposit: 5n, resource });
+		await parts.keeper.add(keyOfChannel(channel), channel, 1);
 		const text = await openCredential(parts, challengeOf(terms), channel, parseSessionRequest(terms), 4n);
 		const payload = parseSessionPayload(parseCredential(text).payload);
 		if (payload.action !== "open" || payload.type !== "authorization") throw new Error("another payload");
