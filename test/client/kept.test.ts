@@ -1,22 +1,11 @@
 /** A client and what it keeps: that nothing leaves before it is on disk, and that clients which share a store don't fork. */
 
-import type { LocalAccount } from "viem";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import {
-	type ApprovalRequest,
-	MemoryPayerStore,
-	type PayerStore,
-	type PaymentClient,
-	type PaymentClientOptions,
-	type PaymentPolicy,
-	type StaleServer,
-	verifyEvidence,
-} from "../../src/client/index.ts";
-import { Relay, type RelayOptions } from "./relay.ts";
+import { type StaleServer, verifyEvidence } from "../../src/client/index.ts";
+import { Agents, amountsOf, asking, crash, idsOf } from "./agents.ts";
+import type { RelayOptions } from "./relay.ts";
 import { createStage, type Stage } from "./stage.ts";
-import { type Call, clientFor, codeOf, type Reply, type ScriptedServer, scriptedServer, spyOn } from "./support.ts";
-
-const AUTHORIZED: RelayOptions = { details: { credentialTypes: ["authorization"] } };
+import { codeOf, type Reply, type ScriptedServer, scriptedServer } from "./support.ts";
 
 let stage: Stage;
 let server: ScriptedServer;
@@ -29,44 +18,11 @@ beforeEach(async () => {
 });
 afterEach(() => server.stop());
 
-/** Clients of one payer, each with a store of its own over the same files, as processes have. */
-class Agents {
-	readonly account: LocalAccount;
-	readonly relay: Relay;
-	readonly store = new MemoryPayerStore({ graceMs: 0 });
-
-	private constructor(account: LocalAccount, relay: Relay) {
-		this.account = account;
-		this.relay = relay;
-		server.answer(relay.script);
-	}
-
-	static async create(options: RelayOptions = AUTHORIZED): Promise<Agents> {
-		return new Agents(await stage.payer(), new Relay(stage, options));
-	}
-
-	add(policy: Partial<PaymentPolicy> = {}, options: Partial<PaymentClientOptions> = {}) {
-		const spy = spyOn(this.account);
-		const store: PayerStore = options.store ?? this.store.share();
-		const agent = clientFor(stage, spy.account, [server.host], policy, { ...options, store });
-		return { agent, spy, store, get: (init?: RequestInit) => agent.fetch(`${server.url}/`, init) };
-	}
-
-	get books() {
-		return [...this.relay.books.values()].map(({ accepted, spent }) => ({ accepted, spent }));
-	}
-}
-
-const amountsOf = (calls: readonly Call[]) =>
-	calls.flatMap(({ credential }) => {
-		const amount = credential?.payload.cumulativeAmount;
-		return amount === undefined ? [] : [String(amount)];
-	});
-const idsOf = (agent: PaymentClient) => agent.channels.map(({ channelId }) => channelId);
+const agentsWith = (options?: RelayOptions) => Agents.create({ stage, server }, options);
 
 describe("what is signed", () => {
 	it("is kept before it leaves: the store knows the amount of every voucher that the server sees (I11)", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, store } = agents.add();
 		const kept: string[] = [];
 		server.answer(async (call) => {
@@ -80,7 +36,7 @@ describe("what is signed", () => {
 	});
 
 	it("is not signed where it can't be kept, and the request tells why", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, store, spy } = agents.add();
 		await get();
 		store.write = () => Promise.reject(new Error("the disk is full"));
@@ -89,7 +45,7 @@ describe("what is signed", () => {
 	});
 
 	it("at the same moment is kept by fewer writes than there are vouchers", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, store } = agents.add();
 		await get();
 		let writes = 0;
@@ -109,20 +65,20 @@ describe("a limit", () => {
 	const limited = { limits: { total: { ever: 250n } } };
 
 	it("is kept to the unit, and what it refused is no credit for what comes after", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { agent, get, spy } = agents.add(limited);
 		await get();
 		await get();
 		await expect(get()).rejects.toMatchObject({ code: "POLICY_REFUSED", rule: "limit" });
 		expect(spy.vouchers()).toEqual([100n, 200n]);
 		expect(agent.channels).toMatchObject([{ signed: 200n, consumed: 200n }]);
-		agent.setPolicy({ ...policyOf(), limits: { total: { ever: 300n } } });
+		agent.setPolicy({ ...agents.policyOf(), limits: { total: { ever: 300n } } });
 		expect((await get()).status).toBe(200);
 		expect(spy.vouchers()).toEqual([100n, 200n, 300n]);
 	});
 
 	it("lets those of many requests at once through that it has room for", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, spy } = agents.add({ limits: { total: { ever: 550n } } });
 		await get();
 		const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => get()));
@@ -132,7 +88,7 @@ describe("a limit", () => {
 	});
 
 	it("holds for all who share the store together, and after all of them have ended", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const policy = { limits: { host: { ever: 300n } } };
 		const first = agents.add(policy);
 		const second = agents.add(policy);
@@ -145,7 +101,7 @@ describe("a limit", () => {
 	});
 
 	it("counts every charge that is signed, whatever becomes of it", async () => {
-		const agents = await Agents.create({ offers: (relay) => [relay.charge({ credentialTypes: ["authorization"] })] });
+		const agents = await agentsWith({ offers: (relay) => [relay.charge({ credentialTypes: ["authorization"] })] });
 		const { get, spy } = agents.add({ limits: { total: { ever: 250n } } }, { retry: { retries: 0 } });
 		server.answer((call): Reply | Promise<Reply> =>
 			call.credential === undefined ? agents.relay.script(call) : "cut",
@@ -155,20 +111,11 @@ describe("a limit", () => {
 		await expect(get()).rejects.toMatchObject({ rule: "limit" });
 		expect(spy.charges()).toHaveLength(2);
 	});
-
-	const policyOf = (): PaymentPolicy => ({
-		chainIds: [stage.chain.chainId],
-		tokens: [stage.token],
-		escrows: [stage.escrow],
-		hosts: [server.host],
-		maxDeposit: 10_000n,
-		maxPrice: 1_000n,
-	});
 });
 
 describe("clients that share a store", () => {
 	it("use one channel after the other: one deposit, and no amount twice (I11)", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add();
 		for (let i = 0; i < 2; i++) await first.get();
 		await first.store.close();
@@ -180,7 +127,7 @@ describe("clients that share a store", () => {
 	});
 
 	it("give an idle channel to who needs it, and take it back", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const [first, second] = [agents.add(), agents.add()];
 		for (let i = 0; i < 3; i++) {
 			expect((await first.get()).status).toBe(200);
@@ -195,7 +142,7 @@ describe("clients that share a store", () => {
 	});
 
 	it("have a channel each while both are at it, within how many may be open for all together", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const gate = Promise.withResolvers<void>();
 		const policy = { maxChannels: 2 };
 		const [first, second, third] = [agents.add(policy), agents.add(policy), agents.add(policy)];
@@ -218,7 +165,7 @@ describe("clients that share a store", () => {
 	});
 
 	it("don't fork an amount where one was taken for dead: the late one goes on with another channel (I11)", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add();
 		await first.get();
 		const [channelId] = idsOf(first.agent);
@@ -240,14 +187,8 @@ describe("clients that share a store", () => {
 });
 
 describe("a client that goes on after a crash", () => {
-	/** A client that is gone from one moment to the next: it gives nothing back, and writes nothing more. */
-	async function crash({ store }: Readonly<{ store: PayerStore }>): Promise<void> {
-		store.write = () => new Promise(() => undefined);
-		await store.close();
-	}
-
 	it("asks the server first what was charged, and signs no amount for two requests' value (I11)", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add({}, { retry: { retries: 0 } });
 		await first.get();
 		server.answer(async (call): Promise<Reply> => {
@@ -269,7 +210,7 @@ describe("a client that goes on after a crash", () => {
 	});
 
 	it("uses what was signed and never arrived", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add({}, { retry: { retries: 0 } });
 		await first.get();
 		server.answer((call): Reply | Promise<Reply> =>
@@ -285,7 +226,7 @@ describe("a client that goes on after a crash", () => {
 	});
 
 	it("opens the channel that was to be opened, with the same salt: one deposit (I4)", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add({}, { retry: { retries: 0 } });
 		server.answer(async (call): Promise<Reply> => {
 			const answer = await agents.relay.script(call);
@@ -301,7 +242,7 @@ describe("a client that goes on after a crash", () => {
 	});
 
 	it("closes what earlier ones have left, of every key, and gets the rest back", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add();
 		await first.get();
 		await crash(first);
@@ -313,7 +254,7 @@ describe("a client that goes on after a crash", () => {
 	});
 
 	it("knows what its server has forgotten: the deposit of that is not lost sight of", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const first = agents.add();
 		await first.get();
 		agents.relay.books.clear();
@@ -329,19 +270,8 @@ describe("a client that goes on after a crash", () => {
 });
 
 describe("whoever approves", () => {
-	const asking = (answer: boolean) => {
-		const asked: ApprovalRequest[] = [];
-		return {
-			asked,
-			approve: (request: ApprovalRequest) => {
-				asked.push(request);
-				return answer;
-			},
-		};
-	};
-
 	it("is asked once for a channel's deposit, then for each request above the threshold", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { asked, approve } = asking(true);
 		const { get } = agents.add({ approveAbove: 50n }, { approve });
 		await get();
@@ -353,7 +283,7 @@ describe("whoever approves", () => {
 	});
 
 	it("is asked by many requests at once for one deposit, and for the price of each of the others", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { asked, approve } = asking(true);
 		const { get } = agents.add({ approveAbove: 50n }, { approve });
 		await Promise.all([get(), get(), get()]);
@@ -361,7 +291,7 @@ describe("whoever approves", () => {
 	});
 
 	it("is not asked below it", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { asked, approve } = asking(true);
 		const { get } = agents.add({ approveAbove: 1000n }, { approve });
 		await get();
@@ -372,14 +302,14 @@ describe("whoever approves", () => {
 		["says no", { approve: () => false }],
 		["is not there", {}],
 	])("%s: nothing is signed", async (_, options) => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, spy } = agents.add({ approveAbove: 0n }, options);
 		await expect(get()).rejects.toMatchObject({ code: "POLICY_REFUSED", rule: "approval" });
 		expect(spy.signed).toEqual([]);
 	});
 
 	it("keeps nobody waiting longer than the request does", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, spy } = agents.add({ approveAbove: 0n }, { approve: () => new Promise(() => undefined) });
 		const outcome = get({ signal: AbortSignal.timeout(200) });
 		await expect(outcome).rejects.toThrow();
@@ -387,7 +317,7 @@ describe("whoever approves", () => {
 	});
 
 	it("is asked for a charge", async () => {
-		const agents = await Agents.create({ offers: (relay) => [relay.charge({ credentialTypes: ["authorization"] })] });
+		const agents = await agentsWith({ offers: (relay) => [relay.charge({ credentialTypes: ["authorization"] })] });
 		const { asked, approve } = asking(true);
 		await agents.add({ approveAbove: 0n }, { approve }).get();
 		expect(asked.map(({ kind, amount }) => ({ kind, amount }))).toEqual([{ kind: "charge", amount: 100n }]);
@@ -396,14 +326,14 @@ describe("whoever approves", () => {
 
 describe("a dry run, and a pause", () => {
 	it("signs nothing and says what it would have", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { get, spy } = agents.add({ dryRun: true });
 		await expect(get()).rejects.toThrow(/dry run.*1000/);
 		expect(spy.signed).toEqual([]);
 	});
 
 	it("stops every process at once, and lets them close", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { agent, get, spy } = agents.add();
 		await get();
 		await agents.store.setPaused("looks odd");
@@ -417,7 +347,7 @@ describe("a dry run, and a pause", () => {
 
 describe("a server that knows less than it has acknowledged", () => {
 	it("is told of", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const told: StaleServer[] = [];
 		const { agent, get } = agents.add({}, { onStaleServer: (stale) => told.push(stale) });
 		for (let i = 0; i < 2; i++) await get();
@@ -430,7 +360,7 @@ describe("a server that knows less than it has acknowledged", () => {
 
 describe("receipts", () => {
 	it("of charges and channels are kept: of vouchers the last one", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { agent, get, store } = agents.add();
 		for (let i = 0; i < 3; i++) await get();
 		await agent.close();
@@ -450,7 +380,7 @@ describe("receipts", () => {
 // Last: it moves the chain's clock ahead of everybody else's.
 describe("a channel whose money is to be got back", () => {
 	it("is used no more: the next request opens another one, and the escrow gives back what is not settled (I11)", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		await stage.giveGas(agents.account.address);
 		const { agent, get, store } = agents.add();
 		await get();
@@ -468,7 +398,7 @@ describe("a channel whose money is to be got back", () => {
 	});
 
 	it("is proved by what is kept of it", async () => {
-		const agents = await Agents.create();
+		const agents = await agentsWith();
 		const { agent, get } = agents.add();
 		for (let i = 0; i < 2; i++) await get();
 		const [channelId = "0x"] = idsOf(agent);

@@ -49,6 +49,8 @@ export type RelayOptions = Readonly<{
 	terms?: Readonly<Record<string, unknown>>;
 	details?: Readonly<Record<string, unknown>>;
 	minVoucherDelta?: bigint;
+	/** The clock of its challenges, in Unix milliseconds. */
+	now?: () => number;
 }>;
 
 /** What became of one channel. */
@@ -81,7 +83,8 @@ export class Relay {
 
 	session(terms: Readonly<Record<string, unknown>> = {}, details: Readonly<Record<string, unknown>> = {}): Challenge {
 		const { stage, address, price } = this;
-		return challengeOf({
+		const { now = Date.now } = this.#options;
+		const request = {
 			amount: String(price),
 			suggestedDeposit: "1000",
 			currency: stage.token,
@@ -96,7 +99,8 @@ export class Relay {
 				...this.#options.details,
 				...details,
 			},
-		});
+		};
+		return challengeOf(request, { expires: formatTimestamp(now() + 300_000) });
 	}
 
 	charge(details: Readonly<Record<string, unknown>> = {}, terms: Readonly<Record<string, unknown>> = {}): Challenge {

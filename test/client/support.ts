@@ -110,6 +110,8 @@ export type Reply =
 			status?: number;
 			headers?: Readonly<Record<string, string | readonly string[]>>;
 			body?: string;
+			/** Sent one after the other as they come, instead of a body. */
+			pieces?: AsyncIterable<string>;
 	  }>;
 
 export type Script = (call: Call) => Reply | Promise<Reply>;
@@ -149,6 +151,7 @@ export async function scriptedServer(initial: Script = () => ({})): Promise<Scri
 		}
 		for (const [name, value] of Object.entries(reply.headers ?? {})) response.setHeader(name, value);
 		response.writeHead(reply.status ?? 200);
+		for await (const piece of reply.pieces ?? []) response.write(piece);
 		response.end(reply.body);
 	});
 	server.listen(0, "127.0.0.1");
