@@ -7,22 +7,23 @@ export type Way = (request: Request) => Promise<Response>;
  * (draft-payment-transport-mcp-00, Replay Protection).
  */
 export class Ways {
-	readonly #ways = new Map<string, Way>();
+	/** The newest first. */
+	#ways: readonly Readonly<{ prefix: string; way: Way }>[] = [];
 
 	/**
-	 * From now on requests to what begins with `prefix` go this way; the newest counts.
+	 * From now on requests to what begins with `prefix` go this way; of several that fit the newest counts.
 	 *
 	 * @returns ends it
 	 */
 	add(prefix: string, way: Way): () => void {
-		this.#ways.set(prefix, way);
+		const added = { prefix, way };
+		this.#ways = [added, ...this.#ways];
 		return () => {
-			if (this.#ways.get(prefix) === way) this.#ways.delete(prefix);
+			this.#ways = this.#ways.filter((one) => one !== added);
 		};
 	}
 
 	to(url: string): Way | undefined {
-		for (const [prefix, way] of this.#ways) if (url.startsWith(prefix)) return way;
-		return undefined;
+		return this.#ways.find(({ prefix }) => url.startsWith(prefix))?.way;
 	}
 }

@@ -226,6 +226,13 @@ describe("credentials leave only over TLS, or not the machine", () => {
 	});
 });
 
+test("the refusal of an address that is not https shows no secret of it", () => {
+	const url = "http://user:hidden@api.example.com/quote?key=hidden#hidden";
+	const refusal = { message: expect.stringMatching(/^[^?]*http:\/\/api\.example\.com\/quote is not https/) };
+	expect(() => assertSecure(url)).toThrow(expect.objectContaining(refusal));
+	expect(() => assertSecure(url)).not.toThrow(/hidden/);
+});
+
 describe("the deposit of a new channel", () => {
 	const its = parsePolicy(policy);
 

@@ -92,10 +92,15 @@ async function becomeOwner({ folder, holder, held, holderGraceMs }: ElectionOpti
 				// The book is gone when this process is.
 				gone: new Promise(() => {}),
 				close: async () => {
-					await owner.close();
-					// Not by the book's own `close`, which frees what the others hold: they take it along to the next owner.
-					await store.close().finally(() => files.close());
-					release();
+					try {
+						await owner.close();
+						// Not by the book's own `close`, which frees what the others hold: they take it along to the next owner.
+						await store.close();
+					} finally {
+						// What could not be given back is free when this process is gone, or says that it has it no more.
+						await files.close();
+						release();
+					}
 				},
 			};
 		} catch (error) {

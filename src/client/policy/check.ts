@@ -113,8 +113,10 @@ export function isSecure(url: string): boolean {
 /** Credentials travel over TLS, or do not leave the machine (draft-httpauth-payment-00, Transport Security). */
 export function assertSecure(url: string): void {
 	if (isSecure(url)) return;
+	// A name and password, or a query, may be secret.
+	const { protocol, host, pathname } = new URL(url);
 	throw new PolicyRefusedError(
 		"transport",
-		`${url} is not https: a credential sent there could be read and spent by others`,
+		`${protocol}//${host}${pathname} is not https: a credential sent there could be read and spent by others`,
 	);
 }

@@ -106,12 +106,12 @@ export class Rounds {
 	/**
 	 * Runs `turn` alone. What it throws leaves nothing written.
 	 *
-	 * @throws PayerStoreError when it can't be written
+	 * @throws PayerStoreError when it can't be written, or too many wait
 	 */
-	run<T>(turn: (view: View) => Promise<T>): Promise<T> {
+	async run<T>(turn: (view: View) => Promise<T>): Promise<T> {
 		if (this.#waiting.length >= MAX_WAITING)
 			throw new PayerStoreError("too much waits for the wallet's store: its disk is slower than its payments");
-		return new Promise((resolve, reject) => {
+		return await new Promise((resolve, reject) => {
 			this.#waiting.push({
 				reject,
 				turn: async (view) => {

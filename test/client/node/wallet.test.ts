@@ -9,6 +9,8 @@ import { Level } from "level";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { defaultWalletFolder, openWallet } from "../../../src/client/node/index.ts";
 import { MAX_LINE_BYTES } from "../../../src/client/node/lines.ts";
+import { WIRE_VERSION } from "../../../src/client/node/wire.ts";
+import { LevelKv } from "../../../src/client/store/levelKv.ts";
 import type { PayerStore } from "../../../src/client/store/store.ts";
 import { endAll, newFolder, startAgent, until } from "./walletProcesses.ts";
 import { idOf, KEY, receiptOf, recordOf } from "./walletRecords.ts";
@@ -54,7 +56,7 @@ async function dial(
 }
 
 function helloOf({ token }: Owner, more = {}): string {
-	return `${JSON.stringify({ wallet: 1, token, holder: "1.x.y", held: [], ...more })}\n`;
+	return `${JSON.stringify({ wallet: WIRE_VERSION, token, holder: "1.x.y", held: [], ...more })}\n`;
 }
 
 describe("the folder", () => {
@@ -105,6 +107,20 @@ describe("the folder", () => {
 		await (await open(folder)).close();
 		await writeFile(join(folder, "sluice-wallet.json"), mark);
 		await expect(open(folder)).rejects.toThrow(message);
+	});
+
+	it("can be opened again by the same process when what was held could not be given back", async () => {
+		const folder = await newFolder();
+		const store = await openWallet(folder);
+		await store.add(recordOf(1), 9);
+		const write = vi.spyOn(LevelKv.prototype, "write").mockRejectedValue(new Error("the disk is full"));
+		try {
+			await expect(store.close()).rejects.toMatchObject({ code: "PAYER_STORE" });
+		} finally {
+			write.mockRestore();
+		}
+		const again = await open(folder, { ownerMs: 2_000 });
+		expect(await again.takeById(idOf(1), 10_000)).toBeDefined();
 	});
 
 	it("is refused, in words, when it can't be made", async () => {
@@ -244,8 +260,8 @@ describe("the socket", () => {
 		const folder = await newFolder();
 		await open(folder);
 		const newer = await dial(folder);
-		newer.say('{"wallet":2,"something":"else"}\n');
-		await until("it is told", () => newer.heard() === '{"wallet":1}\n');
+		newer.say(`{"wallet":${WIRE_VERSION + 1},"something":"else"}\n`);
+		await until("it is told", () => newer.heard() === `{"wallet":${WIRE_VERSION}}\n`);
 		await until("it is thrown out", newer.closed);
 	});
 

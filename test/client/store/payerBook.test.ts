@@ -138,6 +138,27 @@ describe("a book's writes", () => {
 		expect(await signedOf(a, 1)).toBe("4");
 	});
 
+	it("are refused when too many wait, and so is whoever wants a channel then; later both go on", async () => {
+		const kv = new FailingKv();
+		const book = new PayerBook(kv);
+		const [a, b] = [book.as("a"), book.as("b")];
+		const held = await added(a, 1);
+		await a.release(id(1), held.fence);
+		let open = () => {};
+		kv.gate = new Promise((resolve) => {
+			open = resolve;
+		});
+		const refused = { code: "PAYER_STORE", message: expect.stringContaining("too much waits") };
+		const first = a.setPaused("now");
+		await expect.poll(() => kv.writes, { timeout: WAIT_MS }).toBeGreaterThan(2);
+		const waiting = Array.from({ length: 10_000 }, () => a.setPaused(undefined));
+		await expect(a.setPaused(undefined)).rejects.toMatchObject(refused);
+		await expect(b.take(KEY, WAIT_MS)).rejects.toMatchObject(refused);
+		open();
+		await Promise.all([first, ...waiting]);
+		expect((await b.take(KEY, WAIT_MS))?.record).toEqual(channel(1));
+	});
+
 	it("give back what comes too late for one who has stopped waiting", async () => {
 		const kv = new FailingKv();
 		const book = new PayerBook(kv);
