@@ -49,6 +49,7 @@ export async function open(context: EngineContext, order: SessionOrder<OpenPaylo
 		request,
 		offer,
 		challenge: screened.credential.challenge,
+		answered: screened.request.amount,
 		channelId,
 		voucher: { cumulativeAmount, signature },
 		credentialKey: screened.credentialKey,

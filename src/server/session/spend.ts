@@ -79,7 +79,7 @@ function spendTurn(
 
 function decideSpend(
 	{ store, limits, terms, signatures, now }: EngineContext,
-	{ request, offer, challenge, voucher, credentialKey, management, ticket }: Order,
+	{ request, offer, challenge, answered, voucher, credentialKey, management, ticket }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
 ): Turn<Outcome> {
@@ -90,6 +90,9 @@ function decideSpend(
 	const bound = view.proof(challengeKey(challenge));
 	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
 		return { value: refused(foreignChallengeProblem()) };
+	// What other requests have left unspent would pay for more than the payer has answered to, and counts.
+	const isDearer = offer.amount > answered;
+	if (isDearer && management === "never") return { value: refused(dearerProblem()) };
 
 	const at = now();
 	const { minVoucherDelta } = terms;
@@ -102,7 +105,7 @@ function decideSpend(
 	const binding =
 		bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channel.channelId, store) : {};
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
-	if (management === "always") return { value: { kind: "accepted", channel }, writes: advanced };
+	if (management === "always" || isDearer) return { value: { kind: "accepted", channel }, writes: advanced };
 
 	const seen = view.proof(credentialKey);
 	const isFree = seen === undefined || (seen.state === "held" && store.isGone(seen.owner));
@@ -176,6 +179,11 @@ function admitted(
 			await release(context, order, scope, reservation);
 		},
 	};
+}
+
+function dearerProblem(): Problem {
+	const detail = "The price of this request is higher than the one that this challenge names; answer the fresh one.";
+	return problem("session/challenge-not-found", detail);
 }
 
 function repeatedProblem(channel: Channel, amount: bigint): Problem {

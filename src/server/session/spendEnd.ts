@@ -17,6 +17,8 @@ export type Spend = Readonly<{
 	request: PaidRequest;
 	offer: Pick<SessionOffer, "amount" | "metered">;
 	challenge: Challenge;
+	/** The price that the challenge names: more than that is not charged (D9). Base units. */
+	answered: bigint;
 	channelId: Hex;
 	voucher: Omit<VerifiedVoucher, "challengeId">;
 	/** Names the credential byte for byte (D7). */

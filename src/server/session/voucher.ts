@@ -32,6 +32,7 @@ export function spendVoucher(
 		request,
 		offer,
 		challenge: screened.credential.challenge,
+		answered: screened.request.amount,
 		channelId: payload.channelId,
 		voucher: { cumulativeAmount: payload.cumulativeAmount, signature: payload.signature },
 		credentialKey: screened.credentialKey,

@@ -137,7 +137,7 @@ describe("a voucher", () => {
 		expect(await server.amounts(channel)).toEqual({ acceptedCumulative: PRICE, spent: PRICE, reserved: 0n });
 	});
 
-	it("under the challenge of a cheaper route pays this route's price (D9)", async () => {
+	it("under the challenge of a cheaper route is refused, whatever it covers; under that of a dearer one it pays the price (D9)", async () => {
 		const shop = await world.serve({
 			routes: (app, { handler }) => {
 				app.get("/cheap", { config: { payment: { price: 1n } } }, handler("/cheap"));
@@ -146,10 +146,14 @@ describe("a voucher", () => {
 		});
 		const channel = await shop.open(payer, {}, "/cheap");
 		const cheap = await shop.challenge("/cheap");
-		const low = await shop.pay("/dear", await payer.voucher(cheap, channel, 999n));
-		expectRefusal(low, "session/insufficient-balance");
-		expectPaid(await shop.pay("/dear", await payer.voucher(cheap, channel, 1_000n)));
-		expect(await shop.amounts(channel)).toMatchObject({ spent: 1_000n });
+		const unanswered = await payer.voucher(cheap, channel, 2_000n);
+		const refused = await unchanged(shop, [channel], () => shop.pay("/dear", unanswered));
+		expectRefusal(refused, "session/challenge-not-found");
+		const [dear] = refused.challenges;
+		if (dear === undefined) throw new Error("no fresh challenge");
+		expectPaid(await shop.pay("/dear", await payer.voucher(dear, channel, 1_000n)));
+		expectPaid(await shop.pay("/cheap", await payer.voucher(dear, channel, 1_001n)));
+		expect(await shop.amounts(channel)).toMatchObject({ spent: 1_001n });
 	});
 
 	it("sent again byte for byte with a key new to the channel is served while funds last (D7)", async () => {
