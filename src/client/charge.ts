@@ -5,10 +5,11 @@ import { type AbilityParts, canAuthorize, canPermit, canSend, firstProducible } 
 import { askedFor } from "./asking.ts";
 import type { Offered } from "./channel.ts";
 import { approve } from "./funding.ts";
+import type { Payments } from "./keptPayments.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { UnusableSignatureError } from "./payerSignature.ts";
-import { type Payments, payOnce } from "./payments.ts";
+import { payOnce } from "./payments.ts";
 import { randomPermitNonce } from "./pending.ts";
 import { PolicyRefusedError } from "./policy.ts";
 import { noteChargeReceipt } from "./receipts.ts";

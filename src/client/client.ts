@@ -14,11 +14,11 @@ import { type ClosedChannel, closeChannel } from "./close.ts";
 import { withinDeadline } from "./deadline.ts";
 import { Gate } from "./gate.ts";
 import { Keeper } from "./keeper.ts";
+import { Payments } from "./keptPayments.ts";
 import { Nodes } from "./nodes.ts";
 import { Outgoing } from "./outgoing.ts";
 import { OwnRequests } from "./ownRequests.ts";
 import type { Outcome, Parts } from "./parts.ts";
-import { Payments } from "./payments.ts";
 import { isAllowed, type PaymentPolicy, type Policy, parsePolicy } from "./policy.ts";
 import { type EvidenceOptions, evidence } from "./recovery/evidence.ts";
 import type { Evidence } from "./recovery/evidenceSchema.ts";
@@ -93,7 +93,7 @@ export class PaymentClient {
 			gate: new Gate({ keeper, policy, approve: options.approve, now }),
 			keeper,
 			channels: this.#channels,
-			payments: new Payments(),
+			payments: new Payments({ store, payer: signer.payer, now }),
 			credentialTypes: options.credentialTypes,
 			onStaleServer: options.onStaleServer,
 			topUpBelow: options.topUpBelow ?? 0n,

@@ -5,12 +5,14 @@ import type { Offered, PayerChannel } from "./channel.ts";
 import { manage } from "./manage.ts";
 import { orAborted } from "./orAborted.ts";
 import type { Outgoing } from "./outgoing.ts";
+import { sendTopUp } from "./ownTopUp.ts";
 import type { SessionParts } from "./parts.ts";
 import type { PendingTopUp } from "./pending.ts";
-import { additionalDepositFor, boundsFor } from "./policy.ts";
+import { additionalDepositFor, amountText, boundsFor, PolicyRefusedError } from "./policy.ts";
 import { noteChannelReceipt } from "./receipts.ts";
 import { discard } from "./retry.ts";
-import { planTopUp, sendTopUp, topUpCredential, topUpState } from "./topUp.ts";
+import { planTopUp, topUpCredential, topUpState } from "./topUp.ts";
+import { isUntold } from "./untold.ts";
 
 /** The server did not take a top-up, and said nothing of payments. It is still pending, and tried again when there is need. */
 export class TopUpRefusedError extends Error {
@@ -75,6 +77,15 @@ async function topUpFirst<Paid>(
 	pay: PayVoucher<Paid>,
 ): Promise<Paid | Readonly<{ refused: Response }>> {
 	await settleTopUp(parts, channel);
+	const pending = channel.topUp;
+	if (pending !== undefined && pending.type !== "hash") {
+		try {
+			await approvePending(parts, channel, request, pending);
+		} catch (error) {
+			if (channel.needs(price) <= channel.deposit) return pay();
+			throw error;
+		}
+	}
 	for (;;) {
 		const { topUp } = channel;
 		const needed = channel.needs(price);
@@ -83,17 +94,61 @@ async function topUpFirst<Paid>(
 			const bounds = boundsFor(parts.policy, channel.parameters);
 			const amount = additionalDepositFor(bounds, channel, terms.suggestedDeposit, needed - channel.deposit);
 			if (amount === undefined) throw new DepositExhaustedError(channel.channelId, needed, channel.deposit);
-			const { chainId, token, payee } = channel.parameters;
-			const { channelId } = channel;
-			await parts.gate.approve(request, { kind: "topUp", amount, chainId, token, payee, channelId });
-			channel.topUp = await planTopUp(parts, channel, terms, amount);
+			const isApproved = await approveTopUp(parts, channel, request, amount);
+			channel.topUp = { ...(await planTopUp(parts, channel, terms, amount)), isApproved };
 		} else if (topUp.type !== "hash" && needed <= channel.deposit + topUp.amount) {
 			return pay(topUp);
+		} else if (needed <= channel.deposit && topUp.type === "hash" && topUp.sent && isUntold(topUp.sent)) {
+			return pay();
 		} else {
 			const refused = await topUpAlone(parts, key, channel, topUp);
 			if (refused !== undefined) return { refused };
 		}
 	}
+}
+
+/** @returns whether somebody was asked */
+async function approveTopUp(
+	{ gate }: SessionParts,
+	{ channelId, parameters: { chainId, token, payee } }: PayerChannel,
+	request: Outgoing,
+	amount: bigint,
+): Promise<boolean> {
+	const asked = { kind: "topUp", amount, chainId, token, payee, channelId } as const;
+	const isAsking = gate.isAsking(request, asked);
+	await gate.approve(request, asked);
+	return isAsking;
+}
+
+/**
+ * Whether a top-up that was planned before may be signed again, by the policy as it is now. One that may not is left until
+ * nobody can use its signature any more.
+ *
+ * @throws PolicyRefusedError (`deposit`, `approval`)
+ */
+async function approvePending(
+	parts: SessionParts,
+	channel: PayerChannel,
+	request: Outgoing,
+	topUp: MergedTopUp,
+): Promise<void> {
+	const { amount, until } = topUp;
+	if (!isWithinBounds(parts, channel, amount)) {
+		const text = amountText(parts.policy, channel.parameters, amount);
+		const detail = `a top-up of ${text} that was signed before is more than is allowed now; nobody can use it any more from ${new Date(until).toISOString()} on`;
+		throw new PolicyRefusedError("deposit", detail);
+	}
+	if (topUp.isApproved !== true) topUp.isApproved = await approveTopUp(parts, channel, request, amount);
+}
+
+function isWithinBounds({ policy }: SessionParts, channel: PayerChannel, amount: bigint): boolean {
+	return additionalDepositFor(boundsFor(policy, channel.parameters), channel, amount, amount) !== undefined;
+}
+
+/** Whether a top-up may go along that there is no need for yet. */
+function isFree(parts: SessionParts, channel: PayerChannel, { amount, isApproved = false }: PendingTopUp): boolean {
+	if (!isWithinBounds(parts, channel, amount)) return false;
+	return isApproved || !parts.gate.needsApproval({ amount, ...channel.parameters });
 }
 
 /** A top-up before there is need: where it can't go with the voucher, or may not be, the voucher goes without. */
@@ -112,7 +167,7 @@ async function topUpEarly<Paid>(
 		return pay();
 	}
 	const { topUp } = channel;
-	if (topUp.type !== "hash") return pay(topUp);
+	if (topUp.type !== "hash") return isFree(parts, channel, topUp) ? pay(topUp) : pay();
 	// An own transaction would hold the request up: it is sent when it has to be.
 	if (topUp.sent === undefined) channel.topUp = undefined;
 	return pay();
@@ -179,7 +234,8 @@ async function settleTopUp(parts: SessionParts, channel: PayerChannel): Promise<
 	if (state !== "done" || (topUp.type === "hash" && topUp.mined)) return;
 	// At least what is known, and once, whatever becomes of the look: a node behind may show less.
 	channel.deposited(channel.deposit + topUp.amount);
-	if (topUp.type === "hash") topUp.mined = true;
+	// Of one whose hash nobody knows the server can't be told.
+	if (topUp.type === "hash" && topUp.sent && !isUntold(topUp.sent)) topUp.mined = true;
 	else channel.topUp = undefined;
 	const onChain = await parts.channels.look(channel);
 	if (onChain !== undefined) channel.deposited(onChain.deposit);

@@ -71,7 +71,11 @@ export async function openCredential(
 		return signer.credential(challenge, payload, chainId);
 	}
 	const until = now() + AUTHORIZATION_SECONDS * 1_000 + FUNDING_MARGIN_MS;
-	if (funding.needsApproval) await approve(parts, chainId, token, funding.permit2, deposit);
+	if (funding.needsApproval) {
+		// Not even an approval is sent where nothing may be paid in.
+		await gate.deposit(channel);
+		await approve(parts, chainId, token, funding.permit2, deposit);
+	}
 	channel.fundableUntil = Math.max(channel.fundableUntil, until);
 	channel.permitNonce ??= funding.type === "permit2" ? randomPermitNonce() : undefined;
 	await gate.deposit(channel);

@@ -20,7 +20,9 @@ export {
 } from "./jsonrpc/payRpc.ts";
 export { type RpcPlace, RpcPlaceError } from "./jsonrpc/places.ts";
 export { OpeningNotFoundError } from "./ownOpening.ts";
+export { TopUpUntoldError } from "./ownTopUp.ts";
 export { UnusableSignatureError } from "./payerSignature.ts";
+export { PaymentUntoldError } from "./payments.ts";
 export { parsePolicyDocument } from "./policy/document.ts";
 export type { PolicyDocument } from "./policy/documentSchema.ts";
 export {

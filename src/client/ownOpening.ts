@@ -1,20 +1,14 @@
 /** A channel that the payer opens by a transaction of its own. */
 import type { Hex, PublicClient } from "viem";
 import { approveCall, openCall } from "../escrow/calls.ts";
-import { readEscrowEvents } from "../escrow/escrowEvents.ts";
 import { readChannel } from "../escrow/reads.ts";
 import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
 import { sendsItself } from "./account.ts";
 import type { PayerChannel } from "./channel.ts";
 import type { FundingParts } from "./funding.ts";
+import { isUntold, readChannelEvents, UNTOLD } from "./untold.ts";
 import { NO_NONCE, type SentTransaction } from "./wallet.ts";
-
-/** How far back an opening is looked for whose hash was never heard of: nodes refuse wide ranges. */
-const LOOKBACK_BLOCKS = 5_000n;
-
-/** Stands for a transaction that may be on its way, and whose hash nobody has told yet. */
-const UNTOLD: SentTransaction = { hash: `0x${"00".repeat(32)}`, nonce: NO_NONCE };
 
 /**
  * The channel is open, and the transaction that opened it, which the server has to be told, can't be found. The next request
@@ -42,8 +36,8 @@ export class OpeningNotFoundError extends Error {
 export async function isFunded({ nodes, signer }: FundingParts, channel: PayerChannel): Promise<boolean> {
 	const { funding, parameters } = channel;
 	if (funding === undefined) return false;
-	const isUntold = funding.hash === UNTOLD.hash;
-	if (!isUntold) {
+	const isHeardOf = !isUntold(funding);
+	if (isHeardOf) {
 		const wallet = await nodes.wallet(parameters.chainId);
 		const state = await wallet.stateOf(funding);
 		const isOpen = state === "open" && !(await wallet.isLost(funding));
@@ -52,7 +46,7 @@ export async function isFunded({ nodes, signer }: FundingParts, channel: PayerCh
 	}
 	channel.funding = undefined;
 	// A wallet's owner can have it sent anew with higher fees, under another hash.
-	if (!isUntold && !sendsItself(signer.paying.account)) return false;
+	if (isHeardOf && !sendsItself(signer.paying.account)) return false;
 	channel.funding = await findOpening(await nodes.at(parameters.chainId), channel);
 	return channel.funding !== undefined;
 }
@@ -69,39 +63,43 @@ export async function openBySelf(
 	const { fundableUntil } = channel;
 	// A transaction can be mined at any time after.
 	channel.fundableUntil = Number.POSITIVE_INFINITY;
-	// Where the hash is known too late to be on disk first, it is on disk that there may be one.
+	const write = (sent: SentTransaction): Promise<void> => {
+		channel.funding = sent;
+		return gate.deposit(channel);
+	};
 	const isToldLate = sendsItself(signer.paying.account);
-	if (isToldLate) {
-		channel.funding = UNTOLD;
-		await gate.deposit(channel);
-	}
-	let isSent = true;
+	let mayBeSent = false;
 	try {
+		// Not even an approval is sent where nothing may be paid in.
+		await gate.deposit(channel);
 		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
-		await wallet.send(calls, "open", async (sent) => {
-			channel.funding = sent;
-			isSent = isToldLate;
-			await gate.deposit(channel);
-			isSent = true;
-		});
+		await wallet.send(
+			calls,
+			"open",
+			async (sent) => {
+				mayBeSent = isToldLate;
+				await write(sent);
+				mayBeSent = true;
+			},
+			async () => {
+				// Where the hash is known too late to be on disk first, it is on disk that there may be one.
+				if (isToldLate) await write(UNTOLD);
+				mayBeSent = isToldLate;
+			},
+		);
 	} catch (error) {
-		if (!isSent || error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) {
-			channel.funding = undefined;
-			channel.fundableUntil = fundableUntil;
-		}
+		const isOver = error instanceof TransactionRevertedError || error instanceof TransactionNotSentError;
+		if (isOver || !mayBeSent) channel.funding = undefined;
+		if (isOver) channel.fundableUntil = fundableUntil;
 		throw error;
 	}
 }
 
 /** What opened a channel, if it is open. The escrow opens each once, whosever transaction it was. */
-async function findOpening(
-	client: PublicClient,
-	{ channelId, parameters: { escrow } }: PayerChannel,
-): Promise<SentTransaction | undefined> {
-	if ((await readChannel(client, escrow, channelId)) === undefined) return undefined;
-	const head = await client.getBlockNumber({ cacheTime: 0 });
-	const fromBlock = head > LOOKBACK_BLOCKS ? head - LOOKBACK_BLOCKS : 0n;
-	const events = await readEscrowEvents(client, escrow, { fromBlock, toBlock: head, channelId });
+async function findOpening(client: PublicClient, channel: PayerChannel): Promise<SentTransaction | undefined> {
+	const { channelId, parameters } = channel;
+	if ((await readChannel(client, parameters.escrow, channelId)) === undefined) return undefined;
+	const events = await readChannelEvents(client, channel);
 	const opening = events.find(({ name }) => name === "ChannelOpened");
 	if (opening === undefined) throw new OpeningNotFoundError(channelId);
 	return { hash: opening.transactionHash, nonce: NO_NONCE };

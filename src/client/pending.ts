@@ -5,10 +5,12 @@ import type { SentTransaction } from "./wallet.ts";
 /** A deposit that the server is to add, as it travels. */
 export type SignedTopUp = Extract<VoucherDeposit, { action: "topUp" }>;
 
-type Common = Readonly<{
+type Common = {
 	/** Base units. */
-	amount: bigint;
-}>;
+	readonly amount: bigint;
+	/** Whether it was asked for and approved. */
+	isApproved?: boolean;
+};
 
 type Signable = {
 	/** Unix milliseconds until which a signature of it may still be used; 0 while there is none. */
@@ -24,8 +26,10 @@ type Signable = {
 export type PendingTopUp =
 	| (Common & Readonly<{ type: "authorization"; salt: Hex }> & Signable)
 	| (Common & Readonly<{ type: "permit2"; permit2: Address; nonce: bigint }> & Signable)
-	/** The payer's own transaction, `sent` or not yet. `mined`: the deposit has it, the server may not know. */
-	| (Common & Readonly<{ type: "hash" }> & { sent?: SentTransaction; mined?: boolean });
+	| OwnTopUp;
+
+/** The payer's own transaction, `sent` or not yet. `mined`: the deposit has it, the server may not know. */
+export type OwnTopUp = Common & Readonly<{ type: "hash" }> & { sent?: SentTransaction; mined?: boolean };
 
 /** 32 random bytes. */
 export function randomBytes32(): Hex {

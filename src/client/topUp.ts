@@ -1,9 +1,9 @@
-import { approveCall, topUpCall } from "../escrow/calls.ts";
 import { isPermit2NonceUsed, readAuthorizationState } from "../escrow/reads.ts";
 import { type Challenge, encodeSessionPayload, type SessionRequest } from "../protocol/index.ts";
 import { topUpAuthorizationNonce } from "../voucher/index.ts";
 import type { PayerChannel } from "./channel.ts";
 import { approve, chooseFunding, FUNDING_MARGIN_MS, type FundingParts } from "./funding.ts";
+import { ownTopUpState } from "./ownTopUp.ts";
 import { UnusableSignatureError } from "./payerSignature.ts";
 import { type PendingTopUp, randomBytes32, randomPermitNonce, type SignedTopUp } from "./pending.ts";
 
@@ -13,12 +13,17 @@ const FRESH_MS = 30_000;
 /** Decides how `amount` is added to a channel. Nothing is signed or sent by this, but an approval if there is need of one. */
 export async function planTopUp(
 	parts: FundingParts,
-	{ parameters }: PayerChannel,
+	channel: PayerChannel,
 	terms: SessionRequest,
 	amount: bigint,
 ): Promise<PendingTopUp> {
+	const { chainId, token } = channel.parameters;
 	const { type, permit2, needsApproval } = await chooseFunding(parts, terms, amount);
-	if (needsApproval) await approve(parts, parameters.chainId, parameters.token, permit2, amount);
+	if (needsApproval) {
+		// Not even an approval is sent where nothing may be paid in.
+		await parts.gate.deposit(channel);
+		await approve(parts, chainId, token, permit2, amount);
+	}
 	if (type === "authorization") return { type, amount, salt: randomBytes32(), until: 0 };
 	return type === "permit2" ? { type, amount, permit2, nonce: randomPermitNonce(), until: 0 } : { type, amount };
 }
@@ -31,10 +36,17 @@ export async function signTopUp(
 	topUp: Exclude<PendingTopUp, { type: "hash" }>,
 ): Promise<SignedTopUp> {
 	const goodUntilMs = Number(signer.goodUntil(challenge)) * 1_000;
-	if (topUp.signed !== undefined && now() + FRESH_MS < signedUntilMs(topUp.signed)) return topUp.signed;
+	const isFresh = topUp.signed !== undefined && now() + FRESH_MS < signedUntilMs(topUp.signed);
 	const { until } = topUp;
-	topUp.until = Math.max(until, goodUntilMs + FUNDING_MARGIN_MS);
-	await gate.deposit(channel);
+	if (!isFresh) topUp.until = Math.max(until, goodUntilMs + FUNDING_MARGIN_MS);
+	try {
+		await gate.deposit(channel);
+	} catch (error) {
+		// Nothing was signed.
+		topUp.until = until;
+		throw error;
+	}
+	if (isFresh && topUp.signed !== undefined) return topUp.signed;
 	try {
 		return await makeTopUp(signer, challenge, channel, topUp);
 	} catch (error) {
@@ -95,26 +107,6 @@ export async function topUpCredential(
 	return signer.credential(challenge, payload, parameters.chainId);
 }
 
-/** The payer's own `topUp`, sent once, and waited for. */
-export async function sendTopUp(
-	{ nodes, gate }: FundingParts,
-	channel: PayerChannel,
-	topUp: Extract<PendingTopUp, { type: "hash" }>,
-): Promise<void> {
-	const { channelId, parameters } = channel;
-	const { chainId, escrow, token } = parameters;
-	const wallet = await nodes.wallet(chainId);
-	if (topUp.sent !== undefined) return wallet.mined(topUp.sent.hash);
-	const calls = [approveCall(token, escrow, topUp.amount), topUpCall(escrow, channelId, topUp.amount)];
-	await wallet.send(calls, "topUp", async (sent) => {
-		topUp.sent = sent;
-		await gate.deposit(channel).catch((error: unknown) => {
-			delete topUp.sent;
-			throw error;
-		});
-	});
-}
-
 function signedUntilMs({ type, authorization }: SignedTopUp): number {
 	return Number(type === "authorization" ? authorization.validBefore : authorization.deadline) * 1_000;
 }
@@ -124,18 +116,14 @@ function signedUntilMs({ type, authorization }: SignedTopUp): number {
  * when nobody can execute it any more.
  */
 export async function topUpState(
-	{ signer, nodes, now }: FundingParts,
-	{ channelId, parameters }: PayerChannel,
+	parts: FundingParts,
+	channel: PayerChannel,
 	topUp: PendingTopUp,
 ): Promise<"done" | "open" | "lapsed"> {
+	if (topUp.type === "hash") return ownTopUpState(parts, channel, topUp);
+	const { signer, nodes, now } = parts;
+	const { channelId, parameters } = channel;
 	const { chainId, token } = parameters;
-	if (topUp.type === "hash") {
-		if (topUp.sent === undefined) return "lapsed";
-		const wallet = await nodes.wallet(chainId);
-		const state = await wallet.stateOf(topUp.sent);
-		if (state === "mined") return "done";
-		return state === "open" && !(await wallet.isLost(topUp.sent)) ? "open" : "lapsed";
-	}
 	if (topUp.until === 0) return "lapsed";
 	const client = await nodes.at(chainId);
 	const from = signer.payer;

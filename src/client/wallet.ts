@@ -88,38 +88,59 @@ export class Wallet {
 	 * and waited for: what it throws keeps it from being sent. An account that sends for itself tells the hash only when it has
 	 * sent it, so there `onSent` hears of it right after.
 	 *
+	 * @param onSending - is called once, and waited for, right before the last may leave: it would not revert. What it throws
+	 *   keeps it from being sent
 	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError, and what the account throws
 	 */
 	send(
 		calls: readonly Call[],
 		kind: string,
 		onSent: (sent: SentTransaction) => Promise<void> | void = () => undefined,
+		onSending: () => Promise<void> = nothing,
 	): Promise<void> {
 		return this.#alone(async () => {
-			for (const [index, call] of calls.entries()) {
-				const isLast = index === calls.length - 1;
-				const record = async ({ hash, nonce }: SentTransaction) => (isLast ? onSent({ hash, nonce }) : undefined);
-				if (this.#local === undefined) {
-					const sent = await this.#sendByAccount(call);
-					await record(sent);
-					await this.mined(sent.hash);
-					continue;
-				}
-				const { sender } = this.#local;
-				const entry = await sender.broadcast({ ...call, purpose: { kind }, record });
-				this.#nextNonce = entry.nonce + 1;
-				await sender.wait(entry);
-			}
+			for (const call of calls.slice(0, -1)) await this.#sendOne(call, kind, nothing, nothing);
+			const last = calls.at(-1);
+			let sending: Promise<void> | undefined;
+			const onSendingOnce = () => (sending ??= onSending());
+			if (last !== undefined) await this.#sendOne(last, kind, onSent, onSendingOnce);
 		});
+	}
+
+	async #sendOne(
+		call: Call,
+		kind: string,
+		onSent: (sent: SentTransaction) => Promise<void> | void,
+		onSending: () => Promise<void>,
+	): Promise<void> {
+		if (this.#local === undefined) {
+			const sent = await this.#sendByAccount(call, onSending);
+			await onSent(sent);
+			return this.mined(sent.hash);
+		}
+		const { sender } = this.#local;
+		const record = async ({ hash, nonce }: SentTransaction) => {
+			await onSending();
+			await onSent({ hash, nonce });
+		};
+		const entry = await sender.broadcast({ ...call, purpose: { kind }, record });
+		this.#nextNonce = entry.nonce + 1;
+		await sender.wait(entry);
 	}
 
 	/**
 	 * Signs a call as a transaction for others to broadcast, and lets `use` have it. Until `use` is done nothing else is sent,
 	 * for a while at least: the next transaction takes the nonce after it if it was broadcast, and the same one if it was
 	 * not, so that no nonce is lost and at most one of the two is ever mined.
+	 *
+	 * @param onSigning - is waited for right before it is signed: it would not revert. What it throws keeps it from being signed
 	 */
-	lend<T>(call: Call & Readonly<{ to: Hex }>, use: (transaction: SignedTransaction) => Promise<T>): Promise<T> {
-		return this.#hold(async () => use(await this.#sign(call)));
+	lend<T>(
+		call: Call & Readonly<{ to: Hex }>,
+		use: (transaction: SignedTransaction) => Promise<T>,
+		onSigning: () => Promise<void> = nothing,
+	): Promise<T> {
+		return this.#hold(async () => use(await this.#sign(call, onSigning)));
 	}
 
 	/** As `lend`, for a transaction that was signed before. */
@@ -179,7 +200,7 @@ export class Wallet {
 	}
 
 	/** Nobody is asked for a transaction that would revert. */
-	async #sendByAccount({ to, data }: Call): Promise<SentTransaction> {
+	async #sendByAccount({ to, data }: Call, onSending: () => Promise<void>): Promise<SentTransaction> {
 		const { account, chainId, client } = this.#options;
 		if (to === null || !sendsItself(account)) throw new TypeError("this account can't send that");
 		try {
@@ -189,6 +210,7 @@ export class Wallet {
 				throw new TransactionRevertedError(revertReason(error) ?? "unknown", undefined, error);
 			throw error;
 		}
+		await onSending();
 		const hash = await account.sendTransaction({ chainId, to, data });
 		return { hash, nonce: await this.#nonceOf(hash, account.address) };
 	}
@@ -208,7 +230,7 @@ export class Wallet {
 		return NO_NONCE;
 	}
 
-	async #sign({ to, data }: Call & Readonly<{ to: Hex }>): Promise<SignedTransaction> {
+	async #sign({ to, data }: Call & Readonly<{ to: Hex }>, onSigning: () => Promise<void>): Promise<SignedTransaction> {
 		const { chainId, client } = this.#options;
 		if (this.#local === undefined) throw new TypeError("this account signs no transaction for others to send");
 		const { account } = this.#local;
@@ -222,6 +244,7 @@ export class Wallet {
 			client.estimateFeesPerGas(),
 		]);
 		const nonce = Math.max(pending, this.#nextNonce);
+		await onSigning();
 		const raw = await account.signTransaction({
 			type: "eip1559",
 			chainId,
@@ -256,6 +279,8 @@ export class Wallet {
 		return run;
 	}
 }
+
+async function nothing(): Promise<void> {}
 
 /** Whether a node knows a transaction, mined or not. It is asked several times, a polling interval apart. */
 export async function isKnown(client: PublicClient, hash: Hex): Promise<boolean> {
