@@ -178,6 +178,7 @@ export class Channels {
 			this.#giveBackIfIdle(channel);
 		}
 		while (this.#writes.size > 0) await Promise.allSettled(this.#writes);
+		await this.#options.keeper.giveBackStrays();
 	}
 
 	/**
@@ -186,6 +187,7 @@ export class Channels {
 	 */
 	async letGo(channelId: Hex, signal?: AbortSignal): Promise<void> {
 		await this.adopt();
+		await this.#options.keeper.giveBackStrays();
 		const channel = this.#byId(channelId);
 		if (channel === undefined) return;
 		const key = keyOfChannel(channel);
@@ -215,7 +217,12 @@ export class Channels {
 		const { keeper } = this.#options;
 		for (;;) {
 			const earlier = await this.recall(key, signal);
-			if (earlier === undefined) break;
+			if (earlier === undefined) {
+				const channel = await this.#add(key, create);
+				// Of one that came free meanwhile it is still to be found out whether it can be used.
+				if ((await this.#put(key, channel)) === channel) return channel;
+				continue;
+			}
 			if (earlier.open) return earlier;
 			const onChain = await this.look(earlier);
 			if (onChain === undefined ? this.#mayBeFunded(earlier) : isUsable(earlier, onChain, price)) {
@@ -231,16 +238,18 @@ export class Channels {
 			if (!isEmpty) this.#forgotten.add(earlier);
 			await keeper.giveBack(key, earlier, { status: isEmpty ? "closed" : "forgotten", isIdle: true });
 		}
+	}
+
+	/** @throws PolicyRefusedError when too many channels hold a deposit already */
+	async #add(key: string, create: () => Promise<PayerChannel>): Promise<PayerChannel> {
 		const max = this.#options.max();
 		await this.#makeRoom(max);
 		const channel = await create();
-		if (!(await keeper.add(key, channel, max))) {
-			throw new PolicyRefusedError(
-				"channels",
-				`${max} channels hold a deposit already; close some, or request their close from the escrow`,
-			);
-		}
-		return this.#put(key, channel);
+		if (await this.#options.keeper.add(key, channel, max)) return channel;
+		throw new PolicyRefusedError(
+			"channels",
+			`${max} channels hold a deposit already; close some, or request their close from the escrow`,
+		);
 	}
 
 	/** Ends the use of a channel that its server does not know any more (D10). */

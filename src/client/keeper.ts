@@ -48,6 +48,8 @@ export class Keeper {
 	readonly #payer: Address;
 	readonly #restore: (record: ChannelRecord) => PayerChannel;
 	readonly #now: () => number;
+	/** Given back, and the store has not said yet that it knows: by the fence of their holds. */
+	readonly #strays = new Map<Hex, number>();
 
 	constructor({ store, payer, restore, now }: KeeperOptions) {
 		this.#store = store;
@@ -63,11 +65,13 @@ export class Keeper {
 
 	/** A kept channel of this key that nobody else uses, or that somebody gives back within `waitMs`. */
 	async take(key: string, waitMs: number): Promise<PayerChannel | undefined> {
+		await this.giveBackStrays();
 		return this.#from(await this.#store.take(this.#keptKey(key), waitMs));
 	}
 
 	/** As `take`, for one channel of any status. */
 	async takeById(channelId: Hex): Promise<PayerChannel | undefined> {
+		await this.giveBackStrays();
 		return this.#from(await this.#store.takeById(channelId, HAND_OVER_MS));
 	}
 
@@ -80,12 +84,16 @@ export class Keeper {
 	 * Keeps a channel from now on.
 	 *
 	 * @returns false when as many as `max` may hold a deposit already, or another process has it
+	 * @throws HolderLostError when this client has let go of it before
 	 */
 	async add(key: string, channel: PayerChannel, max: number): Promise<boolean> {
 		const held = await this.#store.add(this.#recordOf(key, channel, {}), max);
 		if (held === undefined) return false;
 		channel.heldAs(held);
-		return true;
+		if (!channel.isRetired) return true;
+		// Nobody would give it back.
+		await this.#release(channel.channelId, held.fence);
+		throw new HolderLostError(channel.channelId);
 	}
 
 	/**
@@ -98,7 +106,8 @@ export class Keeper {
 		if (held === undefined) throw new HolderLostError(channel.channelId);
 		const { counters = [], isSpending = false } = change;
 		const record = this.#recordOf(key, channel, change, held);
-		const refusal = await this.#store.write({ channel: { record, fence: held.fence }, counters, isSpending });
+		const writing = this.#store.write({ channel: { record, fence: held.fence }, counters, isSpending });
+		const refusal = await writing.catch((error: unknown) => endedBy(error, channel));
 		if (refusal === undefined) channel.written(record);
 		return refusal;
 	}
@@ -108,9 +117,10 @@ export class Keeper {
 	 *
 	 * @throws HolderLostError, PausedError
 	 */
-	async confirm({ channelId, held }: PayerChannel): Promise<void> {
+	async confirm(channel: PayerChannel): Promise<void> {
+		const { channelId, held } = channel;
 		if (held === undefined) throw new HolderLostError(channelId);
-		await this.#store.confirm(channelId, held.fence);
+		await this.#store.confirm(channelId, held.fence).catch((error: unknown) => endedBy(error, channel));
 	}
 
 	/** Counts what is paid without a channel. */
@@ -141,6 +151,11 @@ export class Keeper {
 		if (held !== undefined) await this.#release(channel.channelId, held.fence);
 	}
 
+	/** Tries once more to give back what the store was not told of. It is there, and nobody can take it until then. */
+	async giveBackStrays(): Promise<void> {
+		for (const [channelId, fence] of [...this.#strays]) await this.#release(channelId, fence).catch(() => undefined);
+	}
+
 	/** A receipt is no condition for anything: where it can't be kept, the payment stands all the same. */
 	note(receipt: Omit<ReceiptRecord, "atMs">): void {
 		this.#store.note({ ...receipt, atMs: this.#now() }).catch(() => undefined);
@@ -169,9 +184,13 @@ export class Keeper {
 	async #release(channelId: Hex, fence: number): Promise<void> {
 		for (let triesLeft = RELEASE_TRIES; ; triesLeft--) {
 			try {
-				return await this.#store.release(channelId, fence);
+				await this.#store.release(channelId, fence);
+				this.#strays.delete(channelId);
+				return;
 			} catch (error) {
-				if (triesLeft === 1) throw error;
+				if (triesLeft > 1) continue;
+				this.#strays.set(channelId, fence);
+				throw error;
 			}
 		}
 	}
@@ -201,4 +220,10 @@ export class Keeper {
 			createdAtMs,
 		};
 	}
+}
+
+/** Nothing more is signed for a channel that another process has by now. */
+function endedBy(error: unknown, channel: PayerChannel): never {
+	if (error instanceof HolderLostError) channel.retire();
+	throw error;
 }

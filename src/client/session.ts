@@ -95,16 +95,16 @@ async function open(
 	const named = known === undefined ? await findNamedChannel(parts, request, terms) : undefined;
 	// The key of a channel that may be made; where none is, nobody ever hears of it.
 	const voucherSigner = await signer.newVoucherSigner(terms.methodDetails.chainId);
-	let isNew = false;
+	let created: PayerChannel | undefined;
 	const create = async () => {
 		if (named !== undefined) return named;
 		await approveOpening(parts, request, offer);
-		isNew = true;
-		return newChannel(parts, request, offer, voucherSigner);
+		created = newChannel(parts, request, offer, voucherSigner);
+		return created;
 	};
 	const channel = await channels.toOpen(key, terms.amount, create, request.signal);
 	const asked = askedForRequest(parts, request, offer, channel.channelId);
-	if (!isNew && gate.isAsking(request, asked)) {
+	if (channel !== created && gate.isAsking(request, asked)) {
 		// Who thinks about it holds up nobody else.
 		if (channel.open) return undefined;
 		await gate.approve(request, asked);

@@ -5,6 +5,7 @@ import {
 	type ApprovalRequest,
 	MemoryPayerStore,
 	type PayerStore,
+	PayerStoreError,
 	type PaymentClient,
 	type PaymentClientOptions,
 	type PaymentPolicy,
@@ -135,4 +136,25 @@ export function metered(
 		}
 		return { ...reply, headers: { ...reply.headers, "content-type": "text/event-stream" }, pieces: pieces() };
 	};
+}
+
+/** Where a call of a store fails: before it is carried out, or when it was. */
+export type Fault = "before" | "after" | undefined;
+
+/** A store whose calls can be made to fail. */
+export function faultyStore(store: PayerStore, faultOf: (call: string, args: readonly unknown[]) => Fault): PayerStore {
+	return new Proxy(store, {
+		get(target, name) {
+			const call: unknown = Reflect.get(target, name, target);
+			if (typeof call !== "function") return call;
+			if (name === "onWanted" || name === "close") return call.bind(target);
+			return async (...args: unknown[]) => {
+				const fault = faultOf(String(name), args);
+				if (fault === "before") throw new PayerStoreError(`${String(name)} was not carried out`);
+				const result: unknown = await call.apply(target, args);
+				if (fault === "after") throw new PayerStoreError(`nobody said what became of ${String(name)}`);
+				return result;
+			};
+		},
+	});
 }
