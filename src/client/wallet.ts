@@ -10,7 +10,12 @@ import {
 import type { Call } from "../escrow/calls.ts";
 import { isContractFault } from "../escrow/nodeFault.ts";
 import { revertReason } from "../escrow/reverts.ts";
-import { TransactionPendingError, TransactionRevertedError, TransactionSender } from "../escrow/sender.ts";
+import {
+	TransactionNotSentError,
+	TransactionPendingError,
+	TransactionRevertedError,
+	TransactionSender,
+} from "../escrow/sender.ts";
 import { type PayerAccount, sendsItself } from "./account.ts";
 
 /** How long a transaction of the payer's is waited for. */
@@ -18,6 +23,9 @@ const MINING_MS = 60_000;
 
 /** How long a signed transaction that others are to broadcast keeps the payer's next one waiting. */
 const HELD_MS = 60_000;
+
+/** How many nonces one transaction may lose to other processes of the same key, and be signed anew for the next one. */
+const MAX_NONCES = 5;
 
 /** How often in a row a transaction must be seen as passed over before it counts as that. */
 const LOOKS_BEFORE_PASSED = 5;
@@ -85,8 +93,9 @@ export class Wallet {
 
 	/**
 	 * Sends calls one after the other, each when the one before is mined. `onSent` is told of the last before it is broadcast,
-	 * and waited for: what it throws keeps it from being sent. An account that sends for itself tells the hash only when it has
-	 * sent it, so there `onSent` hears of it right after.
+	 * and waited for: what it throws keeps it from being sent. It is told again when another process of this key took the nonce
+	 * and the call is signed anew. An account that sends for itself tells the hash only when it has sent it, so there `onSent`
+	 * hears of it right after.
 	 *
 	 * @param onSending - is called once, and waited for, right before the last may leave: it would not revert. What it throws
 	 *   keeps it from being sent
@@ -123,9 +132,17 @@ export class Wallet {
 			await onSending();
 			await onSent({ hash, nonce });
 		};
-		const entry = await sender.broadcast({ ...call, purpose: { kind }, record });
-		this.#nextNonce = entry.nonce + 1;
-		await sender.wait(entry);
+		for (let triesLeft = MAX_NONCES; ; triesLeft--) {
+			const entry = await sender.broadcast({ ...call, purpose: { kind }, record });
+			this.#nextNonce = entry.nonce + 1;
+			try {
+				await sender.wait(entry);
+				return;
+			} catch (error) {
+				// What another process of this key has sent took its nonce: it can't be mined any more, and is sent anew.
+				if (!(error instanceof TransactionNotSentError) || triesLeft === 1) throw error;
+			}
+		}
 	}
 
 	/**
