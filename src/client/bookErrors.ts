@@ -17,7 +17,9 @@ export class DepositExhaustedError extends Error {
 export class OverchargeError extends Error {
 	override readonly name = "OverchargeError";
 	readonly code = "OVERCHARGE";
+	readonly channelId: Hex;
 	constructor(channelId: Hex, asked: bigint, owed: bigint, hint = "") {
 		super(`channel ${channelId}: the server asks for a voucher of ${asked}, but at most ${owed} is owed${hint}`);
+		this.channelId = channelId;
 	}
 }
