@@ -2,12 +2,14 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Level } from "level";
 import type { Hex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PaymentClient, verifyEvidence } from "../../src/client/index.ts";
 import { openWallet } from "../../src/client/node/index.ts";
 import { transferCall } from "../../src/escrow/index.ts";
+import { idOf, recordOf } from "../client/node/walletRecords.ts";
 import {
 	advance,
 	DEPOSIT,
@@ -21,6 +23,24 @@ import {
 import { createStage, type Stage } from "../client/stage.ts";
 import { createWorld, PRICE, sendFrom, type World } from "../support/world.ts";
 import { isSecret, runExposed, sluice, sluiceJson } from "./support.ts";
+
+it("a payer's channels whose records are damaged are warned of, and the others are listed", async () => {
+	const folder = await mkdtemp(join(tmpdir(), "sluice-damaged-"));
+	try {
+		const store = await openWallet(folder);
+		for (const number of [1, 2]) await store.add(recordOf(number), 9);
+		await store.close();
+		const database = new Level<string, string>(join(folder, "db"));
+		await database.put(`c:${idOf(2)}`, "damaged");
+		await database.close();
+		const { code, value, stderr } = await sluiceJson(["channels", "list", "--wallet", folder]);
+		expect(code).toBe(0);
+		expect(value).toMatchObject({ channels: [{ channelId: idOf(1) }], count: 1 });
+		expect(stderr).toMatch(new RegExp(`warning: channel ${idOf(2)}: its record is damaged`));
+	} finally {
+		await rm(folder, { recursive: true, force: true });
+	}
+}, 60_000);
 
 describe("a payer's channels whose server is gone", { timeout: 180_000 }, () => {
 	let stage: Stage;

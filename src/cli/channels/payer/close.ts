@@ -19,7 +19,7 @@ export async function closePayerChannels(
 	if (all === channelIds.length > 0) throw new UsageError("which channels? Name them, or give --all");
 	const opened = await openPayer(run, options);
 	try {
-		const listed = await opened.store.list();
+		const listed = await opened.store.list({ isClosed: false });
 		const open = listed.filter(({ record }) => record.status === "open").map(({ record }) => record.state.channelId);
 		const rows = await workOn(run, all ? open : channelIds, options.rpc, (channelId) => closeOne(opened, channelId));
 		const left = rows.filter(({ outcome }) => outcome === "failed").map(({ channelId }) => channelId);

@@ -25,6 +25,7 @@ export async function listPayerChannels(run: Run, options: PayerListOptions): Pr
 			)
 			.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1))
 			.slice(0, limit);
+		for (const { reason } of await store.damaged()) say(`warning: ${reason}`);
 		const deposit = new Totals();
 		const signed = new Totals();
 		for (const row of rows) {
