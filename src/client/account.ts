@@ -10,7 +10,10 @@ export type AccountCall = Readonly<{ chainId: number; to: Address; data: Hex }>;
 export type SendingAccount = Readonly<{
 	address: Address;
 	signTypedData: LocalAccount["signTypedData"];
-	/** Sends one call, with gas and fees as it sees fit. Resolves to the transaction's hash as soon as there is one. */
+	/**
+	 * Sends one call, with gas and fees as it sees fit. Resolves to the transaction's hash as soon as there is one. An error of
+	 * the code `USER_REJECTED` or `TRANSACTION_NOT_SENT` says that nothing was sent; after any other it may have been.
+	 */
 	sendTransaction(call: AccountCall): Promise<Hex>;
 	/**
 	 * Of a contract wallet: whether `signTypedData` makes signatures of 65 bytes that its contract accepts (ERC-1271), so that
