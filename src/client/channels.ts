@@ -6,7 +6,7 @@ import { keyOfChannel } from "./channelKey.ts";
 import { HAND_OVER_MS, type Keeper } from "./keeper.ts";
 import type { Nodes } from "./nodes.ts";
 import { orAborted } from "./orAborted.ts";
-import { PolicyRefusedError } from "./policy.ts";
+import { mayHold, type Policy, PolicyRefusedError } from "./policy.ts";
 import { pause } from "./retry.ts";
 import { Turns } from "./turns.ts";
 import { isUsable } from "./usable.ts";
@@ -21,8 +21,8 @@ export type ChannelsOptions = Readonly<{
 	/** The payer's own nodes: what became of a deposit is read there. */
 	nodes: Nodes;
 	keeper: Keeper;
-	/** How many channels may hold a deposit at a time, those of other processes included. */
-	max: () => number;
+	/** How many channels may hold a deposit at a time, those of other processes included, and how much each. */
+	policy: () => Policy;
 	now: () => number;
 }>;
 
@@ -225,7 +225,9 @@ export class Channels {
 			}
 			if (earlier.open) return earlier;
 			const onChain = await this.look(earlier);
-			if (onChain === undefined ? this.#mayBeFunded(earlier) : isUsable(earlier, onChain, price)) {
+			const mayBeFunded = this.#options.now() < earlier.fundableUntil;
+			const isOpenable = mayBeFunded && mayHold(this.#options.policy(), earlier);
+			if (onChain === undefined ? isOpenable : isUsable(earlier, onChain, price)) {
 				// Whether a pending top-up is in it is for whoever settles that: it must not be counted twice.
 				if (onChain !== undefined && earlier.topUp === undefined) earlier.deposited(onChain.deposit);
 				// The server has to be told of the payer's own transaction; one that it sent itself it knows.
@@ -233,7 +235,7 @@ export class Channels {
 				return earlier;
 			}
 			// What can't be used may still hold a deposit.
-			const isEmpty = onChain === undefined || onChain.finalized;
+			const isEmpty = onChain === undefined ? !mayBeFunded : onChain.finalized;
 			this.#byKey.delete(key);
 			if (!isEmpty) this.#forgotten.add(earlier);
 			await keeper.giveBack(key, earlier, { status: isEmpty ? "closed" : "forgotten", isIdle: true });
@@ -242,7 +244,7 @@ export class Channels {
 
 	/** @throws PolicyRefusedError when too many channels hold a deposit already */
 	async #add(key: string, create: () => Promise<PayerChannel>): Promise<PayerChannel> {
-		const max = this.#options.max();
+		const max = this.#options.policy().maxChannels;
 		await this.#makeRoom(max);
 		const channel = await create();
 		if (await this.#options.keeper.add(key, channel, max)) return channel;
@@ -347,9 +349,5 @@ export class Channels {
 			});
 		this.#writes.add(done);
 		return done;
-	}
-
-	#mayBeFunded({ fundableUntil }: PayerChannel): boolean {
-		return this.#options.now() < fundableUntil;
 	}
 }

@@ -79,11 +79,11 @@ export class PaymentClient {
 		const nodes = new Nodes({ account, client, clients, now });
 		const { sessionKeys, tokenNames } = options;
 		const signer = new CredentialSigner({ account, authorizedSigner, sessionKeys, nodes, tokenNames, now });
-		const restore = (record: ChannelRecord) => channelFromRecord(record, signer, policy());
+		const restore = (record: ChannelRecord) => channelFromRecord(record, signer);
 		const keeper = new Keeper({ store, payer: signer.payer, restore, now });
 		this.#recovery = { store, nodes, payer: signer.payer, sendsItself: sendsItself(account), now };
 		this.#signers = authorizedSigner === undefined ? [account] : [account, authorizedSigner];
-		this.#channels = new Channels({ nodes, keeper, max: () => policy().maxChannels, now });
+		this.#channels = new Channels({ nodes, keeper, policy, now });
 		this.#parts = {
 			get policy() {
 				return policy();
@@ -105,7 +105,7 @@ export class PaymentClient {
 			now,
 		};
 		for (const state of resume) {
-			const channel = channelFromState(state, signer, policy());
+			const channel = channelFromState(state, signer);
 			this.#channels.resume(keyOfChannel(channel), channel);
 		}
 		this.#fetch = this.#own.by(options.fetch ?? globalThis.fetch.bind(globalThis));

@@ -16,7 +16,7 @@ export {
 	type Parties,
 } from "./policy/check.ts";
 export { amountText, type Bounds, boundsFor, currencyOf, rankOfToken, type TokenAt } from "./policy/currency.ts";
-export { additionalDepositFor, depositFor } from "./policy/deposit.ts";
+export { additionalDepositFor, depositFor, mayHold } from "./policy/deposit.ts";
 export { type LimitReached, PolicyError, PolicyRefusedError, type PolicyRule } from "./policy/errors.ts";
 export { type LimitStatus, limitsStatus } from "./policy/limits.ts";
 export { type Currency, type Limits, type PaymentPolicy, type Policy, parsePolicy } from "./policy/schema.ts";

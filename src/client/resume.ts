@@ -3,7 +3,7 @@ import { PayerChannel } from "./channel.ts";
 import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
-import { boundsFor, type Policy } from "./policy.ts";
+import { boundsFor } from "./policy.ts";
 import { SessionKey } from "./sessionKeys.ts";
 import type { CredentialSigner } from "./sign.ts";
 import { parseState, topUpFrom } from "./state.ts";
@@ -12,17 +12,12 @@ import { isUsable } from "./usable.ts";
 
 /**
  * A channel of an earlier client, from what that one kept of it. One that is not on chain yet is opened as that one would
- * have: with the same salt, so that whatever was signed before the escrow takes one deposit. Unless it is more than the
- * policy allows now.
+ * have: with the same salt, so that whatever was signed before the escrow takes one deposit. Whether the policy allows that now
+ * is looked at when it is to be opened.
  *
  * @throws ChannelStateError
  */
-export function channelFromState(
-	state: unknown,
-	signer: CredentialSigner,
-	policy: Policy,
-	sessionKey?: SessionKey,
-): PayerChannel {
+export function channelFromState(state: unknown, signer: CredentialSigner, sessionKey?: SessionKey): PayerChannel {
 	const signers = sessionKey === undefined ? signer.signers : [sessionKey.address];
 	const checked = parseState(state, signer.payer, signers);
 	const { channelId, chainId, escrow, payer, payee, token, authorizedSigner, salt, resource } = checked;
@@ -39,9 +34,7 @@ export function channelFromState(
 		...(topUp !== undefined && { topUp }),
 	});
 	channel.funding = checked.funding;
-	const { maxDeposit, maxTotal = maxDeposit } = boundsFor(policy, { chainId, token });
-	const isAllowed = channel.deposit <= maxDeposit && channel.deposit <= maxTotal;
-	if (salt !== undefined && isAllowed) channel.fundableUntil = Number.POSITIVE_INFINITY;
+	if (salt !== undefined) channel.fundableUntil = Number.POSITIVE_INFINITY;
 	return channel;
 }
 
@@ -50,9 +43,9 @@ export function channelFromState(
  *
  * @throws ChannelStateError
  */
-export function channelFromRecord(record: ChannelRecord, signer: CredentialSigner, policy: Policy): PayerChannel {
+export function channelFromRecord(record: ChannelRecord, signer: CredentialSigner): PayerChannel {
 	const sessionKey = record.sessionKey === undefined ? undefined : SessionKey.from(record.sessionKey);
-	const channel = channelFromState(record.state, signer, policy, sessionKey);
+	const channel = channelFromState(record.state, signer, sessionKey);
 	channel.challenge = record.challenge;
 	channel.asksFirst = channel.uncertain > 0n;
 	if (record.fundableUntilMs !== undefined && channel.fundableUntil > record.fundableUntilMs)

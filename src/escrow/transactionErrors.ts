@@ -34,11 +34,15 @@ export class TransactionPendingError extends Error {
 export class TransactionNotSentError extends Error {
 	override readonly name = "TransactionNotSentError";
 	readonly code = "TRANSACTION_NOT_SENT";
-	/** Its record, which nobody has marked as dropped yet. */
-	readonly entry: OutboxEntry;
+	readonly #entry: OutboxEntry;
 	constructor(message: string, entry: OutboxEntry) {
 		super(message);
-		this.entry = entry;
+		this.#entry = entry;
+	}
+
+	/** Its record, which nobody has marked as dropped yet. No printing of the error shows it: it can be sent by whoever has it. */
+	get entry(): OutboxEntry {
+		return this.#entry;
 	}
 }
 

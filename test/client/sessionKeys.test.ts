@@ -174,7 +174,7 @@ describe("a payer that is a contract wallet", () => {
 		const account = wallet.sending({ contractSignatures: true });
 		let asked = 0;
 		const signTypedData: SendingAccount["signTypedData"] = (typedData) =>
-			++asked === 1 ? account.signTypedData(typedData) : Promise.resolve(`0x${"11".repeat(65)}`);
+			++asked === 1 ? account.signTypedData(typedData) : Promise.resolve<Hex>(`0x${"11".repeat(65)}`);
 		const payer = clientFor(stage, { ...account, signTypedData }, [server.host], { maxDeposit: 300n });
 		await paid(payer, server.url, 5);
 		expect(relay.executed).toEqual(["open authorization", "topUp hash"]);

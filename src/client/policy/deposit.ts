@@ -1,6 +1,6 @@
 import type { SessionRequest } from "../../protocol/index.ts";
 import { least } from "../least.ts";
-import { amountText, type Bounds, boundsFor } from "./currency.ts";
+import { amountText, type Bounds, boundsFor, type TokenAt } from "./currency.ts";
 import { PolicyRefusedError } from "./errors.ts";
 import type { Policy } from "./schema.ts";
 
@@ -36,4 +36,13 @@ export function additionalDepositFor(
 	if (limit < missing || limit <= 0n) return undefined;
 	const wanted = suggestedDeposit ?? limit;
 	return least(wanted > missing ? wanted : missing, limit);
+}
+
+/** Whether a channel may be opened with its deposit, as the policy is now. */
+export function mayHold(
+	policy: Policy,
+	{ deposit, parameters }: Readonly<{ deposit: bigint; parameters: TokenAt }>,
+): boolean {
+	const { maxDeposit, maxTotal = maxDeposit } = boundsFor(policy, parameters);
+	return deposit <= maxDeposit && deposit <= maxTotal;
 }
