@@ -3,6 +3,7 @@
 import type { Hex, LocalAccount } from "viem";
 import {
 	type ApprovalRequest,
+	type HeldChannel,
 	MemoryPayerStore,
 	type PayerStore,
 	PayerStoreError,
@@ -141,6 +142,9 @@ export function metered(
 /** Where a call of a store fails: before it is carried out, or when it was. */
 export type Fault = "before" | "after" | undefined;
 
+/** What is held by these and nobody heard of is given back by a store that is connected to anew. */
+const TAKING = new Set(["take", "takeById", "add"]);
+
 /** A store whose calls can be made to fail. */
 export function faultyStore(store: PayerStore, faultOf: (call: string, args: readonly unknown[]) => Fault): PayerStore {
 	return new Proxy(store, {
@@ -152,8 +156,12 @@ export function faultyStore(store: PayerStore, faultOf: (call: string, args: rea
 				const fault = faultOf(String(name), args);
 				if (fault === "before") throw new PayerStoreError(`${String(name)} was not carried out`);
 				const result: unknown = await call.apply(target, args);
-				if (fault === "after") throw new PayerStoreError(`nobody said what became of ${String(name)}`);
-				return result;
+				if (fault !== "after") return result;
+				if (TAKING.has(String(name)) && result !== undefined) {
+					const { record, fence } = result as HeldChannel;
+					await target.release(record.state.channelId, fence);
+				}
+				throw new PayerStoreError(`nobody said what became of ${String(name)}`);
 			};
 		},
 	});
