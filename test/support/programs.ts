@@ -3,6 +3,7 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import type { Address } from "viem";
 import { generatePrivateKey, type HDAccount, privateKeyToAccount } from "viem/accounts";
 import { expect } from "vitest";
 import type { LocalChain } from "../../src/cli/demo/chain.ts";
@@ -27,45 +28,78 @@ export type Programs = Readonly<{
 /** What the client prints for each thing that it has bought. */
 const PRINTED = { quote: /quote: 42/g, report: /pages: 7/g };
 
-/** Runs both: what the client prints, and who has the money on the chain when it has closed. @returns what it has printed */
-export async function expectPaid(
+/** A program that serves, and where its money is. */
+export type ServedPrograms = Readonly<{
+	url: string;
+	token: Address;
+	escrow: Address;
+	payee: Address;
+	/** What a client's program is told besides its key and `API`. */
+	env: Readonly<Record<string, string | undefined>>;
+	stop(): void;
+}>;
+
+/** Runs a server's program on contracts of its own. */
+export async function serve(
 	chain: LocalChain,
-	{ server, client, folder, nodeArgs = [] }: Programs,
-	printed = PRINTED,
-): Promise<string> {
-	const args = ["--disable-warning=ExperimentalWarning", ...nodeArgs];
+	{
+		server,
+		folder,
+		nodeArgs = [],
+		payer,
+		funds = FUNDS,
+	}: Omit<Programs, "client"> & { payer: Address; funds?: bigint },
+): Promise<ServedPrograms> {
 	const payee = chain.account(1);
-	const payerKey = generatePrivateKey();
-	const payer = privateKeyToAccount(payerKey).address;
-	const { token, escrow } = await deployContracts(chain, chain.account(0), payer, FUNDS);
-	const shared = {
+	const { token, escrow } = await deployContracts(chain, chain.account(0), payer, funds);
+	const env = {
 		PATH: process.env.PATH,
 		RPC_URL: chain.url,
 		CHAIN_ID: String(chain.chainId),
 		ESCROW: escrow,
 		TOKEN: token,
 	};
-	const serving = spawn(process.execPath, [...args, server], {
+	const serving = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", ...nodeArgs, server], {
 		cwd: folder,
-		env: { ...shared, PAYEE_KEY: keyOf(payee), SECRET: "an example of a secret, 32 bytes long", PORT: "0" },
+		env: { ...env, PAYEE_KEY: keyOf(payee), SECRET: "an example of a secret, 32 bytes long", PORT: "0" },
 		stdio: ["ignore", "pipe", "inherit"],
 	});
+	const stop = () => void serving.kill("SIGKILL");
 	try {
-		const url = await firstLine(serving);
-		const { stdout } = await promisify(execFile)(process.execPath, [...args, client], {
+		const url = (await firstLine(serving)).replace("[::1]", "127.0.0.1");
+		return { url, token, escrow, payee: payee.address, env, stop };
+	} catch (error) {
+		stop();
+		throw error;
+	}
+}
+
+/** Runs both: what the client prints, and who has the money on the chain when it has closed. @returns what it has printed */
+export async function expectPaid(
+	chain: LocalChain,
+	{ client, ...programs }: Programs,
+	printed = PRINTED,
+): Promise<string> {
+	const { folder, nodeArgs = [] } = programs;
+	const payerKey = generatePrivateKey();
+	const payer = privateKeyToAccount(payerKey).address;
+	const { url, token, escrow, payee, env, stop } = await serve(chain, { ...programs, payer });
+	try {
+		const args = ["--disable-warning=ExperimentalWarning", ...nodeArgs, client];
+		const { stdout } = await promisify(execFile)(process.execPath, args, {
 			cwd: folder,
-			env: { ...shared, PAYER_KEY: payerKey, API: url.replace("[::1]", "127.0.0.1") },
+			env: { ...env, PAYER_KEY: payerKey, API: url },
 		});
 		expect(stdout.match(printed.quote)).toHaveLength(QUOTES.count);
 		expect(stdout.match(printed.report)).toHaveLength(REPORT.count);
 		expect(stdout).toContain(`spent: ${SPENT}n`);
 		const earned = SPENT + REPORT.price;
-		expect(await readBalance(chain.client, token, payee.address)).toBe(earned);
+		expect(await readBalance(chain.client, token, payee)).toBe(earned);
 		expect(await readBalance(chain.client, token, payer)).toBe(FUNDS - earned);
 		expect(await readBalance(chain.client, token, escrow)).toBe(0n);
 		return stdout;
 	} finally {
-		serving.kill("SIGKILL");
+		stop();
 	}
 }
 
