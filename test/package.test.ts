@@ -56,7 +56,7 @@ afterAll(async () => {
 });
 
 describe("what the tarball holds", () => {
-	it("is what was built from src and deploy, the Solidity interfaces and the pages: no test, no source, nothing stale", async () => {
+	it("is what was built from src and deploy, the Solidity interfaces, the policy's schema and the pages: no test, no source, nothing stale", async () => {
 		const sources = ["src", "deploy"].map(async (room) =>
 			(await filesUnder(join(ROOT, room))).filter((path) => path.endsWith(".ts")).map((path) => `${room}/${path}`),
 		);
@@ -70,6 +70,7 @@ describe("what the tarball holds", () => {
 				"dist/deploy/deployments.json",
 				...built.flatMap((path) => [`${path}.js`, `${path}.d.ts`]),
 				...interfaces.map((name) => `contracts/${name}`),
+				"schema/policy.schema.json",
 			].sort(),
 		);
 	});
