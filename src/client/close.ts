@@ -23,7 +23,7 @@ export class CloseRefusedError extends Error {
 
 /**
  * Closes one channel after the requests that are on their way; what is still being read ends there. Later ones wait, and open
- * another channel. Resolves to `undefined` when there is nothing to close: it was closed meanwhile, or never opened.
+ * another channel. Resolves to `undefined` when there is nothing to close: it was closed meanwhile, never opened, or is another process's.
  *
  * @throws CloseRefusedError; the channel is then still there
  */
@@ -47,6 +47,12 @@ export async function closeChannel(
 				return undefined;
 			}
 			channel.open = channel.funding === undefined;
+		}
+		// Another process may have it by now, and have signed more: then it is that one's to close. A store that fails is no obstacle.
+		await parts.keeper.write(key, channel).catch(() => undefined);
+		if (channel.isRetired) {
+			channels.lost(key);
+			return undefined;
 		}
 		// A close for less than it has spent would be taken as none, and settled with all that was signed ahead.
 		if (channel.isOpenEnded) await askSpent(parts, key, channel);

@@ -66,7 +66,8 @@ export class Keeper {
 	/** A kept channel of this key that nobody else uses, or that somebody gives back within `waitMs`. */
 	async take(key: string, waitMs: number): Promise<PayerChannel | undefined> {
 		await this.giveBackStrays();
-		return this.#from(await this.#store.take(this.#keptKey(key), waitMs));
+		const held = await this.#store.take(this.#keptKey(key), waitMs);
+		return held && ((await this.#from(held)) ?? this.#takeAnother(this.#keptKey(key)));
 	}
 
 	/** As `take`, for one channel of any status. */
@@ -163,6 +164,16 @@ export class Keeper {
 
 	onWanted(listener: (channelId: Hex) => void): () => void {
 		return this.#store.onWanted(listener);
+	}
+
+	/** The one with the most left can't be used here; others of its key may be. */
+	async #takeAnother(key: string): Promise<PayerChannel | undefined> {
+		for (const { record, isHeld } of await this.#store.list({ isClosed: false })) {
+			if (isHeld || record.status !== "open" || record.key !== key) continue;
+			const channel = await this.#from(await this.#store.takeById(record.state.channelId));
+			if (channel !== undefined) return channel;
+		}
+		return undefined;
 	}
 
 	/** One that can't be used here (another key, another policy) is left to who can. */

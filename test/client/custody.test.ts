@@ -397,7 +397,8 @@ describe("a wallet of several keys", () => {
 		await first.agent.release();
 		for (let i = 0; i < 2; i++) {
 			const next = agents.add();
-			expect((await next.get()).status).toBe(200);
+			// By then there is more left in the one that can't be used.
+			for (let paid = 0; paid < 2; paid++) expect((await next.get()).status).toBe(200);
 			expect(idsOf(next.agent)).not.toContain(lost);
 			await next.agent.release();
 		}
@@ -427,5 +428,29 @@ describe("a channel that was lost to another process", () => {
 		const gets = server.calls.slice(before).filter(({ method }) => method === "GET");
 		expect(amountsOf(gets)).toEqual(["700"]);
 		expect(agents.relay.executed).toHaveLength(1);
+	});
+
+	it("is not closed by who has lost it", async () => {
+		const agents = await agentsWith();
+		const first = agents.add();
+		await first.get();
+		const [channelId = "0x"] = idsOf(first.agent);
+		await first.store.release(channelId, 1);
+		const second = agents.add();
+		expect((await second.get()).status).toBe(200);
+		const answers = Promise.withResolvers<void>();
+		server.answer(async (call) => {
+			await answers.promise;
+			return agents.relay.script(call);
+		});
+		const paying = second.get();
+		await expect.poll(() => server.payloads("voucher").length, SOON).toBe(3);
+		expect(await first.agent.close()).toEqual([]);
+		expect(server.payloads("close")).toEqual([]);
+		answers.resolve();
+		expect((await paying).status).toBe(200);
+		expect(await first.agent.close()).toEqual([]);
+		expect(await second.agent.close()).toHaveLength(1);
+		expect(await stage.balance(agents.relay.address)).toBe(300n);
 	});
 });
