@@ -33,6 +33,8 @@ const HASTE = 0.005;
 export class FaultProxy {
 	readonly #server: Server;
 	readonly #target: () => string;
+	/** Whether requests lose their `Idempotency-Key`: nobody can be told from a copy then. */
+	dropsKeys = false;
 	/** Is told what passes. */
 	trace: (text: string) => void = () => undefined;
 	#faultOf: (passing: Passing) => Fault = () => ({});
@@ -120,7 +122,7 @@ export class FaultProxy {
 		this.trace(`-> ${method} ${path} ${attempt} ${paymentOf(headers.authorization)} ${JSON.stringify(fault)}`);
 		this.#onSeen(++this.#seen);
 		this.#sendDueCopies();
-		const raw = rawRequest(request, Buffer.concat(chunks));
+		const raw = rawRequest(request, Buffer.concat(chunks), this.dropsKeys ? WITHOUT_KEY : HOP_BY_HOP);
 		const answer = await this.#pass(raw, key, fault, socket);
 		if (answer === undefined) {
 			trail.isLost ||= isPaid && fault.cut !== "beforeRequest";
@@ -261,13 +263,14 @@ async function deliver(answer: Seen, response: ServerResponse, { cut, byReset = 
 const GONE = /"type":"[^"]*\/session\/channel-(not-found|finalized)"/;
 
 const HOP_BY_HOP = new Set(["connection", "keep-alive", "transfer-encoding"]);
+const WITHOUT_KEY = new Set([...HOP_BY_HOP, "idempotency-key"]);
 
 /** The request's bytes, for a connection that carries nothing else. */
-function rawRequest({ method, url, rawHeaders }: IncomingMessage, body: Buffer): Buffer {
+function rawRequest({ method, url, rawHeaders }: IncomingMessage, body: Buffer, dropped: ReadonlySet<string>): Buffer {
 	const lines = [`${method} ${url} HTTP/1.1`];
 	for (let index = 0; index < rawHeaders.length; index += 2) {
 		const name = rawHeaders[index] ?? "";
-		if (HOP_BY_HOP.has(name.toLowerCase()) || name.toLowerCase() === "content-length") continue;
+		if (dropped.has(name.toLowerCase()) || name.toLowerCase() === "content-length") continue;
 		lines.push(`${name}: ${rawHeaders[index + 1]}`);
 	}
 	if (method === "POST" || body.length > 0) lines.push(`Content-Length: ${body.length}`);

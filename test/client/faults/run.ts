@@ -4,7 +4,13 @@ import { type Played, play } from "./play.ts";
 import { type Agent, createFaultStage } from "./stage.ts";
 
 /** Which schedules to play: the numbers from `from` to below `to`. */
-export type Choice = Readonly<{ seed: string; from: number; to: number }>;
+export type Choice = Readonly<{
+	seed: string;
+	from: number;
+	to: number;
+	/** Something that must be found out: no `Idempotency-Key` gets to the server. */
+	sabotage?: "dropKeys";
+}>;
 
 /** A schedule in which something was wrong. */
 export type Failure = Readonly<{
@@ -40,8 +46,12 @@ const MAX_FAILURES = 20;
  *
  * @param say - hears of failures, and now and then how far it is
  */
-export async function runSchedules({ seed, from, to }: Choice, say: (text: string) => void): Promise<RunReport> {
+export async function runSchedules(
+	{ seed, from, to, sabotage }: Choice,
+	say: (text: string) => void = () => undefined,
+): Promise<RunReport> {
 	const stage = await createFaultStage();
+	for (const { proxy } of Object.values(stage.stands)) proxy.dropsKeys = sabotage === "dropKeys";
 	const agents = new Map<string, Agent>();
 	const requests = { answered: 0, refused: 0, unknown: 0 };
 	const endings: Record<string, number> = {};
