@@ -28,6 +28,7 @@ export type { PolicyDocument } from "./policy/documentSchema.ts";
 export {
 	type ApprovalRequest,
 	type Approve,
+	DryRunError,
 	type LimitReached,
 	type LimitStatus,
 	limitsStatus,

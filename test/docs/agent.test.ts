@@ -36,11 +36,10 @@ afterAll(async () => {
 	await rm(folder, { recursive: true, force: true });
 });
 
-/** The README's policy. */
-function policyOfReadme(): string {
-	const [, section = ""] = read("README.md").split("\n## The agent's wallet\n");
-	const policy = section.match(/```yaml\n([\s\S]*?)```/)?.[1];
-	if (policy === undefined) throw new Error("the README has no policy");
+/** The first policy that a page shows. */
+function policyOf(page: string): string {
+	const policy = read(page).match(/```yaml\n([\s\S]*?)```/)?.[1];
+	if (policy === undefined) throw new Error(`${page} has no policy`);
 	return policy;
 }
 
@@ -68,7 +67,8 @@ it("its lines about MCP stand in the two examples", () => {
 });
 
 it.each([
-	["the README's", () => policyOfReadme()],
+	["the README's", () => policyOf("README.md")],
+	["that of docs/wallet.md", () => policyOf("docs/wallet.md")],
 	["examples/policy.yaml", () => read("examples/policy.yaml")],
 ])("%s is a policy", async (_, text) => {
 	const file = join(folder, "any.yaml");
@@ -78,7 +78,7 @@ it.each([
 
 it("two processes pay on one channel, within one limit; the second closes it", async () => {
 	const { escrow, token } = served;
-	const policy = policyOfReadme()
+	const policy = policyOf("README.md")
 		.replace("api.example.com", new URL(served.url).host)
 		// A day may end between the two.
 		.replace("{ day:", "{ ever:")
