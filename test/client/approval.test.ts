@@ -165,6 +165,19 @@ describe("an approval", () => {
 	});
 });
 
+describe("an answer that is metered", () => {
+	it("is signed for up to maxStream, what its head has counted included (I11)", async () => {
+		const over = Promise.withResolvers<void>();
+		const agents = await agentsWith({ ...AUTHORIZED, terms: { suggestedDeposit: "5000" } });
+		server.answer(metered(agents.relay.script, { required: () => 1_000n, over: over.promise }));
+		const { get, spy } = agents.add({ maxStream: 900n }, { stream: { aheadUnits: 20, stepUnits: 1 } });
+		const answer = await get();
+		await expect(answer.text()).rejects.toMatchObject({ code: "STREAM_LIMIT" });
+		over.resolve();
+		expect(spy.vouchers().every((amount) => amount <= 900n)).toBe(true);
+	});
+});
+
 describe("under a server that says anything", () => {
 	const THRESHOLD = 120n;
 	const MAX_STREAM = 400n;

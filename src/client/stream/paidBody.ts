@@ -122,7 +122,8 @@ class PaidReading {
 			channel,
 			terms,
 			settings,
-			maxStream: maxStreamOf(parts, channel.parameters),
+			// What the receipt of the head has in its count is part of what the answer costs.
+			maxStream: maxStreamOf(parts, channel.parameters) - (price - held),
 			price: held,
 		});
 		this.#vouchers = new StreamVouchers({
