@@ -97,8 +97,8 @@ export class Wallet {
 	 * and the call is signed anew. An account that sends for itself tells the hash only when it has sent it, so there `onSent`
 	 * hears of it right after.
 	 *
-	 * @param onSending - is called once, and waited for, right before the last may leave: it would not revert. What it throws
-	 *   keeps it from being sent
+	 * @param onSending - is called once, and waited for, right before the last is signed: it would not revert. What it throws
+	 *   keeps it from being signed
 	 * @throws TransactionRevertedError, TransactionPendingError, TransactionNotSentError, and what the account throws
 	 */
 	send(
@@ -128,12 +128,9 @@ export class Wallet {
 			return this.mined(sent.hash);
 		}
 		const { sender } = this.#local;
-		const record = async ({ hash, nonce }: SentTransaction) => {
-			await onSending();
-			await onSent({ hash, nonce });
-		};
+		const record = async ({ hash, nonce }: SentTransaction) => onSent({ hash, nonce });
 		for (let triesLeft = MAX_NONCES; ; triesLeft--) {
-			const entry = await sender.broadcast({ ...call, purpose: { kind }, record });
+			const entry = await sender.broadcast({ ...call, purpose: { kind }, onSigning: onSending, record });
 			this.#nextNonce = entry.nonce + 1;
 			try {
 				await sender.wait(entry);

@@ -250,6 +250,7 @@ export class TransactionSender {
 	}
 
 	async #signAndBroadcast(request: SendRequest, gas: bigint): Promise<OutboxEntry> {
+		await request.onSigning?.();
 		let passed: OutboxEntry | undefined;
 		for (let attempt = 1; ; attempt++) {
 			const entry = await this.#sign(request, gas);

@@ -47,6 +47,8 @@ export type SendRequest = Call &
 		 * it has been given the transaction.
 		 */
 		checkFunds?: boolean;
+		/** Is called once, and waited for, before anything is signed: what it throws keeps it from being signed. */
+		onSigning?: () => Promise<void>;
 		/** Writes the entry durably, together with what else has to be on disk with it. Default: the outbox alone. */
 		record?: (entry: OutboxEntry) => Promise<void>;
 	}>;
