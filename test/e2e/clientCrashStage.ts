@@ -40,6 +40,8 @@ export const FUNDS = 100n * PRICE;
 /** What the stepped server wants vouchers to rise by. */
 export const STEP = (5n * PRICE) / 2n;
 
+const CHARGE_TYPES = ["authorization", "transaction", "hash"] as const;
+
 const LIFE_MS = 45_000;
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -93,7 +95,7 @@ export type Agent = Readonly<{
 	kept(): Promise<Kept>;
 }>;
 
-export type AgentOptions = Readonly<{ server: ServerKind; gas?: boolean; limit?: bigint }>;
+export type AgentOptions = Readonly<{ server: ServerKind; gas?: boolean; limit?: bigint; types?: readonly string[] }>;
 
 export class CrashStage {
 	readonly world: World;
@@ -145,7 +147,7 @@ export class CrashStage {
 	}
 
 	/** A new payer with a wallet of its own. */
-	async agent({ server: kind, gas = false, limit }: AgentOptions): Promise<Agent> {
+	async agent({ server: kind, gas = false, limit, types }: AgentOptions): Promise<Agent> {
 		const { chain, token, escrow } = this.world;
 		const key = generatePrivateKey();
 		const { address } = privateKeyToAccount(key);
@@ -159,6 +161,7 @@ export class CrashStage {
 		const order = {
 			...{ rpcUrl: chain.url, chainId: chain.chainId, token, escrow, url: server.url, wallet, key },
 			maxDeposit: String(3n * DEPOSIT),
+			...(types !== undefined && { types }),
 			...(limit !== undefined && { limit: String(limit) }),
 		};
 		return {
@@ -321,7 +324,7 @@ const routesFor =
 	(suggestedDeposit: bigint): Routes =>
 	(app, { handler }) => {
 		const session = { config: { payment: { price: PRICE, unitType: "request", suggestedDeposit } } };
-		const charge = { config: { payment: { price: PRICE, intent: "charge" as const } } };
+		const charge = { config: { payment: { price: PRICE, intent: "charge" as const, credentialTypes: CHARGE_TYPES } } };
 		app.get("/session", session, handler("/session"));
 		app.get("/held", session, handler("/held"));
 		app.get("/charge", charge, handler("/charge"));

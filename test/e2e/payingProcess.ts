@@ -7,7 +7,15 @@
 import { once } from "node:events";
 import { writeSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { type Address, createPublicClient, type Hex, http, type LocalAccount, type Transport } from "viem";
+import {
+	type Address,
+	createPublicClient,
+	type Hex,
+	http,
+	type LocalAccount,
+	type Transport,
+	toFunctionSelector,
+} from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { PaymentClient } from "../../src/client/index.ts";
 import { openWallet } from "../../src/client/node/wallet.ts";
@@ -33,6 +41,8 @@ export type Order = Readonly<{
 	maxDeposit: string;
 	/** The limit of all that may ever be signed. */
 	limit?: string;
+	/** What it pays with; by default all that it can. */
+	types?: readonly string[];
 	/** Names its requests. */
 	life: string;
 	steps: readonly Step[];
@@ -50,6 +60,9 @@ export type Said =
 	| Readonly<{ died: string }>
 	| Readonly<{ failed: string }>
 	| Readonly<{ done: true }>;
+
+/** A transfer of the payer's own, as calls of tokens begin. */
+const TRANSFER = toFunctionSelector("transfer(address,uint256)");
 
 const say = (said: Said) => void writeSync(1, `${JSON.stringify(said)}\n`);
 
@@ -112,6 +125,11 @@ function watchedAccount(account: LocalAccount): LocalAccount {
 				});
 			return account.signTypedData(typedData);
 		},
+		signTransaction: (transaction, ...rest) => {
+			const { data = "0x" } = transaction as { data?: Hex };
+			if (data.startsWith(TRANSFER)) say({ signs: "charge", amount: String(BigInt(`0x${data.slice(-64)}`)) });
+			return account.signTransaction(transaction, ...rest);
+		},
 	};
 }
 
@@ -129,7 +147,7 @@ function watchedTransport(transport: Transport, moments: Moments): Transport {
 async function main(): Promise<void> {
 	const lines = createInterface({ input: process.stdin });
 	const [line] = (await once(lines, "line")) as [string];
-	const { rpcUrl, chainId, token, escrow, url, wallet, key, maxDeposit, limit, life, steps, dieAt } = JSON.parse(
+	const { rpcUrl, chainId, token, escrow, url, wallet, key, maxDeposit, limit, types, life, steps, dieAt } = JSON.parse(
 		line,
 	) as Order;
 	const moments = new Moments(dieAt);
@@ -148,6 +166,7 @@ async function main(): Promise<void> {
 			...(limit !== undefined && { limits: { total: { ever: BigInt(limit) } } }),
 		},
 		fetch: (request) => moments.around("fetch", () => fetch(request)),
+		...(types !== undefined && { credentialTypes: types }),
 		retry: { retries: 5, minDelayMs: 20, maxDelayMs: 200 },
 		store,
 	});
