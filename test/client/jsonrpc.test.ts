@@ -153,6 +153,35 @@ describe("a challenge", () => {
 	});
 });
 
+describe("two sessions of one payer at one server", () => {
+	it("carry each its own calls, once, and share the channel", async () => {
+		const agent = clientFor(world, spy.account, ["rpc.localhost"]);
+		const served: string[] = [];
+		let spent = 0n;
+		const sessionOf = (name: string) =>
+			payRpc(agent, { name: "rpc" }, async (message) => {
+				const credential = message._meta?.[CREDENTIAL_META] as RpcCredential | undefined;
+				const answer = () => {
+					if (credential === undefined) return required();
+					spent += 100n;
+					served.push(`${name} ${message.method} ${JSON.stringify(message.params)}`);
+					return paid({ message, credential, index: 0 }, spent, name);
+				};
+				return { jsonrpc: "2.0", id: message.id, ...answer() };
+			});
+		const [a, b] = [sessionOf("a"), sessionOf("b")];
+		expect((await a.call("m", [1])).result).toBe("a");
+		expect((await b.call("m", [2])).result).toBe("b");
+		expect((await a.call("n", [3])).result).toBe("a");
+		const both = await Promise.all([a.call("m", [4]), b.call("m", [5])]);
+		expect(both.map(({ result }) => result)).toEqual(["a", "b"]);
+		expect(served.slice(0, 3)).toEqual(["a m [1]", "b m [2]", "a n [3]"]);
+		expect(served.slice(3).sort()).toEqual(["a m [4]", "b m [5]"]);
+		expect(agent.channels).toHaveLength(1);
+		expect(agent.channels[0]).toMatchObject({ consumed: 500n });
+	});
+});
+
 describe("an answer that is no payment's", () => {
 	it("is the caller's: another error, a result without a receipt", async () => {
 		const { rpc } = calling(() => ({ error: { code: -32601, message: "Method not found" } }));

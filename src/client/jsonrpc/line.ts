@@ -13,6 +13,7 @@ import {
 	paymentCredentials,
 	type RpcChallenge,
 } from "../../protocol/index.ts";
+import type { PaymentClient } from "../client.ts";
 import { type RpcAnswer, responseOf, staleResponse } from "./answers.ts";
 import { addressOf, type RpcTarget, targetOf } from "./places.ts";
 
@@ -41,7 +42,6 @@ export class RpcLine {
 	readonly #challenges = new LRUCache<string, RpcChallenge>({ max: MAX_CHALLENGES });
 	/** Of sessions: what a charge has paid may have to be shown again to be had. */
 	readonly #answered = new LRUCache<string, true>({ max: MAX_CHALLENGES });
-	#last = 0;
 
 	/**
 	 * @param base address under which its operations are
@@ -54,13 +54,12 @@ export class RpcLine {
 
 	/** Makes a call by way of the payer. Resolves to the last answer, which may be an error, paid for or not. */
 	async call(
-		payer: Readonly<{ fetch(request: Request): Promise<Response> }>,
+		payer: Pick<PaymentClient, "fetchBy">,
 		target: RpcTarget,
 		send: RpcSend,
 		signal: AbortSignal,
 	): Promise<RpcAnswer> {
-		this.#last++;
-		const id = String(this.#last);
+		const id = crypto.randomUUID();
 		let last: RpcAnswer | undefined;
 		const answered = (answer: RpcAnswer) => {
 			last = answer;
@@ -70,7 +69,8 @@ export class RpcLine {
 			const body = canonicalCall(target);
 			const headers = { [CALL_HEADER]: id, "content-type": "application/json" };
 			const request = new Request(addressOf(this.base, target), { method: "POST", headers, body, signal });
-			const response = await payer.fetch(request).catch((error: unknown) => {
+			// Of several lines to one place this very one knows the call.
+			const response = await payer.fetchBy(this.send, request).catch((error: unknown) => {
 				throw signal.aborted ? signal.reason : error;
 			});
 			void response.body?.cancel().catch(() => undefined);
