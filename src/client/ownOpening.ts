@@ -2,12 +2,12 @@
 import type { Hex, PublicClient } from "viem";
 import { approveCall, openCall } from "../escrow/calls.ts";
 import { readChannel } from "../escrow/reads.ts";
-import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
 import { sendsItself } from "./account.ts";
 import type { PayerChannel } from "./channel.ts";
 import type { FundingParts } from "./funding.ts";
-import { isUntold, readChannelEvents, UNTOLD } from "./untold.ts";
+import { sendOwn } from "./ownSending.ts";
+import { isUntold, readChannelEvents } from "./untold.ts";
 import { NO_NONCE, type SentTransaction } from "./wallet.ts";
 
 /**
@@ -58,41 +58,28 @@ export async function openBySelf(
 	channel: PayerChannel,
 ): Promise<void> {
 	const { escrow, token, chainId } = parameters;
-	const { deposit } = channel;
+	const { deposit, fundableUntil } = channel;
 	const wallet = await nodes.wallet(chainId);
-	const { fundableUntil } = channel;
 	// A transaction can be mined at any time after.
 	channel.fundableUntil = Number.POSITIVE_INFINITY;
-	const write = (sent: SentTransaction): Promise<void> => {
-		channel.funding = sent;
-		return gate.deposit(channel);
-	};
-	const isToldLate = sendsItself(signer.paying.account);
-	let mayBeSent = false;
-	try {
-		// Not even an approval is sent where nothing may be paid in.
-		await gate.deposit(channel);
-		const calls = [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })];
-		await wallet.send(
-			calls,
-			"open",
-			async (sent) => {
-				mayBeSent = isToldLate;
-				await write(sent);
-				mayBeSent = true;
-			},
-			async () => {
-				// Where the hash is known too late to be on disk first, it is on disk that there may be one.
-				if (isToldLate) await write(UNTOLD);
-				mayBeSent = isToldLate;
-			},
-		);
-	} catch (error) {
-		const isOver = error instanceof TransactionRevertedError || error instanceof TransactionNotSentError;
-		if (isOver || !mayBeSent) channel.funding = undefined;
-		if (isOver) channel.fundableUntil = fundableUntil;
-		throw error;
-	}
+	// Not even an approval is sent where nothing may be paid in.
+	await gate.deposit(channel);
+	await sendOwn({
+		wallet,
+		account: signer.paying.account,
+		calls: [approveCall(token, escrow, deposit), openCall(escrow, { ...parameters, deposit })],
+		kind: "open",
+		write(sent) {
+			channel.funding = sent;
+			return gate.deposit(channel);
+		},
+		failed(fate) {
+			const isOver = fate === "reverted" || fate === "superseded";
+			// What an account says that it has not sent is looked for all the same: the escrow tells.
+			if (isOver || fate === "unsent") channel.funding = undefined;
+			if (isOver) channel.fundableUntil = fundableUntil;
+		},
+	});
 }
 
 /** What opened a channel, if it is open. The escrow opens each once, whosever transaction it was. */

@@ -2,12 +2,12 @@
 import type { Hex, PublicClient } from "viem";
 import { approveCall, topUpCall } from "../escrow/calls.ts";
 import { readChannel } from "../escrow/reads.ts";
-import { TransactionNotSentError } from "../escrow/sender.ts";
 import { sendsItself } from "./account.ts";
 import type { PayerChannel } from "./channel.ts";
 import type { FundingParts } from "./funding.ts";
+import { sendOwn } from "./ownSending.ts";
 import type { OwnTopUp } from "./pending.ts";
-import { isNothingSent, isUntold, readChannelEvents, UNTOLD } from "./untold.ts";
+import { isUntold, readChannelEvents, UNTOLD } from "./untold.ts";
 import type { SentTransaction } from "./wallet.ts";
 
 /**
@@ -45,37 +45,23 @@ export async function sendTopUp(
 	}
 	// Not even an approval is sent where nothing may be paid in.
 	await gate.deposit(channel);
-	const write = (sent: SentTransaction): Promise<void> => {
-		topUp.sent = sent;
-		return gate.deposit(channel);
-	};
-	const calls = [approveCall(token, escrow, topUp.amount), topUpCall(escrow, channelId, topUp.amount)];
-	const isToldLate = sendsItself(signer.paying.account);
-	// Whether the last transaction may have left, whatever becomes of what is written of it.
-	let mayBeSent = false;
-	try {
-		await wallet.send(
-			calls,
-			"topUp",
-			async (sent) => {
-				mayBeSent = isToldLate;
-				await write(sent);
-				mayBeSent = true;
-			},
-			async () => {
-				if (isToldLate) await write(UNTOLD);
-				mayBeSent = isToldLate;
-			},
-		);
-	} catch (error) {
-		const isUnsent = !mayBeSent || error instanceof TransactionNotSentError || (isToldLate && isNothingSent(error));
-		if (isUnsent && topUp.sent !== undefined) {
+	await sendOwn({
+		wallet,
+		account: signer.paying.account,
+		calls: [approveCall(token, escrow, topUp.amount), topUpCall(escrow, channelId, topUp.amount)],
+		kind: "topUp",
+		write(sent) {
+			topUp.sent = sent;
+			return gate.deposit(channel);
+		},
+		async failed(fate) {
+			// What became of one that has reverted is told by its receipt.
+			if (fate === "open" || fate === "reverted" || topUp.sent === undefined) return;
 			delete topUp.sent;
 			// For the next process; what can't be written is told by the chain, or refused by it.
-			if (mayBeSent) await gate.deposit(channel).catch(() => undefined);
-		}
-		throw error;
-	}
+			if (fate !== "unsent") await gate.deposit(channel).catch(() => undefined);
+		},
+	});
 }
 
 /** What became of the payer's own top-up, by its receipt, or by the escrow where its hash says nothing. */

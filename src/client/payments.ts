@@ -1,15 +1,15 @@
 import type { Hex } from "viem";
 import type { Call } from "../escrow/calls.ts";
-import { TransactionNotSentError, TransactionRevertedError } from "../escrow/sender.ts";
+import { TransactionRevertedError } from "../escrow/sender.ts";
 import { type Challenge, type ChargeRequest, encodeChargePayload, isExpired, problemType } from "../protocol/index.ts";
-import { sendsItself } from "./account.ts";
 import { offersOf, problemOf, receiptOf } from "./answer.ts";
 import type { Offered } from "./channel.ts";
 import type { Payment, Payments, Presentable } from "./keptPayments.ts";
 import type { Outgoing } from "./outgoing.ts";
+import { sendOwn } from "./ownSending.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { discard } from "./retry.ts";
-import { findTransfer, isNothingSent } from "./untold.ts";
+import { findTransfer, isUntold } from "./untold.ts";
 import type { Wallet } from "./wallet.ts";
 
 /** How often one payment is presented, each time under a fresh challenge. */
@@ -96,36 +96,30 @@ async function payAnew(once: Once, type: Presentable["type"], call: TransferCall
 async function sendAnew(once: Once, call: TransferCall, count: () => Promise<void>): Promise<Presentable> {
 	const { parts, wallet, request, offer, key } = once;
 	const { payments, signer, nodes } = parts;
-	const isToldLate = sendsItself(signer.paying.account);
 	let payment: Payment | undefined;
-	try {
-		await wallet.send(
-			[call],
-			"charge",
-			async (sent) => {
-				payment = await payments.keep(key, { type: "hash", ...sent }, payment);
-			},
-			async () => {
-				await count();
-				if (!isToldLate) return;
+	await sendOwn({
+		wallet,
+		account: signer.paying.account,
+		calls: [call],
+		kind: "charge",
+		allow: count,
+		async write(sent) {
+			if (isUntold(sent)) {
 				const client = await nodes.at(offer.request.methodDetails.chainId);
 				const fromBlock = Number(await client.getBlockNumber({ cacheTime: 0 })) + 1;
 				payment = await payments.keep(key, { type: "untold", fromBlock });
-			},
-		);
+			} else payment = await payments.keep(key, { type: "hash", ...sent }, payment);
+		},
+		async failed(fate) {
+			if (payment !== undefined) await payments[fate === "open" ? "free" : "drop"](key, payment);
+		},
+	});
+	if (payment === undefined || payment.type === "untold") throw new Error("the transfer was not sent");
+	if (request.signal.aborted) {
+		await payments.free(key, payment);
 		request.signal.throwIfAborted();
-		if (payment === undefined || payment.type === "untold") throw new Error("the transfer was not sent");
-		return payment;
-	} catch (error) {
-		if (payment !== undefined) await payments[isOver(payment, error) ? "drop" : "free"](key, payment);
-		throw error;
 	}
-}
-
-/** Whether a payment is none, and will be none. */
-function isOver({ type }: Payment, error: unknown): boolean {
-	if (error instanceof TransactionRevertedError || error instanceof TransactionNotSentError) return true;
-	return type === "untold" && isNothingSent(error);
+	return payment;
 }
 
 async function presentNew(once: Once, payment: Presentable): Promise<Outcome> {
