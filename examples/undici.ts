@@ -1,5 +1,5 @@
 import { PaymentClient } from "sluice/client";
-import { paymentInterceptor } from "sluice/client/node";
+import { paymentInterceptor } from "sluice/client/undici";
 import { Agent, interceptors, request, setGlobalDispatcher } from "undici";
 import { createPublicClient, type Hex, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";

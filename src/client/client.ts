@@ -17,7 +17,7 @@ import { Keeper } from "./keeper.ts";
 import { Payments } from "./keptPayments.ts";
 import { Nodes } from "./nodes.ts";
 import { Outgoing } from "./outgoing.ts";
-import { OwnRequests } from "./ownRequests.ts";
+import { type OwnRequest, OwnRequests, type SentRequest } from "./ownRequests.ts";
 import type { Outcome, Parts } from "./parts.ts";
 import { isAllowed, type PaymentPolicy, type Policy, parsePolicy } from "./policy.ts";
 import { type EvidenceOptions, evidence } from "./recovery/evidence.ts";
@@ -163,9 +163,12 @@ export class PaymentClient {
 		return this.#ways.add(prefix, way);
 	}
 
-	/** Whether a request with this `Idempotency-Key` is this client's own, on its way by its own `fetch`: not one to pay for again. */
-	isSending(idempotencyKey: string): boolean {
-		return this.#own.has(idempotencyKey);
+	/**
+	 * This client's own request, on its way by its own `fetch`: not one to pay for again. Of two with the same key, method and
+	 * URL at the same time, which are one to a server, both are taken for it.
+	 */
+	ownRequest(asked: SentRequest): OwnRequest | undefined {
+		return this.#own.find(asked);
 	}
 
 	/**

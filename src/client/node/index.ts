@@ -4,7 +4,4 @@ export { defaultWalletFolder } from "./folder.ts";
 export { parsePrivateKey, readKeyEnv, readKeyFile, readSecretFile, SignerError } from "./keys.ts";
 export { decryptKeystore, encryptKeystore, KeystoreError, keystoreAddress } from "./keystore.ts";
 export { findPolicyFile, MAX_POLICY_FILE_BYTES, readPolicyFile, watchPolicyFile } from "./policyFile.ts";
-export { type PaymentInterceptorOptions, paymentDispatcher, paymentInterceptor } from "./undici.ts";
-export { OddAnswerError } from "./undiciAnswer.ts";
-export { UnknownOriginError } from "./undiciRequest.ts";
 export { openWallet, type WalletOptions } from "./wallet.ts";

@@ -3,15 +3,19 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Dispatcher } from "undici";
 import { AUTHORIZATION, IDEMPOTENCY_KEY, paymentCredentials } from "../../protocol/index.ts";
 import type { PaymentClient } from "../client.ts";
+import type { OwnRequest } from "../ownRequests.ts";
 import { type RawAnswer, type RawFields, sendBy } from "./undiciAnswer.ts";
-import { changedHeaders, headerPairs, type KnownRequest, knownRequest } from "./undiciRequest.ts";
+import { changedHeaders, headerPairs, type KnownRequest, knownRequest, urlOf } from "./undiciRequest.ts";
+
+export { OddAnswerError } from "./undiciAnswer.ts";
+export { UnknownOriginError } from "./undiciRequest.ts";
 
 export type PaymentInterceptorOptions = Readonly<{
 	/** Where requests go to that do not say so themselves: those of a `Client` or `Pool`, which has one origin. */
 	origin?: string | URL;
 }>;
 
-type Payer = Pick<PaymentClient, "fetchBy" | "isSending">;
+type Payer = Pick<PaymentClient, "fetchBy" | "ownRequest">;
 
 /**
  * Makes every request of a dispatcher pay for itself, by the payer's policy, over this dispatcher's own connections. A body
@@ -31,7 +35,9 @@ export function paymentInterceptor(
 	options: PaymentInterceptorOptions = {},
 ): Dispatcher.DispatcherComposeInterceptor {
 	return (dispatch) => (request, handler) => {
-		if (isLeftAlone(payer, request)) return dispatch(request, handler);
+		if (isLeftAlone(request)) return dispatch(request, handler);
+		const own = ownRequestOf(payer, request, options.origin);
+		if (own !== undefined) return dispatch(request, followed(own.request, own.url, handler));
 		const paid = new PaidDispatch(handler);
 		void paid.run(payer, dispatch, request, options.origin);
 		return true;
@@ -49,12 +55,42 @@ export function paymentDispatcher(payer: Payer, dispatcher: Dispatcher): Dispatc
 	return dispatcher.compose(paymentInterceptor(payer));
 }
 
-function isLeftAlone(payer: Payer, { method, upgrade, headers }: Dispatcher.DispatchOptions): boolean {
+function isLeftAlone({ method, upgrade, headers }: Dispatcher.DispatchOptions): boolean {
 	if (method === "CONNECT" || upgrade) return true;
-	return headerPairs(headers).some(([name, value]) => {
-		const values = typeof value === "string" ? [value] : value;
-		if (name.toLowerCase() === AUTHORIZATION.toLowerCase()) return paymentCredentials(values).length > 0;
-		return name.toLowerCase() === IDEMPOTENCY_KEY.toLowerCase() && values.some((key) => payer.isSending(key));
+	return valuesOf(headers, AUTHORIZATION).some((value) => paymentCredentials([value]).length > 0);
+}
+
+function ownRequestOf(payer: Payer, request: Dispatcher.DispatchOptions, origin: string | URL | undefined) {
+	for (const idempotencyKey of valuesOf(request.headers, IDEMPOTENCY_KEY)) {
+		if (request.origin === undefined && origin === undefined) return undefined;
+		const { href: url } = urlOf(request, origin);
+		const own = payer.ownRequest({ idempotencyKey, method: request.method, url });
+		if (own !== undefined) return { request: own, url };
+	}
+	return undefined;
+}
+
+function valuesOf(headers: Dispatcher.DispatchOptions["headers"], wanted: string): readonly string[] {
+	return headerPairs(headers)
+		.filter(([name]) => name.toLowerCase() === wanted.toLowerCase())
+		.flatMap(([, value]) => value);
+}
+
+/** The handler of the payer's own request, whose redirects stay its own. */
+function followed(own: OwnRequest, url: string, handler: Dispatcher.DispatchHandler): Dispatcher.DispatchHandler {
+	return new Proxy(handler, {
+		get(target, name) {
+			const method = Reflect.get(target, name);
+			if (typeof method !== "function") return method;
+			if (name !== "onResponseStart") return method.bind(target);
+			return (...told: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>) => {
+				const [, status, { location }] = told;
+				if (status >= 300 && status < 400 && location !== undefined && URL.canParse(location, url)) {
+					own.redirectedTo(new URL(location, url).href);
+				}
+				return method.apply(target, told);
+			};
+		},
 	});
 }
 

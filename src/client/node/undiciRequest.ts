@@ -42,7 +42,8 @@ export async function knownRequest(
 	return { options, url, headers: withType, body: bytes };
 }
 
-function urlOf({ origin, path, query }: Dispatcher.DispatchOptions, known: string | URL | undefined): URL {
+/** @throws UnknownOriginError */
+export function urlOf({ origin, path, query }: Dispatcher.DispatchOptions, known: string | URL | undefined): URL {
 	const whole = query === undefined || query === null ? path : `${path}?${stringify(query)}`;
 	const base = origin ?? known;
 	if (URL.canParse(whole)) return new URL(whole);
