@@ -1,13 +1,14 @@
-import type { Address, Hex } from "viem";
+import type { Address } from "viem";
 import * as z from "zod";
-import { computeChannelId, UINT128_MAX } from "../voucher/index.ts";
+import { computeChannelId } from "../voucher/index.ts";
 import type { PendingTopUp } from "./pending.ts";
 import { isSecure } from "./policy.ts";
-
-const address = z.string().regex(/^0x[0-9a-f]{40}$/) as unknown as z.ZodType<Address>;
-const bytes32 = z.string().regex(/^0x[0-9a-f]{64}$/) as unknown as z.ZodType<Hex>;
-const decimal = z.string().regex(/^(0|[1-9]\d{0,77})$/);
-const amount = decimal.refine((text) => BigInt(text) <= UINT128_MAX, "must be below 2^128");
+import {
+	addressShape as address,
+	amountShape as amount,
+	bytes32Shape as bytes32,
+	decimalShape as decimal,
+} from "./shapes.ts";
 
 const transaction = z.strictObject({ hash: bytes32, nonce: z.int().nonnegative() });
 

@@ -1,5 +1,6 @@
 /** The tabs of one origin that share a wallet, as Web Locks and a BroadcastChannel tell of them. */
 import * as z from "zod";
+import { bytes32Shape } from "../shapes.ts";
 import type { Neighbours } from "../store/holders.ts";
 import type { Exclusive } from "../store/rounds.ts";
 
@@ -7,9 +8,8 @@ import type { Exclusive } from "../store/rounds.ts";
 const LOCK_WAIT_MS = 30_000;
 const LOOK_MS = 200;
 
-const channelId = z.templateLiteral(["0x", z.string().regex(/^[0-9a-f]{64}$/)]);
 const message = z.discriminatedUnion("type", [
-	z.strictObject({ type: z.literal("wanted"), holder: z.string(), channelId }),
+	z.strictObject({ type: z.literal("wanted"), holder: z.string(), channelId: bytes32Shape }),
 	z.strictObject({ type: z.literal("freed") }),
 ]);
 

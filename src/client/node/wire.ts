@@ -1,6 +1,6 @@
 /** What the processes of one agent tell each other about their wallet: one JSON object a line, amounts as decimal strings. */
-import type { Hex } from "viem";
 import * as z from "zod";
+import { bytes32Shape, sumShape } from "../shapes.ts";
 import { SignedLoweredError } from "../store/holds.ts";
 import { channelShape, paymentShape, receiptShape, rowShape } from "../store/records.ts";
 import {
@@ -20,11 +20,7 @@ export const MAX_CALLS = 1_024;
 /** The longest that anybody waits for a channel. */
 export const MAX_WAIT_MS = 600_000;
 
-const hex32 = z.custom<Hex>((value) => typeof value === "string" && /^0x[0-9a-f]{64}$/.test(value), "is not 32 bytes");
-const amount = z
-	.string()
-	.regex(/^(0|[1-9]\d{0,99})$/)
-	.transform(BigInt);
+const amount = sumShape.transform(BigInt);
 const text = z.string().max(10_000);
 const fence = z.int().positive();
 const waitMs = z.int().nonnegative().max(MAX_WAIT_MS);
@@ -32,7 +28,7 @@ const held: z.ZodType<HeldChannel> = rowShape;
 const none = z.null();
 
 /** A channel that a holder has, as it tells the next owner. */
-const announced = z.strictObject({ channelId: hex32, fence });
+const announced = z.strictObject({ channelId: bytes32Shape, fence });
 export type Announced = z.output<typeof announced>;
 
 /** How every connection begins, so that other versions are known as such. */
@@ -60,7 +56,7 @@ const counter = z.strictObject({
 /** What a holder asks of the owner. Each has an answer of the same `id`. */
 export const callShape = z.discriminatedUnion("call", [
 	z.strictObject({ call: z.literal("take"), key: text, waitMs }),
-	z.strictObject({ call: z.literal("takeById"), channelId: hex32, waitMs }),
+	z.strictObject({ call: z.literal("takeById"), channelId: bytes32Shape, waitMs }),
 	z.strictObject({ call: z.literal("add"), record: channelShape, max: z.int() }),
 	z.strictObject({
 		call: z.literal("write"),
@@ -68,8 +64,8 @@ export const callShape = z.discriminatedUnion("call", [
 		counters: z.array(counter).max(1_000).exactOptional(),
 		isSpending: z.boolean().exactOptional(),
 	}),
-	z.strictObject({ call: z.literal("confirm"), channelId: hex32, fence }),
-	z.strictObject({ call: z.literal("release"), channelId: hex32, fence }),
+	z.strictObject({ call: z.literal("confirm"), channelId: bytes32Shape, fence }),
+	z.strictObject({ call: z.literal("release"), channelId: bytes32Shape, fence }),
 	z.strictObject({ call: z.literal("list"), isClosed: z.boolean().exactOptional() }),
 	z.strictObject({ call: z.literal("damaged") }),
 	z.strictObject({ call: z.literal("counts"), keys: z.array(text).max(10_000) }),
@@ -77,8 +73,8 @@ export const callShape = z.discriminatedUnion("call", [
 	z.strictObject({ call: z.literal("receipts"), limit: z.int().nonnegative().exactOptional() }),
 	z.strictObject({ call: z.literal("keepPayment"), key: text, payment: paymentShape }),
 	z.strictObject({ call: z.literal("takePayment"), key: text, named: text.exactOptional() }),
-	z.strictObject({ call: z.literal("freePayment"), key: text, id: hex32 }),
-	z.strictObject({ call: z.literal("dropPayment"), key: text, id: hex32 }),
+	z.strictObject({ call: z.literal("freePayment"), key: text, id: bytes32Shape }),
+	z.strictObject({ call: z.literal("dropPayment"), key: text, id: bytes32Shape }),
 	z.strictObject({ call: z.literal("setPaused"), reason: text.nullable() }),
 	z.strictObject({ call: z.literal("paused") }),
 	/** The holder goes, and gives everything back. */
@@ -87,7 +83,7 @@ export const callShape = z.discriminatedUnion("call", [
 export type Call = z.output<typeof callShape>;
 
 const listed: z.ZodType<ListedChannel> = z.strictObject({ record: channelShape, isHeld: z.boolean() });
-const damaged: z.ZodType<DamagedChannel> = z.strictObject({ channelId: hex32, reason: text });
+const damaged: z.ZodType<DamagedChannel> = z.strictObject({ channelId: bytes32Shape, reason: text });
 const refusal: z.ZodType<CounterRefusal> = z.strictObject({ key: text, current: amount, max: amount });
 
 /** The answers. */
@@ -112,9 +108,9 @@ export const fromHolderShape = z.union([
 ]);
 
 const faultShape = z.discriminatedUnion("code", [
-	z.strictObject({ code: z.literal("HOLDER_LOST"), channelId: hex32 }),
+	z.strictObject({ code: z.literal("HOLDER_LOST"), channelId: bytes32Shape }),
 	z.strictObject({ code: z.literal("PAUSED"), reason: text }),
-	z.strictObject({ code: z.literal("SIGNED_LOWERED"), channelId: hex32, kept: text, given: text }),
+	z.strictObject({ code: z.literal("SIGNED_LOWERED"), channelId: bytes32Shape, kept: text, given: text }),
 	z.strictObject({ code: z.literal("PAYER_STORE"), message: text }),
 ]);
 export type Fault = z.output<typeof faultShape>;
@@ -124,7 +120,7 @@ export const fromOwnerShape = z.union([
 	z.strictObject({ id: z.int(), part: z.array(z.unknown()) }),
 	z.strictObject({ id: z.int(), answer: z.unknown() }),
 	z.strictObject({ id: z.int(), fault: faultShape }),
-	z.strictObject({ wanted: hex32 }),
+	z.strictObject({ wanted: bytes32Shape }),
 	z.strictObject({ ping: z.literal(true) }),
 ]);
 

@@ -1,8 +1,13 @@
 /** What a channel's evidence looks like: one JSON document, for somebody who has neither the wallet nor a reason to believe it. */
-import type { Address, Hex } from "viem";
+import type { Hex } from "viem";
 import * as z from "zod";
-import type { Challenge } from "../../protocol/index.ts";
-import { UINT128_MAX } from "../../voucher/index.ts";
+import {
+	addressShape as address,
+	amountShape as amount,
+	bytes32Shape as bytes32,
+	challengeShape as challenge,
+	decimalShape as decimal,
+} from "../shapes.ts";
 
 /** What `format` says. */
 export const EVIDENCE_FORMAT = "sluice-channel-evidence";
@@ -11,25 +16,9 @@ export const EVIDENCE_FORMAT = "sluice-channel-evidence";
 export const EVIDENCE_VERSION = 1;
 
 const text = z.string();
-const address = text.regex(/^0x[0-9a-f]{40}$/) as unknown as z.ZodType<Address>;
-const bytes32 = text.regex(/^0x[0-9a-f]{64}$/) as unknown as z.ZodType<Hex>;
 const signature = text.regex(/^0x[0-9a-f]{130}$/) as unknown as z.ZodType<Hex>;
-const decimal = text.regex(/^(0|[1-9]\d{0,77})$/);
-const amount = decimal.refine((digits) => BigInt(digits) <= UINT128_MAX, "must be below 2^128");
 const moment = z.iso.datetime();
 const unixSeconds = z.int().nonnegative();
-
-const challenge = z.strictObject({
-	id: text,
-	realm: text,
-	method: text,
-	intent: text,
-	request: text,
-	expires: text.exactOptional(),
-	digest: text.exactOptional(),
-	description: text.exactOptional(),
-	opaque: text.exactOptional(),
-}) as z.ZodType<Challenge>;
 
 const receipt = z.strictObject({
 	kind: z.enum(["charge", "open", "topUp", "voucher", "close"]),

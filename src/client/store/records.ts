@@ -1,32 +1,18 @@
 /** The shapes of what a payer keeps, as JSON. A field of a record that is not here does not compile. */
 import type { Hex } from "viem";
 import * as z from "zod";
-import type { Challenge } from "../../protocol/index.ts";
+import { bytes32Shape, challengeShape, sumShape } from "../shapes.ts";
 import { stateSchema } from "../state.ts";
 import type { ChannelRecord, PaymentRecord, ReceiptRecord, RecoveryTransaction } from "./store.ts";
 
-const hex32 = z.custom<Hex>((value) => typeof value === "string" && /^0x[0-9a-f]{64}$/.test(value), "is not 32 bytes");
-const decimal = z.string().regex(/^(0|[1-9]\d{0,99})$/);
 const text = z.string();
 
 /** Of a signed transaction in hex: a token's transfer has a few hundred bytes. */
 const MAX_RAW_LENGTH = 20_000;
 
-const challengeShape: z.ZodType<Challenge> = z.strictObject({
-	id: text,
-	realm: text,
-	method: text,
-	intent: text,
-	request: text,
-	expires: text.exactOptional(),
-	digest: text.exactOptional(),
-	description: text.exactOptional(),
-	opaque: text.exactOptional(),
-});
-
 const recoveryShape: z.ZodType<RecoveryTransaction> = z.strictObject({
 	kind: z.enum(["requestClose", "withdraw"]),
-	hash: hex32,
+	hash: bytes32Shape,
 	nonce: z.int().nonnegative(),
 	atMs: z.int().nonnegative(),
 });
@@ -35,7 +21,7 @@ export const channelShape: z.ZodType<ChannelRecord> = z.strictObject({
 	key: text.min(1),
 	status: z.enum(["open", "forgotten", "closed"]),
 	state: stateSchema,
-	sessionKey: hex32.exactOptional(),
+	sessionKey: bytes32Shape.exactOptional(),
 	challenge: challengeShape.exactOptional(),
 	recovery: z.array(recoveryShape).exactOptional(),
 	createdAtMs: z.int().nonnegative(),
@@ -64,7 +50,7 @@ export const rowShape: z.ZodType<Row> = z.strictObject({
 export type Count = Readonly<{ count: string; untilMs?: number }>;
 
 export const countShape: z.ZodType<Count> = z.strictObject({
-	count: decimal,
+	count: sumShape,
 	untilMs: z.int().nonnegative().exactOptional(),
 });
 
@@ -73,11 +59,11 @@ export const receiptShape: z.ZodType<ReceiptRecord> = z.strictObject({
 	atMs: z.int().nonnegative(),
 	url: text,
 	method: text,
-	amount: decimal,
+	amount: sumShape,
 	chainId: z.int().positive(),
 	token: text,
 	payee: text,
-	channelId: hex32.exactOptional(),
+	channelId: bytes32Shape.exactOptional(),
 	challenge: challengeShape,
 	receipt: z.record(text, z.json()),
 }) as z.ZodType<ReceiptRecord>;
@@ -90,8 +76,8 @@ export const receiptsEndShape: z.ZodType<ReceiptsEnd> = z.strictObject({
 	kept: z.int().nonnegative(),
 });
 
-const madeShape = { id: hex32, atMs: z.int().nonnegative() };
-const sentShape = { hash: hex32, nonce: z.int().nonnegative() };
+const madeShape = { id: bytes32Shape, atMs: z.int().nonnegative() };
+const sentShape = { hash: bytes32Shape, nonce: z.int().nonnegative() };
 const rawShape = z.custom<Hex>(
 	(value) => typeof value === "string" && value.length <= MAX_RAW_LENGTH && /^0x([0-9a-f]{2})+$/.test(value),
 	"is no transaction",
