@@ -159,7 +159,7 @@ export class Channels {
 	/** Takes every kept channel that nobody else uses, as far as its key has none. Returns whether there was any. */
 	async recallAll(isWanted: (channelId: Hex) => boolean): Promise<boolean> {
 		let found = false;
-		for (const { record, isHeld } of await this.#options.keeper.list()) {
+		for (const { record, isHeld } of await this.#options.keeper.list({ isClosed: false })) {
 			const { status, state } = record;
 			if (isHeld || status !== "open" || !isWanted(state.channelId)) continue;
 			const key = keyOfChannel({ parameters: { ...state, salt: state.salt }, resource: state.resource });
@@ -301,7 +301,7 @@ export class Channels {
 	/** Lets go of channels whose deposit is back, or never was: those that nobody uses, whatever is thought of them. */
 	async #makeRoom(max: number): Promise<void> {
 		const { keeper } = this.#options;
-		const counting = (await keeper.list()).filter(({ record }) => record.status !== "closed");
+		const counting = await keeper.list({ isClosed: false });
 		if (counting.length < max) return;
 		for (const { record, isHeld } of counting) {
 			const { channelId, chainId, escrow, payer } = record.state;

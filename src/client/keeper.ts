@@ -8,6 +8,8 @@ import {
 	type CounterRefusal,
 	type HeldChannel,
 	HolderLostError,
+	type ListedChannel,
+	type ListOptions,
 	type PayerStore,
 	type ReceiptRecord,
 } from "./store/store.ts";
@@ -76,9 +78,9 @@ export class Keeper {
 		return this.#from(await this.#store.takeById(channelId, HAND_OVER_MS));
 	}
 
-	/** Every channel that is kept and was not paid out. */
-	list(): ReturnType<PayerStore["list"]> {
-		return this.#store.list();
+	/** Every channel that is kept, whoever has it. */
+	list(options?: ListOptions): Promise<readonly ListedChannel[]> {
+		return this.#store.list(options);
 	}
 
 	/**
