@@ -36,8 +36,9 @@ export async function voucherThatOpens(
 	channel: TestChannel,
 	amount = PRICE,
 	deposit = DEPOSIT,
+	path = "/session",
 ): Promise<Draft> {
-	const challenge = await server.challenge("/session");
+	const challenge = await server.challenge(path);
 	const open = await openBy[kind](payer, challenge, channel, { deposit });
 	return merged(await payer.voucher(challenge, channel, amount), open);
 }
@@ -49,8 +50,9 @@ export async function voucherThatTopsUp(
 	channel: TestChannel,
 	amount: bigint,
 	more = MORE,
+	path = "/session",
 ): Promise<Draft> {
-	const challenge = await server.challenge("/session");
+	const challenge = await server.challenge(path);
 	const topUp = await topUpBy[kind](payer, challenge, channel, more);
 	return merged(await payer.voucher(challenge, channel, amount), topUp);
 }

@@ -10,6 +10,7 @@ import { fundingSignatureProblem, openFunding, topUpFunding, typeProblem } from 
 import { sendOpening } from "./open.ts";
 import { describeOpening } from "./opening.ts";
 import type { SessionOrder } from "./order.ts";
+import { dearerProblem } from "./spend.ts";
 import { credited, sendTopUp } from "./topUp.ts";
 import { occasionOf, spendVoucher, tooManyVouchers, verifyOnChannel } from "./voucher.ts";
 
@@ -47,7 +48,10 @@ async function openFirst(context: EngineContext, order: Merged<"open">): Promise
 	const tooMany = tooManyVouchers(context, order.payload);
 	if (tooMany !== undefined) return tooMany;
 	const known = await context.store.channel(channelId);
-	if (known === undefined) return sendOpening(context, opening, funding);
+	if (known === undefined) {
+		const dearer = notAnswered(order);
+		return dearer === undefined ? sendOpening(context, opening, funding) : refused(dearer);
+	}
 	const invalid = await fundingSignatureProblem(context, funding, channelId);
 	if (invalid !== undefined) return refused(invalid);
 	if ((await credited(context, channelId, funding.key)) === undefined) {
@@ -83,6 +87,8 @@ async function topUpFirst(context: EngineContext, order: Merged<"topUp">): Promi
 	const { amount } = funding;
 
 	const check = (channel: Channel | undefined): Problem | undefined => {
+		const dearer = notAnswered(order);
+		if (dearer !== undefined) return dearer;
 		if (channel !== undefined) return mergedVoucherProblem(channel, amount, voucher, terms.minVoucherDelta, now());
 		if (lost === undefined) return undefined;
 		const chain = { ...lost.chain, deposit: lost.chain.deposit + amount };
@@ -97,6 +103,11 @@ async function topUpFirst(context: EngineContext, order: Merged<"topUp">): Promi
 	const channel = await context.store.channel(channelId);
 	if (channel !== undefined) await context.chainState.ensureFresh(channel);
 	return undefined;
+}
+
+/** A price that the voucher does not pay, for which no deposit is to cost gas. One that was made is left to `spendVoucher`. */
+function notAnswered({ request, offer, screened }: SessionOrder): Problem | undefined {
+	return request.method === "HEAD" ? undefined : dearerProblem(offer, screened.request.amount);
 }
 
 async function takeIn(context: EngineContext, order: Merged<"topUp">, channelId: Hex): Promise<Refused | undefined> {

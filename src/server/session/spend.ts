@@ -3,6 +3,7 @@ import { voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Admitted, refused } from "../admission.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import type { SessionOffer } from "../evm/offer.ts";
 import type { VoucherEvent } from "../hooks.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Reservation, requiredCumulative } from "../ledger.ts";
@@ -91,8 +92,8 @@ function decideSpend(
 	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
 		return { value: refused(foreignChallengeProblem()) };
 	// What other requests have left unspent would pay for more than the payer has answered to, and counts.
-	const isDearer = offer.amount > answered;
-	if (isDearer && management === "never") return { value: refused(dearerProblem()) };
+	const dearer = dearerProblem(offer, answered);
+	if (dearer !== undefined && management === "never") return { value: refused(dearer) };
 
 	const at = now();
 	const { minVoucherDelta } = terms;
@@ -105,7 +106,8 @@ function decideSpend(
 	const binding =
 		bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channel.channelId, store) : {};
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
-	if (management === "always" || isDearer) return { value: { kind: "accepted", channel }, writes: advanced };
+	if (management === "always" || dearer !== undefined)
+		return { value: { kind: "accepted", channel }, writes: advanced };
 
 	const seen = view.proof(credentialKey);
 	const isFree = seen === undefined || (seen.state === "held" && store.isGone(seen.owner));
@@ -181,7 +183,9 @@ function admitted(
 	};
 }
 
-function dearerProblem(): Problem {
+/** A price above the one that was answered to, in base units both. */
+export function dearerProblem({ amount }: Pick<SessionOffer, "amount">, answered: bigint): Problem | undefined {
+	if (amount <= answered) return undefined;
 	const detail = "The price of this request is higher than the one that this challenge names; answer the fresh one.";
 	return problem("session/challenge-not-found", detail);
 }

@@ -58,6 +58,25 @@ describe("a voucher with a merged open", () => {
 		expectPaid(await server.pay("/session", await opening("permit2", own)));
 	});
 
+	it("under the challenge of a cheaper route is refused before it costs gas (D9, D14)", async () => {
+		const shop = await world.serve({
+			routes: (app, { handler }) => {
+				app.get("/cheap", { config: { payment: { price: 1n } } }, handler("/cheap"));
+				app.get("/dear", { config: { payment: { price: 1_000n } } }, handler("/dear"));
+			},
+		});
+		for (const kind of KINDS) {
+			const channel = payer.channel(shop.payee);
+			const open = await voucherThatOpens(kind, { server: shop, payer }, channel, 2_000n, undefined, "/cheap");
+			const before = await shop.transactions();
+			expectRefusal(await shop.pay("/dear", open), "session/challenge-not-found");
+			expect(await shop.transactions()).toBe(before);
+			expect(await world.onChain(channel)).toBeUndefined();
+			expectPaid(await shop.pay("/dear", open, { method: "HEAD" }));
+			expectPaid(await shop.pay("/cheap", open));
+		}
+	});
+
 	it("on HEAD opens and accepts, and charges nothing (D11)", async () => {
 		const channel = payer.channel(server.payee);
 		expectPaid(await server.pay("/session", await opening("permit2", channel), { method: "HEAD" }));

@@ -75,6 +75,25 @@ describe("a voucher with a merged top-up", () => {
 		}
 	});
 
+	it("under the challenge of a cheaper route is refused before it costs gas (D9, D14)", async () => {
+		const shop = await world.serve({
+			routes: (app, { handler }) => {
+				app.get("/cheap", { config: { payment: { price: 1n } } }, handler("/cheap"));
+				app.get("/dear", { config: { payment: { price: 1_000n } } }, handler("/dear"));
+			},
+		});
+		for (const kind of KINDS) {
+			const channel = await shop.open(payer, {}, "/cheap");
+			const draft = await voucherThatTopsUp(kind, { server: shop, payer }, channel, DEPOSIT + MORE, MORE, "/cheap");
+			const before = await shop.transactions();
+			const answer = await unchanged(shop, [channel], () => shop.pay("/dear", draft));
+			expectRefusal(answer, "session/challenge-not-found");
+			expect(await shop.transactions()).toBe(before);
+			expect(await world.onChain(channel)).toMatchObject({ deposit: DEPOSIT });
+			expectPaid(await shop.pay("/cheap", draft));
+		}
+	});
+
 	it("on a channel whose close the payer has requested is 409 before anything is sent, however lately (D14)", async () => {
 		const channel = await server.open(payer);
 		await payer.requestClose(channel);
