@@ -1,65 +1,92 @@
 import { type Challenge, problem } from "../../protocol/index.ts";
-import { type Admission, refused } from "../admission.ts";
+import { type Admission, type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import { expiryOf } from "../proofs.ts";
-import type { Turn } from "../store/store.ts";
+import type { ChannelStore, Turn } from "../store/store.ts";
+
+/** Challenges that are being looked at, by the store that will remember those that were used. */
+const looking = new WeakMap<ChannelStore, Set<string>>();
 
 /**
  * Takes one credential for a challenge, and no other (draft-payment-transport-mcp-00, Replay Protection): over JSON-RPC a session
- * does not use its challenges again (D9). The mark is set before anything is looked at, so that of requests at the same time
- * one has it; it is on disk before anything is delivered for it, and is taken away where nothing was taken.
+ * does not use its challenges again (D9). Of requests at the same time one has it from the start, in memory, since a challenge
+ * costs nothing and a bad signature must not cost a write. Once the credential is good the mark is in the store, and on disk
+ * before anything is delivered for it; it is taken away where nothing was taken.
  */
 export async function once(
 	context: EngineContext,
 	challenge: Challenge,
 	admit: () => Promise<Admission>,
 ): Promise<Admission> {
-	const { store, now } = context;
+	const { store } = context;
 	const key = `once:${challenge.id}`;
-	const { value: isFirst, durable: marked } = await store.transact({ proofs: [key] }, (view): Turn<boolean> => {
-		if (view.proof(key) !== undefined) return { value: false };
-		const proof = {
-			key,
-			state: "used",
-			owner: store.owner,
-			usedBy: challenge.id,
-			expiresAt: expiryOf(challenge, now()),
-		} as const;
-		return { value: true, writes: { proofs: { [key]: proof } } };
-	});
-	if (!isFirst) return refused(usedProblem());
-	// Waited for below; until then nobody may be listening.
-	marked.catch(() => undefined);
-	const giveBack = async () => {
-		const { durable } = await store.transact({ proofs: [key] }, () => ({
-			value: undefined,
-			writes: { proofs: { [key]: null } },
-		}));
-		await durable;
-	};
-	let admission: Admission;
+	const ours = looking.get(store) ?? new Set();
+	looking.set(store, ours);
+	if (ours.has(key)) return refused(usedProblem());
+	ours.add(key);
 	try {
-		admission = await admit();
-	} catch (error) {
-		await giveBack().catch(() => undefined);
+		const { value: isUsed } = await store.transact({ proofs: [key] }, (view) => ({
+			value: view.proof(key) !== undefined,
+		}));
+		if (isUsed) return refused(usedProblem());
+		const admission = await admit();
+		return admission.kind === "refused" ? admission : await marked(context, challenge, key, admission);
+	} finally {
+		ours.delete(key);
+	}
+}
+
+/** What was admitted, with the mark for it. */
+async function marked(
+	{ store, now }: EngineContext,
+	challenge: Challenge,
+	key: string,
+	admission: Exclude<Admission, Refused>,
+): Promise<Admission> {
+	const mark = () =>
+		store.transact({ proofs: [key] }, (view): Turn<boolean> => {
+			if (view.proof(key) !== undefined) return { value: false };
+			const proof = {
+				key,
+				state: "used",
+				owner: store.owner,
+				usedBy: challenge.id,
+				expiresAt: expiryOf(challenge, now()),
+			} as const;
+			return { value: true, writes: { proofs: { [key]: proof } } };
+		});
+	const undo = async () => {
+		if (admission.kind === "admitted") await admission.release();
+	};
+	const { value: isFirst, durable } = await mark().catch(async (error: unknown) => {
+		await undo();
 		throw error;
+	});
+	if (!isFirst) {
+		await undo();
+		return refused(usedProblem());
 	}
-	if (admission.kind === "refused") {
-		await giveBack();
-		return admission;
-	}
+	// Waited for below; until then nobody may be listening.
+	durable.catch(() => undefined);
 	if (admission.kind !== "admitted") {
-		await marked;
+		await durable;
 		return admission;
 	}
 	const admitted = admission;
+	const giveBack = async () => {
+		const { durable: gone } = await store.transact({ proofs: [key] }, () => ({
+			value: undefined,
+			writes: { proofs: { [key]: null } },
+		}));
+		await gone;
+	};
 	// What was taken once is used for ever, however the request goes on.
 	let isOpen = true;
 	return {
 		...admitted,
 		async capture(response) {
 			isOpen = false;
-			await marked;
+			await durable;
 			return admitted.capture(response);
 		},
 		async release() {

@@ -31,6 +31,47 @@ const isTaken = async (id: string) => {
 };
 
 describe("a challenge that is good once", () => {
+	it("is written down for no credential that is refused: a bad signature costs no write", async () => {
+		let writes = 0;
+		const store = new MemoryStore();
+		const transact: MemoryStore["transact"] = (keys, decide) =>
+			store.transact(keys, (view) => {
+				const turn = decide(view);
+				if (turn.writes !== undefined) writes++;
+				return turn;
+			});
+		const counted = new Proxy(store, {
+			get: (_, name) => (name === "transact" ? transact : (store as never)[name]),
+		});
+		const counting = { ...context, store: counted } as EngineContext;
+		const bad = refused(problem("session/invalid-signature", "not yours"));
+		for (let i = 0; i < 3; i++) expect(await once(counting, challenge, async () => bad)).toBe(bad);
+		expect(writes).toBe(0);
+		expect((await once(counting, challenge, async () => admitted().admission)).kind).toBe("admitted");
+		expect(writes).toBe(1);
+	});
+
+	it("is taken by one of several at the same time, and by none once it is in the store, in whatever process", async () => {
+		const { promise, resolve } = Promise.withResolvers<Admission>();
+		const first = take("raced", () => promise);
+		expect(await isTaken("raced")).toBe(true);
+		resolve(admitted().admission);
+		expect((await first).kind).toBe("admitted");
+		expect(await isTaken("raced")).toBe(true);
+		const other = { ...context, store: new MemoryStore() } as EngineContext;
+		const { admission, ends } = admitted();
+		const late = await once(other, challenge, async () => {
+			// Meanwhile another process has it.
+			const proof = { key: "once:abc", state: "used", owner: "x", usedBy: "abc", expiresAt: Date.now() + 60_000 };
+			await other.store.transact({ proofs: [proof.key] }, () => ({
+				value: undefined,
+				writes: { proofs: { [proof.key]: proof as never } },
+			}));
+			return admission;
+		});
+		expect([late.kind, ends]).toEqual(["refused", ["released"]]);
+	});
+
 	it("stays used when what it was used for was captured, whatever is released afterwards", async () => {
 		const { admission, ends } = admitted();
 		const taken = (await take("captured", async () => admission)) as Admitted;
