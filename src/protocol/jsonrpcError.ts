@@ -72,7 +72,7 @@ function reasonOf({ type }: Problem): string {
 /** What an error says of a payment, read. */
 export type RpcRefusal = Readonly<{
 	code: number;
-	/** What the server would have answered over HTTP; 402 where it does not say. */
+	/** What the server would have answered over HTTP, of 400 to 599; 402 where it does not say. */
 	httpStatus: number;
 	/** Not checked beyond being objects: one that can't be read must not hide the others. */
 	challenges: readonly RpcChallenge[];
@@ -103,7 +103,7 @@ export function parseRpcRefusal({ code, data }: RpcError): RpcRefusal | undefine
 	const { httpStatus, retryAfterSeconds } = data;
 	return {
 		code,
-		httpStatus: isErrorStatus(httpStatus) ? httpStatus : (problem?.status ?? 402),
+		httpStatus: [httpStatus, problem?.status].find(isErrorStatus) ?? 402,
 		challenges,
 		problem,
 		failure: failure.success ? failure.data : undefined,

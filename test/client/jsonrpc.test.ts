@@ -133,6 +133,20 @@ describe("a challenge", () => {
 		expect(spy.signed).toEqual([]);
 	});
 
+	it("is read whatever status its error names", async () => {
+		for (const status of [1000, 99, -1, 204, 304]) {
+			const data = {
+				httpStatus: status,
+				challenges: [challengeToRpc(fresh())],
+				problem: { ...problem("payment-required", "Pay."), status },
+			};
+			const { rpc } = calling((one) =>
+				one.credential === undefined ? { error: { code: -32042, message: "", data } } : paid(one, 100n),
+			);
+			expect((await rpc.call("m")).result).toBe("served");
+		}
+	});
+
 	it("that can't be read does not hide those that can", async () => {
 		const data = { httpStatus: 402, challenges: [null, { id: 1 }, challengeToRpc(fresh())] };
 		const { rpc } = calling((one) =>
@@ -221,6 +235,22 @@ describe("the address of an operation", () => {
 		const address = addressOf(base, { method, params: { ...params, arguments: { secret: 1 } } });
 		expect(address).toBe(base + path);
 		expect(targetOf(base, new URL(address).href)).toEqual({ method, params });
+	});
+
+	it.each(["..", ".", "=", "=..", "%2e%2e", "a/..", "", "tools/call/.."])(
+		"stays below the server's own: %j",
+		(name) => {
+			const base = baseOf({ url: "https://api.example.com/mcp" });
+			for (const target of [{ method: name }, { method: "tools/call", params: { name } }]) {
+				const { href } = new URL(addressOf(base, target));
+				expect(href.startsWith(base)).toBe(true);
+				expect(targetOf(base, href)).toEqual(target);
+			}
+		},
+	);
+
+	it("is none for a name that is not well-formed", () => {
+		expect(() => addressOf(baseOf({ name: "rpc" }), { method: "\ud800" })).toThrow(/Unicode/);
 	});
 
 	it("of any other method is its name", () => {

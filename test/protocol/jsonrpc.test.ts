@@ -331,6 +331,17 @@ describe("a server's error, read", () => {
 		);
 	});
 
+	test.each([1000, 99, -1, 204, 304, 200.5, "402", undefined])(
+		"has the status of an error, whatever it says: %j",
+		(status) => {
+			const [challenge] = required.data.challenges;
+			const stated = { type: "about:blank", title: "No", status, detail: "" };
+			const data = { httpStatus: status, challenges: [challenge], problem: stated };
+			const read = parseRpcRefusal({ code: -32042, message: "", data } as never);
+			expect(read?.httpStatus).toBe(402);
+		},
+	);
+
 	test.each([
 		[
 			"-32042 for a URL to visit, as MCP has it",

@@ -84,7 +84,10 @@ export class RpcLine {
 	/** Sends a request of the payer's as the call that it stands for. */
 	readonly send = async (request: Request): Promise<Response> => {
 		const { headers, signal } = request;
-		const call = this.#calls.get(headers.get(CALL_HEADER) ?? "");
+		const id = headers.get(CALL_HEADER);
+		const call = this.#calls.get(id ?? "");
+		// Without its arguments it would be another call, paid for and no use to anybody.
+		if (id !== null && call === undefined) throw new Error("nobody waits for this call any more");
 		const { target, send } = call ?? this.#managing(request);
 		const credential = credentialOf(headers);
 		const isUsed = credential !== undefined && this.#answered.has(credential.challenge.id);

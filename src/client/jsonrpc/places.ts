@@ -6,7 +6,7 @@ export type RpcPlace = Readonly<{ url: string | URL; name?: never }> | Readonly<
 /** What is called. */
 export type RpcTarget = Readonly<{ method: string; params?: JsonObject | readonly unknown[] }>;
 
-/** A name can't stand in a policy. */
+/** A server's name can't stand in a policy, or an operation's not in an address. */
 export class RpcPlaceError extends Error {
 	override readonly name = "RpcPlaceError";
 	readonly code = "RPC_PLACE";
@@ -41,12 +41,38 @@ const NAMED_BY: Readonly<Record<string, "name" | "uri">> = {
 	"resources/read": "uri",
 };
 
-/** The address of an operation. */
+/**
+ * The address of an operation.
+ *
+ * @throws RpcPlaceError for a name that no address can have
+ */
 export function addressOf(base: string, { method, params }: RpcTarget): string {
 	const member = NAMED_BY[method];
-	if (member === undefined) return `${base}${encodeURIComponent(method)}`;
-	const name = params !== undefined && member in params ? (params as JsonObject)[member] : "";
-	return `${base}${method}/${encodeURIComponent(String(name))}`;
+	const name = member !== undefined && params !== undefined && member in params ? (params as JsonObject)[member] : "";
+	const address = `${base}${member === undefined ? segmentOf(method) : `${method}/${segmentOf(String(name))}`}`;
+	// What leaves the base is somebody else's, and would be asked for by HTTP.
+	if (new URL(address).href !== address)
+		throw new RpcPlaceError("the name of this operation can't stand in an address");
+	return address;
+}
+
+/** Before a name that an address would take for a place above it. No encoded name begins with it. */
+const DOTS = "=";
+
+function segmentOf(name: string): string {
+	return name === "." || name === ".." ? `${DOTS}${name}` : encodeWellFormed(name);
+}
+
+function nameOf(segment: string): string {
+	return decodeURIComponent(segment.startsWith(DOTS) ? segment.slice(DOTS.length) : segment);
+}
+
+function encodeWellFormed(name: string): string {
+	try {
+		return encodeURIComponent(name);
+	} catch {
+		throw new RpcPlaceError("the name of this operation is not well-formed Unicode");
+	}
 }
 
 /** The operation of an address, without arguments: as much of a call as its payment is about. */
@@ -54,7 +80,7 @@ export function targetOf(base: string, url: string): RpcTarget {
 	const path = url.slice(base.length);
 	for (const [method, member] of Object.entries(NAMED_BY)) {
 		const start = `${method}/`;
-		if (path.startsWith(start)) return { method, params: { [member]: decodeURIComponent(path.slice(start.length)) } };
+		if (path.startsWith(start)) return { method, params: { [member]: nameOf(path.slice(start.length)) } };
 	}
-	return { method: decodeURIComponent(path) };
+	return { method: nameOf(path) };
 }
