@@ -9,7 +9,7 @@ const SCHEDULES = 60;
 describe("random faults between a client and a server", () => {
 	it(`leave the books of both in order, charge nothing twice, and sign no more than was delivered and one price for each request on its way (${SCHEDULES} schedules, I6, I11)`, async () => {
 		const { failures, requests } = await runSchedules({ seed: SEED, from: 0, to: SCHEDULES });
-		expect(failures.map((failure) => [failureText(failure), ...failure.trace].join("\n"))).toEqual([]);
+		expect(failures.map(failureText)).toEqual([]);
 		expect(requests.answered).toBeGreaterThan(2 * SCHEDULES);
 		expect(requests.unknown).toBeGreaterThan(0);
 	});

@@ -9,7 +9,6 @@ const {
 	schedules,
 	from,
 	to = from + schedules,
-	trace,
 } = new Command("test:long")
 	.description(
 		"Plays random schedules of faults between a paying client and a paid server: connections are cut, messages delayed, duplicated " +
@@ -19,19 +18,15 @@ const {
 	.option("--schedules <n>", "how many", count, 10_000)
 	.option("--from <n>", "the first one", count, 0)
 	.option("--to <n>", "the one after the last one", count)
-	.option("--trace", "tell of a failed schedule's messages and signatures")
 	.option("--json", "print one JSON object")
 	.addHelpText("after", "\nExits with 1 when a schedule failed.")
 	.parse()
-	.opts<{ json?: boolean; trace?: boolean; seed: string; schedules: number; from: number; to?: number }>();
+	.opts<{ json?: boolean; seed: string; schedules: number; from: number; to?: number }>();
 
 const say = (text: string) => void process.stderr.write(`${text}\n`);
 say(`seed ${seed}`);
 const report = await runSchedules({ seed, from, to }, say);
 const { requests, failures, endings, happenings, mostAhead, seconds } = report;
-if (trace)
-	for (const failure of failures)
-		say([JSON.stringify(failure.schedule), ...failure.trace, ...failure.faults].join("\n"));
 if (json) process.stdout.write(`${JSON.stringify(report)}\n`);
 else {
 	process.stdout.write(`${report.schedules} schedules of seed ${seed} in ${seconds} s\n`);

@@ -143,8 +143,9 @@ class Play {
 		if (response.headers.get("Payment-Receipt") === null) this.#faults.push(`${key} was answered without a receipt`);
 		// The hook may be called after the answer has left.
 		const price = await until(`${key} is in the server's books`, () => stand.charged.get(key)?.[0]?.amount);
-		// A server that has lost its store counts what was signed ahead as spent (D10): also what the price is less by now.
-		this.#ended(key, "answered", "200", this.#agent.forgotten.size === 0 ? price : undefined);
+		// Its client can't know better than what it has agreed to, until nothing is on its way.
+		const { agreed } = stand.proxy.trail(key);
+		this.#ended(key, "answered", "200", price > agreed ? price : agreed);
 	}
 
 	#ended(key: string, ending: "answered" | "refused" | "unknown", how: string, price?: bigint): void {

@@ -5,7 +5,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
-import { parseCredential } from "../../../src/protocol/index.ts";
+import { decodeRequest, parseCredential } from "../../../src/protocol/index.ts";
 import type { Fault, Hold } from "./plan.ts";
 
 /** A server's answer as it came. */
@@ -18,6 +18,8 @@ export type Passing = Readonly<{ key: string; attempt: number; isPaid: boolean; 
 export type Trail = Readonly<{
 	/** Tries that the client made. */
 	attempts: number;
+	/** The highest price of the challenges that they answered, in base units. */
+	agreed: bigint;
 	/** The server's answers, also those that were lost. */
 	answers: readonly Seen[];
 	/** Whether the client lacks an answer to a payment that the server may have. */
@@ -118,6 +120,8 @@ export class FaultProxy {
 		const trail = this.#trailOf(key);
 		const isPaid = headers.authorization !== undefined;
 		const attempt = trail.attempts++;
+		const agreed = priceOf(headers.authorization);
+		if (agreed > trail.agreed) trail.agreed = agreed;
 		const fault = this.#faultOf({ key, attempt, isPaid, method, path });
 		this.trace(`-> ${method} ${path} ${attempt} ${paymentOf(headers.authorization)} ${JSON.stringify(fault)}`);
 		this.#onSeen(++this.#seen);
@@ -218,7 +222,7 @@ export class FaultProxy {
 	}
 
 	#trailOf(key: string): Writable {
-		const known = this.#trails.get(key) ?? { attempts: 0, answers: [], isLost: false };
+		const known = this.#trails.get(key) ?? { attempts: 0, agreed: 0n, answers: [], isLost: false };
 		this.#trails.set(key, known);
 		return known;
 	}
@@ -299,6 +303,12 @@ function parseAnswer(bytes: Buffer, toHead: boolean): Seen | undefined {
 	// The server has died in the middle of it.
 	if (!toHead && body.length < length) return undefined;
 	return { status: Number(status), reason, headers, head, body };
+}
+
+/** The price of the challenge that a credential answers. */
+function priceOf(authorization: string | undefined): bigint {
+	if (authorization === undefined) return 0n;
+	return BigInt(String(decodeRequest(parseCredential(authorization).challenge).amount));
 }
 
 /** What a credential pays with, for the trace. */

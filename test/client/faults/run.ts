@@ -97,13 +97,15 @@ export async function runSchedules(
 	};
 }
 
-/** What was wrong, and how to play it again. */
-export function failureText({ schedule, faults }: Failure): string {
+/** What was wrong, how to play it again, and what has passed. */
+export function failureText({ schedule, faults, trace }: Failure): string {
 	const { seed, index } = schedule;
 	return [
 		`schedule ${index} failed:`,
 		...faults.map((fault) => `  ${fault}`),
-		`  npm run test:long -- --seed ${seed} --from ${index - (index % BLOCK)} --to ${index + 1} --trace`,
+		`  npm run test:long -- --seed ${seed} --from ${index - (index % BLOCK)} --to ${index + 1}`,
+		`  ${JSON.stringify(schedule)}`,
+		...trace.map((line) => `  ${line}`),
 	].join("\n");
 }
 
