@@ -35,6 +35,8 @@ const seen: { headers: IncomingMessage["rawHeaders"]; keys: string[]; body: Buff
 let chunksSent = 0;
 /** What `/hangs` waits for. */
 const hanging = Promise.withResolvers<void>();
+/** How many requests have waited for it. */
+let hangs = 0;
 let unitsCharged = 0;
 
 const routes: Routes = (app) => {
@@ -63,6 +65,9 @@ const routes: Routes = (app) => {
 		return brotliCompressSync("packed");
 	});
 	app.get("/moved", { config }, async (_asked, reply) => reply.redirect("/quote", 302));
+	app.get("/away", async (asked, reply) =>
+		reply.redirect(`http://localhost:${new URL(`http://${asked.headers.host}`).port}/quote`, 302),
+	);
 	app.get("/report", { config: { payment: { price: PRICE, intent: "charge" as const } } }, async () => ({ pages: 7 }));
 	app.get("/large", { config }, (_asked, reply) => {
 		reply.type("application/octet-stream");
@@ -73,6 +78,7 @@ const routes: Routes = (app) => {
 		);
 	});
 	app.get("/hangs", { config }, async () => {
+		hangs++;
 		await hanging.promise;
 		return "at last";
 	});
@@ -101,6 +107,7 @@ beforeAll(async () => {
 });
 beforeEach(() => {
 	seen.length = 0;
+	hangs = 0;
 });
 afterEach(() => setGlobalDispatcher(global));
 afterAll(async () => {
@@ -403,6 +410,34 @@ describe("as the global dispatcher", () => {
 		if (channel !== undefined) channel.challenge = undefined;
 		expect(await payer.close()).toHaveLength(1);
 		expect(await world.balance(address)).toBe(1_000_000n - 2n * PRICE);
+	});
+
+	it("pays for what has the Idempotency-Key of a request that the payer has on its way", async () => {
+		const { payer, inner } = await payerFor();
+		setGlobalDispatcher(paymentDispatcher(payer, inner));
+		await (await payer.fetch(`${server.url}/quote`)).text();
+		const headers = { "idempotency-key": "both" };
+		const isOwn = () => {
+			return payer.ownRequest({ idempotencyKey: "both", method: "GET", url: `${server.url}/hangs` }) !== undefined;
+		};
+		const leaving = new AbortController();
+		const left = codeOf(payer.fetch(`${server.url}/hangs`, { headers, signal: leaving.signal }));
+		await until(() => hangs > 0 && isOwn());
+		const other = await request(`${server.url}/quote?of=b`, { headers });
+		expect(other.statusCode).toBe(200);
+		expect(await other.body.json()).toEqual({ quote: 42 });
+		leaving.abort(Object.assign(new Error(), { code: "LEFT" }));
+		expect(await left).toBe("LEFT");
+		expect(isOwn()).toBe(false);
+	});
+
+	it("does not pay either where the payer itself is redirected to: what it may pay there is for it to say", async () => {
+		const { payer, inner } = await payerFor();
+		setGlobalDispatcher(paymentDispatcher(payer, inner));
+		const response = await payer.fetch(`${server.url}/away`);
+		expect(new URL(response.url).hostname).toBe("localhost");
+		expect(response.status).toBe(402);
+		expect(payer.channels).toEqual([]);
 	});
 });
 
