@@ -1,9 +1,6 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { extname } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import type { ChildProcess } from "node:child_process";
 import type { AgentCommand, AgentSaid, AgentSettings } from "./agentSettings.ts";
+import { startChild } from "./child.ts";
 import { until } from "./until.ts";
 
 /** The demo's agent as its parent sees it. */
@@ -28,30 +25,24 @@ export class AgentFailedError extends Error {
  * @throws AgentFailedError
  */
 export async function startAgent(settings: AgentSettings): Promise<Agent> {
-	// Beside this file, and ending as it does: `.ts` here, `.js` where it was built.
-	const script = fileURLToPath(new URL(`./agentProcess${extname(import.meta.url)}`, import.meta.url));
-	const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", script], {
-		stdio: ["pipe", "pipe", "inherit"],
-	});
-	child.stdin.on("error", () => undefined);
-	child.stdin.write(`${JSON.stringify(settings)}\n`);
 	const told: AgentSaid[] = [];
-	createInterface({ input: child.stdout }).on("line", (text) => told.push(JSON.parse(text) as AgentSaid));
-	const closed = once(child, "close");
+	const child = startChild<AgentSaid>("agentProcess", settings, (said) => told.push(said));
+	child.process.stderr.pipe(process.stderr);
 	const agent: Agent = {
-		process: child,
-		command: (command) => void child.stdin.write(`${JSON.stringify(command)}\n`),
+		process: child.process,
+		command: child.tell,
 		said: (name, value) =>
 			until(`the agent has told of ${name} ${String(value ?? "")}`, () => {
 				const found = told.find((one) => name in one && (value === undefined || Object.values(one).includes(value)));
 				if (found !== undefined) return found as never;
 				for (const one of told) if ("failed" in one) throw new AgentFailedError(String(one.failed));
-				if (child.exitCode !== null) throw new AgentFailedError(`the agent has ended with code ${child.exitCode}`);
+				const { exitCode } = child.process;
+				if (exitCode !== null) throw new AgentFailedError(`the agent has ended with code ${exitCode}`);
 				return undefined;
 			}),
 		async kill() {
-			child.kill("SIGKILL");
-			await closed;
+			child.process.kill("SIGKILL");
+			await child.closed;
 		},
 	};
 	try {

@@ -1,29 +1,17 @@
 /**
- * The demo's agent, a process of its own with a wallet on disk. Reads its settings, its key included, as one JSON line from
- * standard input, so that no secret stands in its arguments or environment, and then what it is told to do; tells what comes
- * of it as JSON lines. Ends with its input.
+ * The demo's agent, a process of its own with a wallet on disk. Tells what comes of what it is told to do. Ends with its input.
  */
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { createPublicClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { PaymentClient } from "../../client/index.ts";
 import { openWallet } from "../../client/node/index.ts";
 import type { AgentCommand, AgentSettings } from "./agentSettings.ts";
+import { asText, runAsChild, type Started, say } from "./asChild.ts";
 import { payAll } from "./channelOutcome.ts";
-import { say } from "./crash.ts";
 
-try {
-	await main();
-} catch (error) {
-	process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-	process.exit(1);
-}
+await runAsChild(start);
 
-async function main(): Promise<void> {
-	const lines = createInterface({ input: process.stdin });
-	const [line] = (await once(lines, "line")) as [string];
-	const settings = JSON.parse(line) as AgentSettings;
+async function start(settings: AgentSettings): Promise<Started<AgentCommand>> {
 	const store = await openWallet(settings.wallet);
 	const payer = new PaymentClient({
 		account: privateKeyToAccount(settings.privateKey),
@@ -38,13 +26,14 @@ async function main(): Promise<void> {
 			maxPrice: BigInt(settings.maxPrice),
 		},
 	});
-	lines.on("line", (text) => {
-		obey(payer, settings, JSON.parse(text) as AgentCommand).catch((error: unknown) => {
-			say({ failed: error instanceof Error ? `${error.name}: ${error.message}` : String(error) });
-		});
-	});
-	lines.on("close", () => process.exit(0));
-	say({ ready: true });
+	return {
+		hello: { ready: true },
+		obey(command) {
+			obey(payer, settings, command).catch((error: unknown) => {
+				say({ failed: error instanceof Error ? `${error.name}: ${error.message}` : String(error) });
+			});
+		},
+	};
 }
 
 async function obey(payer: PaymentClient, { url, pollMs }: AgentSettings, command: AgentCommand): Promise<void> {
@@ -60,13 +49,4 @@ async function obey(payer: PaymentClient, { url, pollMs }: AgentSettings, comman
 	} else {
 		say({ evidence: await payer.evidence(command.evidence) });
 	}
-}
-
-/** Amounts as decimal strings. */
-function asText(values: object): Record<string, unknown> {
-	const texts = Object.entries(values).map(([name, value]) => [
-		name,
-		typeof value === "bigint" ? String(value) : value,
-	]);
-	return Object.fromEntries(texts) as Record<string, unknown>;
 }

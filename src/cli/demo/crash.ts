@@ -1,8 +1,8 @@
 /** Points at which a server kills itself, to show that nothing is lost or done twice whatever the moment. */
-import { writeSync } from "node:fs";
 import { type Hex, keccak256, type Transport } from "viem";
 import { type OutboxEntry, versionsOf } from "../../escrow/outbox.ts";
 import type { ChannelStore, Committed, Turn, TurnKeys, TurnView } from "../../server/store/store.ts";
+import { say } from "./asChild.ts";
 
 /** Where a server can die, in the order of what happens to one transaction of ours. */
 export const CRASH_POINTS = {
@@ -29,11 +29,6 @@ export type Order = Readonly<{
 	kind: "open" | "topUp" | "close" | "charge" | "settle" | "retire";
 	point: CrashPoint | "lost-answer";
 }>;
-
-/** Says something to the parent process. Straight into the pipe: what was said is said, also if this process dies next. */
-export function say(what: Readonly<Record<string, unknown>>): void {
-	writeSync(1, `${JSON.stringify(what)}\n`);
-}
 
 /**
  * Carries out an order to die: sees every transaction pass through the store and to the node.

@@ -1,8 +1,6 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { extname } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import { startChild } from "./child.ts";
 import type { Listening, ServerCommand, ServerEvent, ServerSettings } from "./serverSettings.ts";
 import { until } from "./until.ts";
 
@@ -26,58 +24,52 @@ export class ServerStartError extends Error {
 	readonly code = "SERVER_START";
 }
 
+type Said = Listening | ServerEvent | Readonly<{ armed: string }> | Readonly<{ died: string }>;
+
 /**
  * Starts the paid server in a process of its own; resolves when it listens.
  *
  * @throws ServerStartError
  */
 export async function startServer(settings: ServerSettings): Promise<PaidServer> {
-	// Beside this file, and ending as it does: `.ts` here, `.js` where it was built.
-	const script = fileURLToPath(new URL(`./serverProcess${extname(import.meta.url)}`, import.meta.url));
-	const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", script], {
-		stdio: ["pipe", "pipe", "pipe"],
-	});
-	let complaint = "";
-	const complain = (chunk: Buffer) => {
-		complaint += chunk;
-	};
-	child.stderr.on("data", complain);
-	// A process that died does not read what it is told.
-	child.stdin.on("error", () => undefined);
-	child.stdin.write(`${JSON.stringify(settings)}\n`);
 	const events: ServerEvent[] = [];
 	const armed: string[] = [];
 	const died: string[] = [];
 	const first = Promise.withResolvers<Listening>();
-	createInterface({ input: child.stdout }).on("line", (text) => {
-		const said = JSON.parse(text) as Listening | ServerEvent | Readonly<{ armed: string }> | Readonly<{ died: string }>;
+	const child = startChild<Said>("serverProcess", settings, (said) => {
 		// What a start takes up it tells of before it listens.
 		if ("url" in said && !("event" in said)) first.resolve(said);
 		else if ("event" in said) events.push(said);
 		else if ("armed" in said) armed.push(said.armed);
 		else died.push(said.died);
 	});
-	// All that it has said is read by then.
-	const closed = once(child, "close");
-	void closed.then(([code]) => first.reject(new ServerStartError(complaint.trim() || `it ended with code ${code}`)));
+	const { stderr } = child.process;
+	let complaint = "";
+	const complain = (chunk: Buffer) => {
+		complaint += chunk;
+	};
+	stderr.on("data", complain);
+	void child.closed.then((code) =>
+		first.reject(new ServerStartError(complaint.trim() || `it ended with code ${code}`)),
+	);
 	const listening = await first.promise;
-	child.stderr.off("data", complain).pipe(process.stderr);
+	stderr.off("data", complain).pipe(process.stderr);
 	return {
 		...listening,
-		process: child,
+		process: child.process,
 		events,
 		async command(command) {
 			const before = armed.length;
-			child.stdin.write(`${JSON.stringify(command)}\n`);
+			child.tell(command);
 			if (!("settle" in command)) await until("the server has heard", () => armed.length > before);
 		},
 		async died() {
-			await closed;
+			await child.closed;
 			const [place] = died;
 			if (place === undefined) throw new Error("the server ended and did not say where");
 			return place;
 		},
-		stop: () => stop(child),
+		stop: () => stop(child.process),
 	};
 }
 

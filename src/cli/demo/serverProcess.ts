@@ -1,30 +1,20 @@
 /**
- * The demo's paid server, a process of its own. Reads its settings, keys included, as one JSON line from standard input,
- * so that no secret stands in its arguments or environment, and then what it is told to do; prints its URL as one JSON
- * line, and then what it was asked to tell. Ends on SIGTERM after the last request, or with its input.
+ * The demo's paid server, a process of its own. Says its URL, and then what it was asked to tell. Ends on SIGTERM after the last
+ * request, or with its input.
  */
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import Fastify, { type FastifyInstance } from "fastify";
 import { createPublicClient, http } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { LevelStore, PaymentEngine, type PaymentHooks, sluice, stopOnSignals } from "../../server/index.ts";
+import { asText, runAsChild, type Started, say } from "./asChild.ts";
 import { allowPagesOf } from "./cors.ts";
-import { Crash, say } from "./crash.ts";
+import { Crash } from "./crash.ts";
 import { type Listening, policyOf, type ServerCommand, type ServerSettings } from "./serverSettings.ts";
 import { type TokensQuery, tokens } from "./tokens.ts";
 
-try {
-	await main();
-} catch (error) {
-	process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-	process.exit(1);
-}
+await runAsChild(start);
 
-async function main(): Promise<void> {
-	const lines = createInterface({ input: process.stdin });
-	const [line] = (await once(lines, "line")) as [string];
-	const settings = JSON.parse(line) as ServerSettings;
+async function start(settings: ServerSettings): Promise<Started<ServerCommand>> {
 	const { watch, limits, tell = [] } = settings;
 
 	const crash = new Crash();
@@ -65,17 +55,16 @@ async function main(): Promise<void> {
 		{ say: (text) => void (text.startsWith("SIGTERM: stopping;") || process.stderr.write(`${text}\n`)) },
 	);
 	const { maxVouchersPerSecond } = engine.limits;
-	say({ url, maxVouchersPerSecond } satisfies Listening);
-
-	lines.on("line", (text: string) => {
-		const command = JSON.parse(text) as ServerCommand;
-		if ("arm" in command) crash.arm(command.arm);
-		else if ("aheadMs" in command) {
-			aheadMs = command.aheadMs;
-			say({ armed: "clock" });
-		} else void engine.settle();
-	});
-	lines.on("close", () => process.exit(0));
+	return {
+		hello: { url, maxVouchersPerSecond } satisfies Listening,
+		obey(command) {
+			if ("arm" in command) crash.arm(command.arm);
+			else if ("aheadMs" in command) {
+				aheadMs = command.aheadMs;
+				say({ armed: "clock" });
+			} else void engine.settle();
+		},
+	};
 }
 
 function addRoutes(app: FastifyInstance, settings: ServerSettings): void {
@@ -92,11 +81,5 @@ function addRoutes(app: FastifyInstance, settings: ServerSettings): void {
 }
 
 function tells(event: keyof PaymentHooks): (values: object) => void {
-	return (values) => {
-		const texts = Object.entries(values).map(([name, value]) => [
-			name,
-			typeof value === "bigint" ? String(value) : value,
-		]);
-		say({ event, at: Date.now(), ...Object.fromEntries(texts) });
-	};
+	return (values) => say({ event, at: Date.now(), ...asText(values) });
 }
