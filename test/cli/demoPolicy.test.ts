@@ -19,8 +19,13 @@ describe("sluice demo policy", () => {
 		for (const scope of ["host", "payee", "category.models", "total"])
 			for (const window of ["hour", "day", "month", "ever"])
 				expect(named[`${scope}.${window}`]).toMatchObject({ limit: "500", signed: "500" });
-		for (const name of ["request", "channel.ever", "approveAbove", "paused", "dryRun", "hosts", "payees"])
-			expect(named).toHaveProperty([name]);
+		for (const name of ["request (a whole stream)", "maxStream", "maxTotal", "channel.ever"])
+			expect(named[name]).toMatchObject({ limit: "500", signed: "500" });
+		expect(named.maxChannels).toMatchObject({ limit: "1", signed: "1" });
+		for (const name of ["request", "approveAbove", "maxPrice", "maxDeposit", "paused", "dryRun"])
+			expect(named[name]).toMatchObject({ signed: "0" });
+		for (const name of ["hosts", "payees", "tokens", "currencies.tokens", "chainIds", "escrows"])
+			expect(named[name]).toMatchObject({ signed: "0" });
 		for (const what of ["hosts", "payees", "tokens", "chainIds", "escrows"])
 			expect(named[`denied.${what}`]).toMatchObject({ signed: "0" });
 		expect(named["host.day"]?.message).toMatch(

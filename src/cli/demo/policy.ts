@@ -1,7 +1,13 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PaymentClient, type PaymentPolicy, PolicyRefusedError, StreamLimitError } from "../../client/index.ts";
+import {
+	DepositExhaustedError,
+	PaymentClient,
+	type PaymentPolicy,
+	PolicyRefusedError,
+	StreamLimitError,
+} from "../../client/index.ts";
 import { openWallet } from "../../client/node/index.ts";
 import { advance } from "./chainControl.ts";
 import { type Play, plays, type Stage } from "./policyPlays.ts";
@@ -20,7 +26,7 @@ export const POLICY_REQUESTS = 50;
 type Met = Readonly<{
 	name: string;
 	limit: string;
-	/** The most that was signed of what the limit counts together, by the account's own signatures. */
+	/** The most that was signed of what the limit counts together, by the account's own signatures. `maxChannels` counts channels. */
 	signed: string;
 	/** How many requests the policy has refused. */
 	refusals: number;
@@ -113,7 +119,7 @@ async function run(
 			served++;
 			return true;
 		} catch (error) {
-			if (!(error instanceof PolicyRefusedError || error instanceof StreamLimitError)) throw error;
+			if (!isRefusal(error)) throw error;
 			refusals.push(error.message);
 			return false;
 		}
@@ -148,7 +154,12 @@ async function run(
 	} finally {
 		await leave();
 	}
-	const signed = highestSum(spy.values, groupOf);
+	const counted = {
+		value: spy.values,
+		deposits: spy.deposits,
+		channels: spy.deposits.map((deposit) => ({ ...deposit, amount: 1n })),
+	};
+	const signed = highestSum(counted[play.counts ?? "value"], groupOf);
 	return {
 		met: {
 			name,
@@ -166,22 +177,26 @@ async function run(
 	};
 }
 
+/** The policy is what ends it, in one of the ways it does that. */
+function isRefusal(error: unknown): error is Error {
+	return [PolicyRefusedError, StreamLimitError, DepositExhaustedError].some((kind) => error instanceof kind);
+}
+
 function policyOf({ chain, token, escrow, payee, deposit }: World, play: Play, hosts: Setting["hosts"]): PaymentPolicy {
+	const usdc = {
+		symbol: "USDC",
+		decimals: 6,
+		tokens: [{ chainId: chain.chainId, address: token }],
+		maxPrice: PRICE,
+		maxDeposit: deposit,
+		...play.currency,
+	};
 	return {
 		hosts: [hosts.here, hosts.there],
 		payees: [payee.address],
 		escrows: [escrow],
 		categories: { models: { hosts: [hosts.here] } },
-		currencies: [
-			{
-				symbol: "USDC",
-				decimals: 6,
-				tokens: [{ chainId: chain.chainId, address: token }],
-				maxPrice: PRICE,
-				maxDeposit: deposit,
-				...play.currency,
-			},
-		],
+		...(play.policy?.tokens === undefined && { currencies: [usdc] }),
 		...play.policy,
 	};
 }

@@ -35,9 +35,13 @@ export type Stage = Readonly<{
 export type Play = Readonly<{
 	/** Where the policy has it. */
 	name: string;
+	/** In base units; `maxChannels` counts channels. */
 	limit: bigint;
+	/** What the limit is about. Default: what is signed away. */
+	counts?: "deposits" | "channels";
 	/** How much is signed in the end of what counts together: all that is allowed, or nothing. */
 	signed: bigint;
+	/** With `tokens` it has no currencies. */
 	policy?: Partial<PaymentPolicy>;
 	currency?: Partial<Currency>;
 	/** What counts together. */
@@ -58,6 +62,8 @@ export function plays(
 	{ payee, token, escrow, chainId }: Readonly<{ payee: Address; token: Address; escrow: Address; chainId: number }>,
 ): readonly Play[] {
 	const windows = ["hour", "day", "month", "ever"] as const;
+	/** Tokens by themselves, in place of currencies. */
+	const bounds = { maxPrice: PRICE, maxDeposit: 100n * PRICE };
 	return [
 		{
 			name: "request",
@@ -74,6 +80,47 @@ export function plays(
 			currency: { maxStream: 100n * PRICE, limits: { request: LIMIT } },
 			groupOf: ({ request }) => String(request),
 			course: ({ stream }) => stream(here, 50),
+		},
+		{
+			name: "maxStream",
+			limit: LIMIT,
+			signed: LIMIT,
+			currency: { maxStream: LIMIT },
+			groupOf: ({ request }) => String(request),
+			course: ({ stream }) => stream(here, 50),
+		},
+		nothing("maxPrice", {}, { maxPrice: PRICE - 1n }),
+		nothing("maxDeposit", {}, { maxDeposit: PRICE - 1n }),
+		{
+			name: "maxTotal",
+			limit: LIMIT,
+			counts: "deposits",
+			signed: LIMIT,
+			// Less at a time: the channel is topped up on the way.
+			currency: { maxDeposit: 3n * PRICE, maxTotal: LIMIT },
+			groupOf: () => "the one channel",
+			async course({ pay, reopen, expect }) {
+				expect("served", 5, await pay(here, 7));
+				await reopen();
+				expect("served for another process", 0, await pay(here, 1));
+			},
+		},
+		{
+			name: "maxChannels",
+			limit: 1n,
+			counts: "channels",
+			signed: 1n,
+			policy: { maxChannels: 1 },
+			groupOf: ({ atMs }) => windowOf("hour", atMs),
+			async course({ pay, reopen, close, next, expect }) {
+				expect("served here", 2, await pay(here, 2));
+				expect("served there, which takes another channel", 0, await pay(there, 1));
+				await reopen();
+				expect("served there for another process", 0, await pay(there, 1));
+				await close();
+				await next("hour");
+				expect("served there when the first channel is closed", 1, await pay(there, 1));
+			},
 		},
 		...windows.map((window) => play("host", window, ({ host }) => host, 1)),
 		...windows.map((window) => play("payee", window, () => payee, 0)),
@@ -112,6 +159,10 @@ export function plays(
 		nothing("denied.escrows", { denied: { escrows: [escrow] } }),
 		nothing("hosts", { hosts: [there] }),
 		nothing("payees", { payees: [escrow] }),
+		nothing("tokens", { ...bounds, tokens: [escrow], chainIds: [chainId] }),
+		nothing("chainIds", { ...bounds, tokens: [token], chainIds: [chainId + 1] }),
+		nothing("currencies.tokens", {}, { tokens: [{ chainId, address: escrow }] }),
+		nothing("escrows", { escrows: [token] }),
 		nothing("categories.models.isDenied", { categories: { models: { hosts: [here], isDenied: true } } }),
 	];
 
@@ -144,8 +195,8 @@ export function plays(
 	}
 
 	/** A rule that is against everything. */
-	function nothing(name: string, policy: Partial<PaymentPolicy>): Play {
-		return { name, limit: 0n, signed: 0n, policy, groupOf: () => "all", course: refusedAlways };
+	function nothing(name: string, policy: Partial<PaymentPolicy>, currency: Partial<Currency> = {}): Play {
+		return { name, limit: 0n, signed: 0n, policy, currency, groupOf: () => "all", course: refusedAlways };
 	}
 
 	async function refusedAlways({ pay, reopen, expect }: Stage): Promise<void> {

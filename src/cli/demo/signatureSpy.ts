@@ -23,6 +23,7 @@ export type Occasion = Pick<SignedValue, "host" | "atMs" | "request">;
  */
 export function spyOn(account: LocalAccount, occasion: () => Occasion) {
 	const values: SignedValue[] = [];
+	const deposits: SignedValue[] = [];
 	const highest = new Map<string, bigint>();
 	let others = 0;
 	const note = (message: Readonly<Record<string, unknown>>, primaryType: string) => {
@@ -34,6 +35,8 @@ export function spyOn(account: LocalAccount, occasion: () => Occasion) {
 			if (cumulative > before) highest.set(channelId, cumulative);
 		} else if (primaryType === "TransferWithAuthorization") {
 			values.push({ ...occasion(), amount: message.value as bigint });
+		} else if (primaryType === "ReceiveWithAuthorization") {
+			deposits.push({ ...occasion(), amount: message.value as bigint });
 		} else others++;
 	};
 	const spied: LocalAccount = {
@@ -59,9 +62,11 @@ export function spyOn(account: LocalAccount, occasion: () => Occasion) {
 	return {
 		account: spied,
 		values: values as readonly SignedValue[],
-		/** How many signatures there were: on value, and on deposits. */
+		/** What was signed into the escrow, by openings and top-ups: the payer's own until it is signed away. */
+		deposits: deposits as readonly SignedValue[],
+		/** How many signatures there were: on value, on deposits, and of any other kind. */
 		get count() {
-			return values.length + others;
+			return values.length + deposits.length + others;
 		},
 	};
 }
