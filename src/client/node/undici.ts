@@ -84,10 +84,9 @@ function followed(own: OwnRequest, url: string, handler: Dispatcher.DispatchHand
 			if (typeof method !== "function") return method;
 			if (name !== "onResponseStart") return method.bind(target);
 			return (...told: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseStart"]>>) => {
-				const [, status, { location }] = told;
-				if (status >= 300 && status < 400 && location !== undefined && URL.canParse(location, url)) {
-					own.redirectedTo(new URL(location, url).href);
-				}
+				const [, status, { location: to }] = told;
+				const isRedirect = status >= 300 && status < 400 && typeof to === "string" && URL.canParse(to, url);
+				if (isRedirect) own.redirectedTo(new URL(to, url).href);
 				return method.apply(target, told);
 			};
 		},
