@@ -11,8 +11,9 @@ import { type LocalChain, startChain } from "../../src/cli/demo/chain.ts";
 import { deployContracts } from "../../src/cli/demo/deploy.ts";
 import { PAYER_CAPABILITY, payMcp } from "../../src/client/mcp.ts";
 import { readBalance } from "../../src/escrow/index.ts";
+import { CREDENTIAL_META } from "../../src/protocol/index.ts";
 import { clientFor } from "../client/support.ts";
-import { expectPaid, keyOf } from "../support/programs.ts";
+import { expectPaid, keyOf, serve } from "../support/programs.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const SERVER = join(ROOT, "examples/mcp/server.ts");
@@ -37,6 +38,46 @@ describe("the MCP examples", () => {
 		const printed = await expectPaid(chain, programs, { quote: /ABC: 42/g, report: /7 pages, paid by 0x/g });
 		expect(printed).toContain("tools: quote, report, help");
 		expect(printed).toContain("spent so far: 1000");
+	});
+
+	it("take _meta at the root over HTTP, and make a server for nobody who does not begin", async () => {
+		const account = privateKeyToAccount(generatePrivateKey());
+		const own = await mkdtemp(join(folder, "root-"));
+		const { url, stop } = await serve(chain, {
+			server: SERVER,
+			folder: own,
+			nodeArgs: NODE_ARGS,
+			payer: account.address,
+		});
+		const post = (message: object | string, session?: string) =>
+			fetch(url, {
+				method: "POST",
+				headers: {
+					"content-type": "application/json",
+					accept: "application/json, text/event-stream",
+					...(session !== undefined && { "mcp-session-id": session }),
+				},
+				body: typeof message === "string" ? message : JSON.stringify({ jsonrpc: "2.0", id: 1, ...message }),
+			});
+		try {
+			const call = { method: "tools/call", params: { name: "report", arguments: {} } };
+			expect((await post(call)).status).toBe(400);
+			expect((await post(call, "nobody's")).status).toBe(404);
+			expect((await post("{")).status).toBe(400);
+			expect((await fetch(url, { headers: { accept: "text/event-stream" } })).status).toBe(400);
+			const clientInfo = { name: "test", version: "1.0.0" };
+			const params = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo };
+			const begun = await post({ method: "initialize", params });
+			const session = begun.headers.get("mcp-session-id") ?? "";
+			expect(session).not.toBe("");
+			// Read as a credential: what is wrong with it is said by code -32602, and the SDK does not refuse the message.
+			const answer = await post({ ...call, _meta: { [CREDENTIAL_META]: { challenge: 1 } } }, session);
+			const text = await answer.text();
+			expect(text).toContain('"code":-32602');
+			expect(text).toContain("malformed-credential");
+		} finally {
+			stop();
+		}
 	});
 
 	it("pay for a server that is started over a pipe, which the policy knows by a name", async () => {

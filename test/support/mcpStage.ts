@@ -20,7 +20,7 @@ import {
 	type RpcChallenge,
 } from "../../src/protocol/index.ts";
 import type { PaymentEngine } from "../../src/server/index.ts";
-import { McpPayments } from "../../src/server/mcp/index.ts";
+import { McpPayments, overHttp } from "../../src/server/mcp/index.ts";
 import type { Draft } from "./payer.ts";
 
 /** Registers what a server offers. */
@@ -50,7 +50,7 @@ export async function mcpStage(engine: () => PaymentEngine, register: Register):
 	};
 	const http = createServer(async (request, response) => {
 		const known = sessions.get(String(request.headers["mcp-session-id"]));
-		await (known ?? (await begin())).handleRequest(request, response);
+		await overHttp(known ?? (await begin()), request, response);
 	});
 	http.listen(0, "127.0.0.1");
 	await once(http, "listening");

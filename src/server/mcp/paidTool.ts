@@ -147,6 +147,6 @@ type AnyHandler = (...args: readonly unknown[]) => unknown;
 function withPayment(payments: McpPayments, handler: AnyHandler): AnyHandler {
 	return (...args) => {
 		const extra = args.at(-1) as RequestHandlerExtra<ServerRequest, ServerNotification>;
-		return handler(...args.slice(0, -1), { ...extra, payment: payments.paymentFor(extra) });
+		return payments.carryOut(extra, (payment) => handler(...args.slice(0, -1), { ...extra, payment }));
 	};
 }

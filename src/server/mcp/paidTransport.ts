@@ -1,49 +1,51 @@
-import { AsyncLocalStorage } from "node:async_hooks";
 import type { Transport as McpTransport, TransportSendOptions } from "@modelcontextprotocol/sdk/shared/transport.js";
-import type { JSONRPCMessage, MessageExtraInfo, RequestId } from "@modelcontextprotocol/sdk/types.js";
+import type { JSONRPCMessage, MessageExtraInfo } from "@modelcontextprotocol/sdk/types.js";
 import {
 	CREDENTIAL_META,
-	formatAcceptPayment,
 	IDEMPOTENCY_META,
 	isJsonObject,
-	isLoopback,
 	type JsonObject,
 	PAYMENT_MANAGE_METHOD,
 	type PaymentCapability,
-	parsePaymentCapability,
-	rangesOfCapability,
 } from "../../protocol/index.ts";
-import type { Payment } from "../admission.ts";
 import { describeError } from "../describeError.ts";
 import type { PaymentEngine, Transport } from "../engine.ts";
 import { answerPaid } from "../jsonrpc/answerPaid.ts";
 import { managedCall } from "../jsonrpc/managed.ts";
 import { errorResponse, isRequest, type ReadMessage, readMessage } from "../jsonrpc/message.ts";
 import type { RpcOutcome, RpcRequest } from "../jsonrpc/types.ts";
+import { arrivalOf } from "./arrival.ts";
+import { Capabilities } from "./capabilities.ts";
 import { nestMeta } from "./nestMeta.ts";
+import { type Paying, paying } from "./paying.ts";
 import type { McpPrices, PricedCall } from "./prices.ts";
 import { RunningCalls } from "./running.ts";
+import { MAX_RUNNING, Slots } from "./slots.ts";
 
 /** How messages come here, where the SDK's transport does not say it. */
 export type McpTransportOptions = Readonly<{
 	/**
-	 * How a message came. Default: as the URL of its HTTP request says it; without an HTTP request it came by a pipe, within
-	 * this machine. Say it behind a proxy that ends TLS, and for transports of your own.
+	 * How a message came. Default: by the socket that `overHttp` was given; without it by HTTPS where the URL of its HTTP request
+	 * says so, else in plain text from anywhere; without an HTTP request by a pipe, within this machine. Say it behind a proxy
+	 * that ends TLS, and for transports of your own.
 	 */
 	transport?: (extra: MessageExtraInfo | undefined) => Transport;
-	/** How many paid calls of one connection may run at a time (default 256). */
+	/** How many paid calls of one connection may run at a time (default 256). A handler runs until it has ended, waited for or not. */
 	maxRunning?: number;
+}>;
+
+/** What all connections of one `McpPayments` share. */
+export type PaidTransportParts = Readonly<{
+	engine: PaymentEngine;
+	prices: McpPrices;
+	capability: () => PaymentCapability;
+	slots: Slots;
 }>;
 
 type Answering = Readonly<{ id: RpcRequest["id"]; abort: AbortController }>;
 
-/** The payment that a handler of the SDK works for, and the id by which it knows its request. */
-export const paying = new AsyncLocalStorage<Readonly<{ requestId: RequestId; payment: Payment }>>();
-
 /** Tasks outlive their request, and their results are fetched by another one: what is paid for runs as no task. */
 const RELATED_TASK_META = "io.modelcontextprotocol/related-task";
-
-const MAX_RUNNING = 256;
 
 /**
  * A transport of the official SDK's on which some operations are paid for: it stands between the SDK's transport and its server,
@@ -57,26 +59,21 @@ export class PaidTransport implements McpTransport {
 	readonly #prices: McpPrices;
 	readonly #inner: McpTransport;
 	readonly #options: McpTransportOptions;
-	readonly #capability: () => PaymentCapability;
+	readonly #capabilities: Capabilities;
+	readonly #slots: Slots;
 	readonly #running = new RunningCalls();
-	/** What the client has said that it can pay with. */
-	#acceptPayment: string | undefined;
-	#initializeId: RequestId | undefined;
 	/** Paid calls that are not answered yet. */
 	readonly #answering = new Set<Answering>();
 
 	constructor(
-		{
-			engine,
-			prices,
-			capability,
-		}: Readonly<{ engine: PaymentEngine; prices: McpPrices; capability: () => PaymentCapability }>,
+		{ engine, prices, capability, slots }: PaidTransportParts,
 		inner: McpTransport,
 		options: McpTransportOptions,
 	) {
 		this.#engine = engine;
 		this.#prices = prices;
-		this.#capability = capability;
+		this.#capabilities = new Capabilities(capability);
+		this.#slots = new Slots(options.maxRunning ?? MAX_RUNNING, slots);
 		this.#inner = inner;
 		this.#options = options;
 	}
@@ -116,7 +113,8 @@ export class PaidTransport implements McpTransport {
 			return;
 		}
 		const { relatedRequestId } = options;
-		if (!this.#running.isOwn(relatedRequestId)) return this.#inner.send(this.#advertised(message), options);
+		if (!this.#running.isOwn(relatedRequestId))
+			return this.#inner.send(this.#capabilities.advertised(message), options);
 		const clientId = this.#running.clientId(relatedRequestId);
 		if (clientId !== undefined) await this.#inner.send(message, { ...options, relatedRequestId: clientId });
 	}
@@ -145,19 +143,18 @@ export class PaidTransport implements McpTransport {
 				about === undefined ? "name the operation whose payment it is about" : "that operation is not paid for";
 			this.#answer(errorResponse(read.id, -32602, why));
 		} else {
-			if (read.method === "initialize") this.#meet(read);
+			if (read.method === "initialize") this.#capabilities.meet(read);
 			this.onmessage?.(message, extra);
 		}
 	}
 
 	async #pay(message: RpcRequest, priced: PricedCall, isManagement: boolean, extra: MessageExtraInfo | undefined) {
 		const { id } = message;
-		if (this.#answering.size >= (this.#options.maxRunning ?? MAX_RUNNING))
-			return this.#answer(
-				errorResponse(id, -32603, "too many paid calls are running on this connection; wait for one"),
-			);
 		if (priced.call.params.task !== undefined)
 			return this.#answer(errorResponse(id, -32602, "what is paid for does not run as a task"));
+		const slot = this.#slots.take();
+		if (slot === undefined)
+			return this.#answer(errorResponse(id, -32603, "too many paid calls are running here; wait for one"));
 		const abort = new AbortController();
 		const answering = { id, abort };
 		this.#answering.add(answering);
@@ -169,15 +166,15 @@ export class PaidTransport implements McpTransport {
 					operation: priced.operation,
 					offers: await this.#prices.offersOf(priced),
 					from: {
-						transport: (this.#options.transport ?? transportOf)(extra),
+						transport: (this.#options.transport ?? arrivalOf)(extra),
 						signal: abort.signal,
-						acceptPayment: this.#acceptPayment,
+						acceptPayment: this.#capabilities.acceptPayment,
 					},
 					placement: "nested",
 					isManagement,
 					managedResult: (receipt) => (isManagement ? {} : MANAGED_RESULTS[priced.call.method](receipt)),
 				},
-				(payment, signal) => this.#carryOut(message, payment, signal, extra),
+				(payment, signal) => this.#carryOut(message, { payment, signal, slot }, extra),
 			);
 			this.#answer(response);
 		} catch (error) {
@@ -186,13 +183,14 @@ export class PaidTransport implements McpTransport {
 			this.#answer(errorResponse(id, -32603));
 		} finally {
 			this.#answering.delete(answering);
+			slot.answered();
 		}
 	}
 
-	#carryOut(message: RpcRequest, payment: Payment, signal: AbortSignal, extra: MessageExtraInfo | undefined) {
-		return this.#running.run(message.id ?? "", signal, (requestId) => {
+	#carryOut(message: RpcRequest, work: Omit<Paying, "requestId">, extra: MessageExtraInfo | undefined) {
+		return this.#running.run(message.id ?? "", work.signal, (requestId) => {
 			const call = { ...withoutPayment(message), id: requestId } as unknown as JSONRPCMessage;
-			paying.run({ requestId, payment }, () => this.onmessage?.(call, extra));
+			paying.run({ ...work, requestId }, () => this.onmessage?.(call, extra));
 		});
 	}
 
@@ -213,29 +211,6 @@ export class PaidTransport implements McpTransport {
 			this.onerror?.(new Error(`the answer to a paid call was not sent: ${describeError(error)}`));
 		});
 	}
-
-	/** Learns from the client's `initialize` what it can pay with (draft, MCP Capability Advertisement). */
-	#meet({ id, params }: RpcRequest): void {
-		this.#initializeId = id ?? undefined;
-		const ranges = rangesOfCapability(paymentOf(isJsonObject(params) ? params.capabilities : undefined));
-		try {
-			this.#acceptPayment = ranges && formatAcceptPayment(ranges);
-		} catch {
-			// More than anybody has: then all is offered.
-			this.#acceptPayment = undefined;
-		}
-	}
-
-	/** The server's answer to `initialize` says what can be paid with. */
-	#advertised(message: JSONRPCMessage): JSONRPCMessage {
-		if (this.#initializeId === undefined || !("result" in message) || message.id !== this.#initializeId) return message;
-		this.#initializeId = undefined;
-		const { capabilities } = message.result;
-		const own = isJsonObject(capabilities) ? capabilities : {};
-		const experimental = isJsonObject(own.experimental) ? own.experimental : {};
-		const advertised = { ...own, experimental: { ...experimental, payment: this.#capability() } };
-		return { ...message, result: { ...message.result, capabilities: advertised } };
-	}
 }
 
 /** A call about its payment alone, answered in a form that the SDK's clients can read. */
@@ -245,24 +220,10 @@ const MANAGED_RESULTS: Readonly<Record<PricedCall["call"]["method"], (receipt: J
 	"prompts/get": () => ({ messages: [] }),
 };
 
-function paymentOf(capabilities: unknown): PaymentCapability | undefined {
-	const experimental = isJsonObject(capabilities) ? capabilities.experimental : undefined;
-	return isJsonObject(experimental) ? parsePaymentCapability(experimental.payment) : undefined;
-}
-
 /** What the server gets to see: handlers have no use for credentials, which are not to be logged. */
 function withoutPayment(message: RpcRequest): RpcRequest {
 	const { _meta: root, params, ...rest } = message;
 	if (!isJsonObject(params) || !isJsonObject(params._meta)) return { ...rest, params };
 	const { [CREDENTIAL_META]: _, [IDEMPOTENCY_META]: __, [RELATED_TASK_META]: ___, ...meta } = params._meta;
 	return { ...rest, params: { ...params, _meta: meta } };
-}
-
-function transportOf(extra: MessageExtraInfo | undefined): Transport {
-	const info = extra?.requestInfo;
-	if (info === undefined) return { isSecure: false, isLoopback: true };
-	const url = "url" in info && info.url instanceof URL ? info.url : undefined;
-	if (url !== undefined) return { isSecure: url.protocol === "https:", isLoopback: isLoopback(url.hostname) };
-	const host = [info.headers.host].flat()[0] ?? "";
-	return { isSecure: false, isLoopback: isLoopback(URL.parse(`http://${host}`)?.hostname ?? "") };
 }

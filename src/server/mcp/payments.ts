@@ -4,8 +4,10 @@ import type { RequestId } from "@modelcontextprotocol/sdk/types.js";
 import { type PaymentCapability, paymentCapability } from "../../protocol/index.ts";
 import type { Payment } from "../admission.ts";
 import type { PaymentEngine } from "../engine.ts";
-import { type McpTransportOptions, PaidTransport, paying } from "./paidTransport.ts";
+import { type McpTransportOptions, PaidTransport } from "./paidTransport.ts";
+import { type Paying, paying } from "./paying.ts";
 import { type McpOperation, type McpPrice, McpPrices } from "./prices.ts";
+import { MAX_RUNNING_IN_ALL, Slots } from "./slots.ts";
 
 /** A paid operation was reached past its payment: nothing is given away. */
 export class UnpaidCallError extends Error {
@@ -15,6 +17,12 @@ export class UnpaidCallError extends Error {
 		super("this operation is paid for: connect its server by payments.over(transport)");
 	}
 }
+
+/** What holds for all connections. */
+export type McpPaymentsOptions = Readonly<{
+	/** How many paid calls may run at a time on all connections together (default 4096): where each request has its own, this is the bound. */
+	maxRunning?: number;
+}>;
 
 /**
  * The payments of one kind of MCP server: which of its operations cost what, and the transports on which they are paid for.
@@ -29,10 +37,12 @@ export class UnpaidCallError extends Error {
 export class McpPayments {
 	readonly #engine: PaymentEngine;
 	readonly #prices: McpPrices;
+	readonly #slots: Slots;
 
-	constructor(engine: PaymentEngine) {
+	constructor(engine: PaymentEngine, { maxRunning = MAX_RUNNING_IN_ALL }: McpPaymentsOptions = {}) {
 		this.#engine = engine;
 		this.#prices = new McpPrices(engine);
+		this.#slots = new Slots(maxRunning);
 	}
 
 	/**
@@ -57,7 +67,7 @@ export class McpPayments {
 
 	/** A transport on which the priced operations are paid for. Give it to `server.connect` in place of `transport`. */
 	over(transport: McpTransport, options: McpTransportOptions = {}): McpTransport {
-		const parts = { engine: this.#engine, prices: this.#prices, capability: () => this.capability };
+		const parts = { engine: this.#engine, prices: this.#prices, slots: this.#slots, capability: () => this.capability };
 		return new PaidTransport(parts, transport, options);
 	}
 
@@ -67,8 +77,25 @@ export class McpPayments {
 	 * @throws UnpaidCallError when there is none
 	 */
 	paymentFor({ requestId }: Readonly<{ requestId: RequestId }>): Payment {
-		const current = paying.getStore();
-		if (current?.requestId !== requestId) throw new UnpaidCallError();
-		return current.payment;
+		return currentFor(requestId).payment;
 	}
+
+	/** Runs a handler for the payment of its request; its call counts as running until it has ended. */
+	async carryOut<Result>(
+		{ requestId }: Readonly<{ requestId: RequestId }>,
+		handler: (payment: Payment) => Result | Promise<Result>,
+	): Promise<Result> {
+		const { payment, signal, slot } = currentFor(requestId);
+		// Given up before it began: it has no place any more.
+		signal.throwIfAborted();
+		const work = (async () => handler(payment))();
+		slot.until(work);
+		return work;
+	}
+}
+
+function currentFor(requestId: RequestId): Paying {
+	const current = paying.getStore();
+	if (current?.requestId !== requestId) throw new UnpaidCallError();
+	return current;
 }

@@ -520,6 +520,54 @@ describe("ids of requests", () => {
 	});
 });
 
+describe("how many run at a time", () => {
+	/** A server of one tool whose handler goes on until it is let go, whoever has given it up. */
+	async function stubborn(options: object, payments: McpPayments) {
+		const released = Promise.withResolvers<void>();
+		const mcp = new McpServer({ name: "stubborn", version: "1.0.0" });
+		let begun = 0;
+		paidTool(mcp, payments, "work", {}, session, async () => {
+			begun++;
+			await released.promise;
+			return text("done");
+		});
+		const [near, far] = InMemoryTransport.createLinkedPair();
+		await mcp.connect(payments.over(far as Transport, options));
+		const client = new Client({ name: "test", version: "1.0.0" });
+		await client.connect(near as Transport);
+		lines.push(client, mcp);
+		const line: Line = { client, heard: [], say: (message) => near.send(message as JSONRPCMessage) };
+		return { line, begun: () => begun, release: () => released.resolve() };
+	}
+
+	it("counts a call that was given up until its handler has ended", async () => {
+		const { line, begun, release } = await stubborn({ maxRunning: 1 }, new McpPayments(server.engine));
+		const stop = new AbortController();
+		const _meta = paidBy(await voucher(line));
+		const given = line.client.callTool({ name: "work", arguments: {}, _meta }, undefined, { signal: stop.signal });
+		await expect.poll(begun).toBe(1);
+		stop.abort();
+		await given.catch(() => undefined);
+		await expect.poll(() => server.amounts(channel)).toMatchObject({ reserved: 0n });
+		const full = await errorOf(call(line, "work"));
+		expect(full).toMatchObject({ code: -32603, data: { detail: expect.stringContaining("too many paid calls") } });
+		release();
+		await expect.poll(async () => (await errorOf(call(line, "work"))).code).toBe(-32042);
+	});
+
+	it("is bounded over all connections, where each request has one of its own", async () => {
+		const payments = new McpPayments(server.engine, { maxRunning: 1 });
+		const { line, begun, release } = await stubborn({}, payments);
+		const paid = call(line, "work", await voucher(line));
+		await expect.poll(begun).toBe(1);
+		const another = await connect(undefined, payments);
+		expect((await errorOf(call(another, "other"))).code).toBe(-32603);
+		release();
+		expect((await paid).content).toEqual([{ type: "text", text: "done" }]);
+		expect((await errorOf(call(another, "other"))).code).toBe(-32042);
+	});
+});
+
 describe("tasks", () => {
 	it("are not what a paid tool runs as: its result would be had without a payment", async () => {
 		const line = await connect();
