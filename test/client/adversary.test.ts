@@ -25,6 +25,7 @@ import {
 	paymentPermitDigest,
 	ZERO_ADDRESS,
 } from "../../src/voucher/index.ts";
+import { LIES, lieOf } from "./lies.ts";
 import { createStage, type Stage } from "./stage.ts";
 import {
 	type Call,
@@ -877,22 +878,7 @@ describe("whatever a server says (I11)", () => {
 	type Lie = Readonly<{ kind: string; offers: readonly string[]; amount: bigint }>;
 	const lies = (): fc.Arbitrary<Lie> =>
 		fc.record({
-			kind: fc.constantFrom(
-				"receipt",
-				"receipt",
-				"receipt",
-				"take",
-				"foreign receipt",
-				"no receipt",
-				"402",
-				"insufficient",
-				"challenge",
-				"410",
-				"409",
-				"500",
-				"cut",
-				"redirect",
-			),
+			kind: fc.constantFrom("receipt", "receipt", "receipt", "take", ...LIES),
 			offers: headers(),
 			amount: fc.oneof(fc.bigInt({ min: 0n, max: 3_000n }), fc.constant(2n ** 128n - 1n)),
 		});
@@ -931,26 +917,8 @@ describe("whatever a server says (I11)", () => {
 			case "take":
 				await take(call);
 				return amount % 2n === 0n ? { status: 500 } : asking(refusal("verification-failed"));
-			case "foreign receipt":
-				return { headers: receiptHeader(call, chainId, amount, { channelId: `0x${"c2".repeat(32)}` }) };
-			case "no receipt":
-				return { body: "here you are" };
-			case "402":
-				return asking({ status: 402 });
-			case "insufficient":
-				return asking(refusal("session/insufficient-balance", { requiredCumulative: amount }));
-			case "challenge":
-				return asking(refusal("session/challenge-not-found"));
-			case "410":
-				return refusal("session/channel-not-found");
-			case "409":
-				return refusal("session/channel-closing");
-			case "redirect":
-				return { status: 302, headers: { location: "/elsewhere" } };
-			case "cut":
-				return "cut";
 			default:
-				return { status: 500 };
+				return lieOf(kind, { call, chainId, amount }, asking);
 		}
 	}
 

@@ -4,27 +4,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { accountFromProvider, type Provider } from "../../src/client/browser/eip1193.ts";
 import { MemoryPayerStore, type PaymentClient } from "../../src/client/index.ts";
 import { ZERO_ADDRESS } from "../../src/voucher/index.ts";
-import { Relay, type RelayOptions } from "./relay.ts";
+import { relays } from "./relays.ts";
 import { createStage, type Stage } from "./stage.ts";
-import { clientFor, codeOf, type ScriptedServer, scriptedServer } from "./support.ts";
+import { clientFor, codeOf } from "./support.ts";
 
 let stage: Stage;
-const servers: ScriptedServer[] = [];
-
 beforeAll(async () => {
 	stage = await createStage();
 });
-afterAll(async () => {
-	await Promise.all(servers.map((server) => server.stop()));
-	await stage.stop();
-});
-
-async function relayed(options: RelayOptions = {}): Promise<Readonly<{ relay: Relay; server: ScriptedServer }>> {
-	const relay = new Relay(stage, options);
-	const server = await scriptedServer(relay.script);
-	servers.push(server);
-	return { relay, server };
-}
+afterAll(() => stage.stop());
+const relayed = relays(() => stage);
 
 type Asked = Readonly<{ method: string; params: readonly unknown[] }>;
 

@@ -9,6 +9,7 @@ import { type ApprovalRequest, PaymentClient, type PaymentPolicy } from "../../s
 import { approveCall, openCall } from "../../src/escrow/index.ts";
 import { formatChallenge, formatTimestamp } from "../../src/protocol/index.ts";
 import { CANONICAL_PERMIT2, computeChannelId, ZERO_ADDRESS } from "../../src/voucher/index.ts";
+import { LIES, lieOf } from "./lies.ts";
 import { type Deposit, highestSum, SignatureOracle, type Spent, windowOf } from "./signatureOracle.ts";
 import { createStage, type Stage } from "./stage.ts";
 import {
@@ -17,7 +18,6 @@ import {
 	paymentRequired,
 	type Reply,
 	receiptHeader,
-	refusal,
 	type ScriptedServer,
 	STRANGER,
 	scriptedServer,
@@ -234,20 +234,7 @@ function headerOf({ intent, amount, deposit, payee, edits: its }: Offer, nowMs: 
 type Lie = Readonly<{ kind: string; offers: readonly Offer[]; amount: bigint }>;
 const lies = (): fc.Arbitrary<Lie> =>
 	fc.record({
-		kind: fc.constantFrom(
-			...Array(8).fill("served"),
-			"receipt",
-			"no receipt",
-			"foreign receipt",
-			"402",
-			"insufficient",
-			"challenge",
-			"410",
-			"409",
-			"500",
-			"cut",
-			"redirect",
-		),
+		kind: fc.constantFrom(...Array(8).fill("served"), "receipt", ...LIES),
 		offers: fc.array(offers(), { minLength: 1, maxLength: 3 }),
 		amount: fc.oneof(fc.bigInt({ min: 0n, max: 3_000n }), fc.constant(2n ** 128n - 1n)),
 	});
@@ -266,26 +253,8 @@ function reply(call: Call, { kind, offers: its, amount }: Lie, nowMs: number): R
 			return isSession ? { headers: receiptHeader(call, chainId, signed) } : {};
 		case "receipt":
 			return isSession ? { headers: receiptHeader(call, chainId, amount, { acceptedCumulative: amount }) } : {};
-		case "foreign receipt":
-			return { headers: receiptHeader(call, chainId, amount, { channelId: `0x${"c2".repeat(32)}` }) };
-		case "no receipt":
-			return { body: "here you are" };
-		case "402":
-			return asking({ status: 402 });
-		case "insufficient":
-			return asking(refusal("session/insufficient-balance", { requiredCumulative: amount }));
-		case "challenge":
-			return asking(refusal("session/challenge-not-found"));
-		case "410":
-			return refusal("session/channel-not-found");
-		case "409":
-			return refusal("session/channel-closing");
-		case "redirect":
-			return { status: 302, headers: { location: "/elsewhere" } };
-		case "cut":
-			return "cut";
 		default:
-			return { status: 500 };
+			return lieOf(kind, { call, chainId, amount }, asking);
 	}
 }
 

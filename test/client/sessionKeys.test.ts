@@ -6,27 +6,16 @@ import { MemoryPayerStore, type PaymentClient, type SendingAccount } from "../..
 import { approveCall } from "../../src/escrow/index.ts";
 import { CANONICAL_PERMIT2, ZERO_ADDRESS } from "../../src/voucher/index.ts";
 import { contractPayer, deployWallet } from "./contractPayer.ts";
-import { Relay, type RelayOptions } from "./relay.ts";
+import { relays } from "./relays.ts";
 import { createStage, type Stage } from "./stage.ts";
-import { clientFor, codeOf, type ScriptedServer, scriptedServer, spyOn } from "./support.ts";
+import { clientFor, codeOf, spyOn } from "./support.ts";
 
 let stage: Stage;
-const servers: ScriptedServer[] = [];
-
 beforeAll(async () => {
 	stage = await createStage();
 });
-afterAll(async () => {
-	await Promise.all(servers.map((server) => server.stop()));
-	await stage.stop();
-});
-
-async function relayed(options: RelayOptions = {}): Promise<Readonly<{ relay: Relay; server: ScriptedServer }>> {
-	const relay = new Relay(stage, options);
-	const server = await scriptedServer(relay.script);
-	servers.push(server);
-	return { relay, server };
-}
+afterAll(() => stage.stop());
+const relayed = relays(() => stage);
 
 async function paid(payer: PaymentClient, url: string, times = 1): Promise<void> {
 	for (let n = 0; n < times; n++) {

@@ -1,43 +1,18 @@
 import type { Address } from "viem";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { requestClose } from "../../../src/client/recovery/requestClose.ts";
 import type { PayerStore } from "../../../src/client/store/store.ts";
 import { approveCall, requestCloseCall, topUpCall, transferCall } from "../../../src/escrow/index.ts";
 import { createStage, type Stage } from "../stage.ts";
-import {
-	DEPOSIT,
-	type Funded,
-	fundedChannel,
-	GRACE_SECONDS,
-	partsFor,
-	recordOf,
-	rpc,
-	thrown,
-	transactionsOf,
-	type WalletFolder,
-	walletFolder,
-} from "./support.ts";
+import { keptChannels } from "./keptChannels.ts";
+import { DEPOSIT, type Funded, GRACE_SECONDS, partsFor, recordOf, rpc, thrown, transactionsOf } from "./support.ts";
 
 let stage: Stage;
-const folders: WalletFolder[] = [];
-const stores: PayerStore[] = [];
+const { keptChannel } = keptChannels(() => stage);
 beforeAll(async () => {
 	stage = await createStage();
 });
-afterEach(async () => {
-	for (const store of stores.splice(0)) await store.close();
-	for (const folder of folders.splice(0)) await folder.remove();
-});
 afterAll(() => stage.stop());
-
-async function keptChannel(options: Parameters<typeof fundedChannel>[1] = {}) {
-	const channel = await fundedChannel(stage, options);
-	const folder = await walletFolder(channel.record);
-	const store = await folder.open();
-	folders.push(folder);
-	stores.push(store);
-	return { channel, folder, store, parts: partsFor(stage, channel.payer, store) };
-}
 
 const closeRequestedAt = async ({ channelId }: Funded) => (await stage.onChain(channelId))?.closeRequestedAt;
 

@@ -18,6 +18,7 @@ import type { ChannelRecord, PayerStore } from "../../../src/client/store/store.
 import { approveCall, closeCall, requestCloseCall, topUpCall, transferCall } from "../../../src/escrow/index.ts";
 import { RpcProxy } from "../../support/rpcProxy.ts";
 import { createStage, type Stage } from "../stage.ts";
+import { keptChannels } from "./keptChannels.ts";
 import {
 	advance,
 	DEPOSIT,
@@ -28,34 +29,20 @@ import {
 	rpc,
 	SIGNED,
 	until,
-	type WalletFolder,
-	walletFolder,
 } from "./support.ts";
 
 const STRANGER: Hex = `0x${"99".repeat(20)}`;
 
 let stage: Stage;
-const folders: WalletFolder[] = [];
-const stores: PayerStore[] = [];
+const { keptChannel } = keptChannels(() => stage);
 const watches: (() => Promise<void>)[] = [];
 beforeAll(async () => {
 	stage = await createStage();
 });
 afterEach(async () => {
 	for (const stop of watches.splice(0)) await stop();
-	for (const store of stores.splice(0)) await store.close();
-	for (const folder of folders.splice(0)) await folder.remove();
 });
 afterAll(() => stage.stop());
-
-async function keptChannel(options: Parameters<typeof fundedChannel>[1] = {}) {
-	const channel = await fundedChannel(stage, options);
-	const folder = await walletFolder(channel.record);
-	const store = await folder.open();
-	folders.push(folder);
-	stores.push(store);
-	return { channel, store, parts: partsFor(stage, channel.payer, store) };
-}
 
 /** A watcher that runs until the test ends; `events` grows. It has looked once when this resolves. */
 async function watching(store: PayerStore, { payer }: Funded, client?: PublicClient) {

@@ -1,17 +1,16 @@
-import { createPublicClient, http, type PublicClient } from "viem";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { createPublicClient, http } from "viem";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RecoveryProgress } from "../../../src/client/recovery/progress.ts";
 import { requestClose } from "../../../src/client/recovery/requestClose.ts";
 import { withdraw } from "../../../src/client/recovery/withdraw.ts";
-import type { PayerStore } from "../../../src/client/store/store.ts";
 import { approveCall, closeCall, topUpCall, transferCall } from "../../../src/escrow/index.ts";
 import { RpcProxy } from "../../support/rpcProxy.ts";
 import { createStage, type Stage } from "../stage.ts";
+import { keptChannels } from "./keptChannels.ts";
 import {
 	advance,
 	DEPOSIT,
 	type Funded,
-	fundedChannel,
 	GRACE_SECONDS,
 	partsFor,
 	recordOf,
@@ -20,33 +19,17 @@ import {
 	thrown,
 	transactionsOf,
 	until,
-	type WalletFolder,
-	walletFolder,
 } from "./support.ts";
 
 /** A wait in these tests is over when the chain's clock has jumped, not when time has passed. */
 const POLL = { pollMs: 20 };
 
 let stage: Stage;
-const folders: WalletFolder[] = [];
-const stores: PayerStore[] = [];
+const { keptChannel, closeLater } = keptChannels(() => stage);
 beforeAll(async () => {
 	stage = await createStage();
 });
-afterEach(async () => {
-	for (const store of stores.splice(0)) await store.close();
-	for (const folder of folders.splice(0)) await folder.remove();
-});
 afterAll(() => stage.stop());
-
-async function keptChannel(options: Parameters<typeof fundedChannel>[1] = {}, client?: PublicClient) {
-	const channel = await fundedChannel(stage, options);
-	const folder = await walletFolder(channel.record);
-	const store = await folder.open();
-	folders.push(folder);
-	stores.push(store);
-	return { channel, folder, store, parts: partsFor(stage, channel.payer, store, client) };
-}
 
 const balance = ({ payer }: Funded) => stage.balance(payer.address);
 
@@ -74,7 +57,7 @@ describe("I11: the payer always gets its money back without the server", () => {
 		await store.close();
 
 		const reopened = await folder.open();
-		stores.push(reopened);
+		closeLater(reopened);
 		const second = listener();
 		const again = withdraw(partsFor(stage, channel.payer, reopened), channel.channelId, { ...POLL, ...second });
 		await second.phase("grace");
@@ -131,7 +114,7 @@ describe("I11: the payer always gets its money back without the server", () => {
 	it("by one transaction, where two processes wait for it", async () => {
 		const { channel, folder, parts } = await keptChannel();
 		const other = await folder.open();
-		stores.push(other);
+		closeLater(other);
 		await requestClose(parts, channel.channelId);
 		const sent = await transactionsOf(stage, channel.payer);
 		const heard = [listener(), listener()] as const;
