@@ -13,6 +13,7 @@ import { EngineOptionsError } from "./options.ts";
 import { type Price, PriceList } from "./price.ts";
 import { isBodyBound } from "./requestBody.ts";
 import { type Screened, unpaid } from "./screen.ts";
+import { watchSilent } from "./silentConnections.ts";
 import { isMetered } from "./stream/body.ts";
 
 declare module "fastify" {
@@ -89,7 +90,9 @@ export const sluice = fastifyPlugin<SluiceOptions>(
 
 		// A closing server waits for its answers, and a stream may go on for long.
 		let ending: NodeJS.Timeout | undefined;
+		const endSilent = watchSilent(app.server);
 		app.addHook("preClose", async () => {
+			endSilent();
 			ending = setTimeout(() => engine.endStreams(), engine.limits.drainDeadlineMs).unref();
 		});
 		app.addHook("onClose", async () => clearTimeout(ending));
