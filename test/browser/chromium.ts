@@ -60,8 +60,8 @@ export type Browser = Readonly<{
 	version: string;
 	/** A new tab, whose errors go to `say`. */
 	open(url: string): Promise<Page>;
-	/** Ends it and starts it again on the same profile. */
-	restart(): Promise<void>;
+	/** Crashes it, and starts it again on the same profile. */
+	kill(): Promise<void>;
 	/** Ends it and deletes its profile. */
 	forget(): Promise<void>;
 }>;
@@ -84,8 +84,14 @@ export async function startChromium(executablePath: string, say: (text: string) 
 			await page.goto(url);
 			return page;
 		},
-		async restart() {
-			await context.close();
+		async kill() {
+			const gone = new Promise((resolve) => context.on("close", resolve));
+			const [page] = context.pages();
+			if (page === undefined) throw new Error("a browser without a page can't be told anything");
+			const devTools = await context.newCDPSession(page);
+			// It never answers.
+			devTools.send("Browser.crash").catch(() => undefined);
+			await gone;
 			context = await start();
 		},
 		async forget() {

@@ -1,7 +1,9 @@
 /** What runs in the page: a payer with a purse of its own. The test calls `payer`, and gets plain data back. */
 import { PaymentClient } from "sluice/client";
+import { accountFromProvider, openIndexedDbStore } from "sluice/client/browser";
 import { createPublicClient, type Hex, http } from "viem";
-import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { InjectedWallet } from "./injected.ts";
+import { openPurse } from "./purse.ts";
 
 /** Where the page pays and what it may; amounts in decimal. */
 export type PageSettings = Readonly<{
@@ -12,21 +14,18 @@ export type PageSettings = Readonly<{
 	hosts: readonly string[];
 	maxDeposit: string;
 	maxPrice: string;
+	maxChannels: number;
+	/** With a wallet that an extension has put into the page, in place of the page's own key. */
+	isInjected: boolean;
 }>;
 
 /** How a paid request was answered. */
 export type PageAnswer = Readonly<{ status: number; receipt: string | null; body: unknown }>;
 
-export type ClosedInPage = Readonly<{ channelId: Hex; spent: string; txHash: string | undefined }>;
+export type ClosedInPage = Readonly<{ channelId: Hex; spent: string }>;
 
 let client: PaymentClient | undefined;
-
-/** The key stays in the page, as a visitor's would. */
-function purse() {
-	const key = (localStorage.getItem("purse") ?? generatePrivateKey()) as Hex;
-	localStorage.setItem("purse", key);
-	return privateKeyToAccount(key);
-}
+let injected: InjectedWallet | undefined;
 
 function started(): PaymentClient {
 	if (client === undefined) throw new Error("start it first");
@@ -34,11 +33,14 @@ function started(): PaymentClient {
 }
 
 const pays = {
-	address: (): string => purse().address,
+	address: async (): Promise<string> => (await openPurse()).address,
 
-	start({ rpcUrl, chainId, token, escrow, hosts, maxDeposit, maxPrice }: PageSettings): void {
+	async start(settings: PageSettings): Promise<void> {
+		const { rpcUrl, chainId, token, escrow, hosts, maxDeposit, maxPrice, maxChannels, isInjected } = settings;
+		const purse = await openPurse();
+		if (isInjected) injected = new InjectedWallet(purse, chainId);
 		client = new PaymentClient({
-			account: purse(),
+			account: injected === undefined ? purse : await accountFromProvider(injected),
 			client: createPublicClient({ transport: http(rpcUrl), pollingInterval: 50, cacheTime: 0 }),
 			policy: {
 				chainIds: [chainId],
@@ -48,7 +50,9 @@ const pays = {
 				maxDeposit: BigInt(maxDeposit),
 				maxPrice: BigInt(maxPrice),
 				maxStream: BigInt(maxDeposit),
+				maxChannels,
 			},
+			store: await openIndexedDbStore("purse"),
 		});
 	},
 
@@ -77,12 +81,11 @@ const pays = {
 
 	async close(): Promise<readonly ClosedInPage[]> {
 		const closed = await started().close();
-		return closed.map(({ channel, receipt: { spent, txHash } }) => ({
-			channelId: channel.channelId,
-			spent: String(spent),
-			txHash,
-		}));
+		return closed.map(({ channel, receipt }) => ({ channelId: channel.channelId, spent: String(receipt.spent) }));
 	},
+
+	/** What the injected wallet was asked for, in order. */
+	asked: (): readonly string[] => injected?.asked ?? [],
 };
 
 /** What the test may call. */

@@ -7,7 +7,7 @@ import { type Address, encodeFunctionData, type Hex } from "viem";
 import { testUsdcAbi } from "../../src/cli/demo/generated/testUsdc.ts";
 import { createWorld, PRICE, type World } from "../../src/cli/demo/world.ts";
 import type { Browser } from "./chromium.ts";
-import type { PageAnswer, PagePayer, PageSettings } from "./page.ts";
+import type { PageAnswer, PageSettings } from "./page.ts";
 import type { Site } from "./site.ts";
 
 /** What the page's purse is filled with, and what a channel may hold: the demo's server suggests the latter. */
@@ -25,8 +25,12 @@ export type Books = Readonly<{
 export type Stage = Readonly<{
 	world: World;
 	browser: Browser;
-	/** A new tab with the payer in it; the first one's purse is filled. */
+	/** What is paid for by a channel. */
+	url: string;
+	/** A new tab with the payer in it; the first one's purse is filled. Its channels are in IndexedDB, one at a time. */
 	tab(options?: Partial<PageSettings>): Promise<Page>;
+	/** The payer begins anew in a tab that was loaded again. */
+	start(page: Page): Promise<void>;
 	/** The page's account. */
 	payer(): Address;
 	/** Transactions to the escrow and the token since the beginning, but for those that filled the purse. */
@@ -54,10 +58,15 @@ export async function createStage(browser: Browser, site: Site): Promise<Stage> 
 		hosts: [new URL(world.server.url).host],
 		maxDeposit: String(DEPOSIT),
 		maxPrice: String(PRICE),
+		maxChannels: 1,
+		isInjected: false,
 	};
 	return {
 		world,
 		browser,
+		get url() {
+			return `${world.server.url}/session`;
+		},
 		async tab(options = {}) {
 			const page = await browser.open(`${site.origin}/`);
 			const purse = (await page.evaluate(() => payer.address())) as Address;
@@ -66,6 +75,7 @@ export async function createStage(browser: Browser, site: Site): Promise<Stage> 
 			await page.evaluate((given) => payer.start(given), { ...settings, ...options });
 			return page;
 		},
+		start: (page) => page.evaluate((given) => payer.start(given), settings),
 		payer() {
 			if (address === undefined) throw new Error("no tab was opened");
 			return address;
@@ -104,4 +114,32 @@ export function servedOf(answers: readonly PageAnswer[]): readonly number[] {
 	return answers.map(({ body }) => (body as { served: number }).served).sort((a, b) => a - b);
 }
 
-export type { PagePayer };
+/** 1, 2, and so on. */
+export function numbersTo(count: number): readonly number[] {
+	return Array.from({ length: count }, (_, index) => index + 1);
+}
+
+/**
+ * Closes what the page has open: that is one channel, opened and closed by one transaction each, on which page, server and
+ * escrow agree that `units` were paid. Resolves to that.
+ */
+export async function closedWith(stage: Stage, page: Page, units: number): Promise<Readonly<Record<string, unknown>>> {
+	const { world } = stage;
+	const paid = PRICE * BigInt(units);
+	const closed = await page.evaluate(() => payer.close());
+	assert.deepEqual(
+		closed.map(({ spent }) => spent),
+		[String(paid)],
+	);
+	const transactions = await stage.transactions();
+	assert.equal(transactions, 2, "one transaction opens the channel, one closes it");
+	const [books] = await stage.books(closed.map(({ channelId }) => channelId));
+	assert.deepEqual(books?.chain, { deposit: DEPOSIT, settled: paid, finalized: true });
+	assert.equal(books?.store.spent, paid);
+	assert.equal(books?.store.reserved, 0n);
+	assert(books.store.accepted >= paid);
+	assert.equal(await world.balance(world.payee.address), paid);
+	assert.equal(await world.balance(stage.payer()), FUNDS - paid);
+	assert.equal(await world.balance(world.escrow), 0n);
+	return { units, channels: closed.length, transactions, paid: String(paid) };
+}
