@@ -9,6 +9,7 @@ import type { RpcAnswer } from "./jsonrpc/answers.ts";
 import { RpcLine, type RpcMeta } from "./jsonrpc/line.ts";
 import { baseOf, type RpcPlace, type RpcTarget } from "./jsonrpc/places.ts";
 
+export { RpcEndedError } from "./jsonrpc/line.ts";
 export { type RpcPlace, RpcPlaceError } from "./jsonrpc/places.ts";
 
 /** What this payer can pay with, for the `capabilities.experimental` of the SDK's client. */
@@ -75,7 +76,7 @@ export function payMcp(payer: PaymentClient, client: Client, place: RpcPlace): P
 			}
 		};
 	const line = new RpcLine(baseOf(place), sendBy({}));
-	const end = payer.route(line.base, line.send);
+	line.begin(payer);
 
 	/** A call by the SDK's own method, whose requests are paid for: what it checks and remembers of results it still does. */
 	const paid = async <Result>(run: (paying: Client) => Promise<Result>): Promise<Paid<Result>> => {
@@ -112,7 +113,7 @@ export function payMcp(payer: PaymentClient, client: Client, place: RpcPlace): P
 		callTool: (...args) => paid((paying) => paying.callTool(...args)),
 		readResource: (...args) => paid((paying) => paying.readResource(...args)),
 		getPrompt: (...args) => paid((paying) => paying.getPrompt(...args)),
-		end,
+		end: line.end,
 	};
 }
 

@@ -196,6 +196,22 @@ describe("two sessions of one payer at one server", () => {
 	});
 });
 
+describe("a session that has ended", () => {
+	it("makes no call, by its connection or by HTTP", async () => {
+		const fetched: unknown[] = [];
+		const fetch = async (input: unknown) => {
+			fetched.push(input);
+			return new Response();
+		};
+		const { rpc, asked } = calling(() => ({ result: 1 }), { fetch });
+		await rpc.call("m");
+		rpc.end();
+		rpc.end();
+		expect(await codeOf(rpc.call("m"))).toBe("RPC_ENDED");
+		expect([asked.length, fetched]).toEqual([1, []]);
+	});
+});
+
 describe("an answer that is no payment's", () => {
 	it("is the caller's: another error, a result without a receipt", async () => {
 		const { rpc } = calling(() => ({ error: { code: -32601, message: "Method not found" } }));

@@ -31,6 +31,15 @@ export type RpcSend = (target: RpcTarget, meta: RpcMeta, signal: AbortSignal) =>
 
 type Call = Readonly<{ target: RpcTarget; send: RpcSend; answered: (answer: RpcAnswer) => void }>;
 
+/** A call after `end()`: what is about its channel could not be sent. Make another session of the same place. */
+export class RpcEndedError extends Error {
+	override readonly name = "RpcEndedError";
+	readonly code = "RPC_ENDED";
+	constructor() {
+		super("this session was ended: make another one by payMcp or payRpc");
+	}
+}
+
 /**
  * A JSON-RPC server in the shape of an HTTP one: the payer's requests become calls, and their answers responses. So calls are
  * paid for by the very code that pays for HTTP.
@@ -43,6 +52,8 @@ export class RpcLine {
 	/** Of sessions: what a charge has paid may have to be shown again to be had. */
 	readonly #answered = new LRUCache<string, true>({ max: MAX_CHALLENGES });
 
+	#end: (() => void) | undefined;
+
 	/**
 	 * @param base address under which its operations are
 	 * @param manage sends what is about a channel and not about a call
@@ -52,6 +63,16 @@ export class RpcLine {
 		this.#manage = manage;
 	}
 
+	/** From now on what is about channels of this place goes by this line. */
+	begin(payer: Pick<PaymentClient, "route">): void {
+		this.#end ??= payer.route(this.base, this.send);
+	}
+
+	readonly end = (): void => {
+		this.#end?.();
+		this.#end = undefined;
+	};
+
 	/** Makes a call by way of the payer. Resolves to the last answer, which may be an error, paid for or not. */
 	async call(
 		payer: Pick<PaymentClient, "fetchBy">,
@@ -59,6 +80,7 @@ export class RpcLine {
 		send: RpcSend,
 		signal: AbortSignal,
 	): Promise<RpcAnswer> {
+		if (this.#end === undefined) throw new RpcEndedError();
 		const id = crypto.randomUUID();
 		let last: RpcAnswer | undefined;
 		const answered = (answer: RpcAnswer) => {

@@ -36,6 +36,7 @@ export type PaidRpcClient = Readonly<{
 	 * Calls a method, and pays for it where that is asked for, within the payer's policy.
 	 *
 	 * @throws RpcCallError for an error of the server's
+	 * @throws RpcEndedError after `end()`
 	 * @throws PolicyRefusedError, DepositExhaustedError and what else paying throws, and what the connection throws
 	 */
 	call(
@@ -65,9 +66,9 @@ export function payRpc(payer: PaymentClient, place: RpcPlace, connection: RpcCon
 		throw new TypeError("the connection of payRpc has to resolve to a JSON-RPC response");
 	};
 	const line = new RpcLine(baseOf(place), send);
-	const end = payer.route(line.base, line.send);
+	line.begin(payer);
 	return {
-		end,
+		end: line.end,
 		async call(method, params, { signal = new AbortController().signal } = {}) {
 			const target = { method, ...(params !== undefined && { params }) };
 			const answer = await line.call(payer, target, send, signal);
