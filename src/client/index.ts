@@ -10,6 +10,7 @@ export type { PaymentClientOptions } from "./clientOptions.ts";
 export { type ClosedChannel, CloseRefusedError } from "./close.ts";
 export { TopUpRefusedError } from "./cover.ts";
 export { DeadlineError } from "./deadline.ts";
+export { RpcEndedError } from "./jsonrpc/line.ts";
 export {
 	type PaidRpcClient,
 	payRpc,
