@@ -19,6 +19,19 @@ export const amountShape = decimalShape.refine((digits) => BigInt(digits) <= UIN
 /** What was summed up of amounts, as a decimal string. */
 export const sumShape = text.regex(/^(0|[1-9]\d{0,99})$/);
 
+/** What a channel's id is made of (draft-evm-session-00, Channel State): members of an object. */
+export const channelMembers = {
+	channelId: bytes32Shape,
+	chainId: z.int().positive(),
+	escrow: addressShape,
+	payer: addressShape,
+	payee: addressShape,
+	token: addressShape,
+	authorizedSigner: addressShape,
+	/** Absent where only the escrow told of the channel: its id can't be made again. */
+	salt: bytes32Shape.exactOptional(),
+} as const;
+
 export const challengeShape: z.ZodType<Challenge> = z.strictObject({
 	id: text,
 	realm: text,

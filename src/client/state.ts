@@ -7,6 +7,7 @@ import {
 	addressShape as address,
 	amountShape as amount,
 	bytes32Shape as bytes32,
+	channelMembers,
 	decimalShape as decimal,
 } from "./shapes.ts";
 
@@ -20,15 +21,7 @@ const topUpSchema = z.discriminatedUnion("type", [
 
 /** What `PayerChannelState` is checked by. */
 export const stateSchema = z.strictObject({
-	channelId: bytes32,
-	chainId: z.number().int().positive(),
-	escrow: address,
-	payer: address,
-	payee: address,
-	token: address,
-	authorizedSigner: address,
-	/** Absent for a channel that only the escrow told of. */
-	salt: bytes32.exactOptional(),
+	...channelMembers,
 	deposit: amount,
 	/** Highest cumulative amount signed. */
 	signed: amount,

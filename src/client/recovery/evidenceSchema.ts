@@ -6,6 +6,7 @@ import {
 	amountShape as amount,
 	bytes32Shape as bytes32,
 	challengeShape as challenge,
+	channelMembers,
 	decimalShape as decimal,
 } from "../shapes.ts";
 
@@ -59,18 +60,7 @@ export const evidenceSchema = z.strictObject({
 	format: z.literal(EVIDENCE_FORMAT),
 	version: z.literal(EVIDENCE_VERSION),
 	createdAt: moment,
-	/** What the channel's id is made of (draft-evm-session-00, Channel State). */
-	channel: z.strictObject({
-		channelId: bytes32,
-		chainId: z.int().positive(),
-		escrow: address,
-		payer: address,
-		payee: address,
-		token: address,
-		authorizedSigner: address,
-		/** Absent where only the escrow told of the channel: its id can't be made again. */
-		salt: bytes32.exactOptional(),
-	}),
+	channel: z.strictObject(channelMembers),
 	/** Where it was opened. */
 	resource: z.strictObject({ url: text, method: text }),
 	/** The payer's own books: its word, which nobody has to believe. Amounts in base units. */
