@@ -1,9 +1,12 @@
 import type { LocalAccount } from "viem";
 import type { Provider } from "../../src/client/browser/eip1193.ts";
 
-/** A wallet as an extension puts one into a page, with one account, whose owner never says no. Remembers what it was asked. */
+/** A wallet as an extension puts one into a page, with one account, which it really signs with. Remembers what it was asked. */
 export class InjectedWallet implements Provider {
 	readonly asked: string[] = [];
+	signatures = 0;
+	/** Its owner says no to whatever is to be signed. */
+	isRefusing = false;
 	readonly #account: LocalAccount;
 	readonly #chainId: number;
 
@@ -21,6 +24,8 @@ export class InjectedWallet implements Provider {
 			case "eth_chainId":
 				return `0x${this.#chainId.toString(16)}`;
 			case "eth_signTypedData_v4":
+				if (this.isRefusing) throw Object.assign(new Error("the owner said no"), { code: 4_001 });
+				this.signatures++;
 				return this.#account.signTypedData(JSON.parse(String(params[1])));
 			default:
 				throw Object.assign(new Error(`no ${method} here`), { code: 4_200 });

@@ -26,6 +26,7 @@ export type ClosedInPage = Readonly<{ channelId: Hex; spent: string }>;
 
 let client: PaymentClient | undefined;
 let injected: InjectedWallet | undefined;
+let answered = 0;
 
 function started(): PaymentClient {
 	if (client === undefined) throw new Error("start it first");
@@ -65,6 +66,7 @@ const pays = {
 			while (asked++ < count) {
 				const response = await fetch(url);
 				const body = await response.json();
+				answered++;
 				answers.push({ status: response.status, receipt: response.headers.get("Payment-Receipt"), body });
 			}
 		};
@@ -84,8 +86,28 @@ const pays = {
 		return closed.map(({ channel, receipt }) => ({ channelId: channel.channelId, spent: String(receipt.spent) }));
 	},
 
-	/** What the injected wallet was asked for, in order. */
-	asked: (): readonly string[] => injected?.asked ?? [],
+	/** How many requests were answered since the page was loaded. */
+	answered: (): number => answered,
+
+	/** Asks while the injected wallet's owner says no to everything. Resolves to the code of what went wrong. */
+	async refused(url: string): Promise<string | undefined> {
+		if (injected === undefined) throw new Error("no wallet was injected");
+		injected.isRefusing = true;
+		try {
+			await started().fetch(url);
+			return undefined;
+		} catch (error) {
+			return String((error as { code?: unknown }).code ?? error);
+		} finally {
+			injected.isRefusing = false;
+		}
+	},
+
+	/** How often the injected wallet was asked for a signature, and how often it signed. */
+	asked: () => ({
+		asked: injected?.asked.filter((method) => method === "eth_signTypedData_v4").length ?? 0,
+		signed: injected?.signatures ?? 0,
+	}),
 };
 
 /** What the test may call. */

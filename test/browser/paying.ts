@@ -11,7 +11,7 @@ const session: Case = {
 		const page = await stage.tab();
 		const answers = await page.evaluate(([url, count]) => payer.pay(url, count, 4), [stage.url, requests] as const);
 		assert.deepEqual(servedOf(answers), numbersTo(requests));
-		return closedWith(stage, page, requests);
+		return closedWith(stage, requests, page);
 	},
 };
 
@@ -26,7 +26,7 @@ const stream: Case = {
 			texts,
 			numbersTo(tokens).map((number) => `token ${number}`),
 		);
-		return closedWith(stage, page, tokens);
+		return closedWith(stage, tokens, page);
 	},
 };
 
@@ -49,11 +49,27 @@ const injected: Case = {
 		const page = await stage.tab({ isInjected: true });
 		const answers = await page.evaluate(([url, count]) => payer.pay(url, count, 2), [stage.url, requests] as const);
 		assert.deepEqual(servedOf(answers), numbersTo(requests));
-		const outcome = await closedWith(stage, page, requests);
-		const asked = await page.evaluate(() => payer.asked());
-		assert.equal(asked.filter((method) => method === "eth_signTypedData_v4").length, 1);
-		return { ...outcome, signatures: 1 };
+		const outcome = await closedWith(stage, requests, page);
+		const { asked, signed } = await page.evaluate(() => payer.asked());
+		assert.deepEqual({ asked, signed }, { asked: 1, signed: 1 });
+		return { ...outcome, signed };
 	},
 };
 
-export const paying: readonly Case[] = [session, stream, charge, injected];
+const rejected: Case = {
+	title: "a visitor who says no has signed nothing, is not asked for anything else, and may say yes later",
+	async play(stage) {
+		const { world, url } = stage;
+		const page = await stage.tab({ isInjected: true });
+		assert.equal(await page.evaluate((url) => payer.refused(url), url), "USER_REJECTED");
+		assert.deepEqual(await page.evaluate(() => payer.asked()), { asked: 1, signed: 0 });
+		assert.equal(await stage.transactions(), 0);
+		assert.equal(await world.balance(stage.payer()), FUNDS);
+		const answers = await page.evaluate((url) => payer.pay(url, 3, 1), url);
+		assert.deepEqual(servedOf(answers), numbersTo(3));
+		assert.deepEqual(await page.evaluate(() => payer.asked()), { asked: 2, signed: 1 });
+		return closedWith(stage, page, 3);
+	},
+};
+
+export const paying: readonly Case[] = [session, stream, charge, injected, rejected];

@@ -15,6 +15,9 @@ const REQUESTS = 100;
 export const DEPOSIT = 2n * PRICE * BigInt(REQUESTS);
 export const FUNDS = 3n * DEPOSIT;
 
+/** What a case tells. */
+export type Figures = Readonly<Record<string, unknown>>;
+
 /** What the escrow and the server's store have of a channel, once the server has stopped. */
 export type Books = Readonly<{
 	chain: Readonly<{ deposit: bigint; settled: bigint; finalized: boolean }>;
@@ -120,24 +123,27 @@ export function numbersTo(count: number): readonly number[] {
 }
 
 /**
- * Closes what the page has open: that is one channel, opened and closed by one transaction each, on which page, server and
- * escrow agree that `units` were paid. Resolves to that.
+ * Closes what the pages have open: at most as many channels, each opened and closed by one transaction, on which pages, server
+ * and escrow agree that `units` were paid. Resolves to that.
  */
-export async function closedWith(stage: Stage, page: Page, units: number): Promise<Readonly<Record<string, unknown>>> {
+export async function closedWith(stage: Stage, units: number, ...pages: readonly Page[]): Promise<Figures> {
 	const { world } = stage;
 	const paid = PRICE * BigInt(units);
-	const closed = await page.evaluate(() => payer.close());
-	assert.deepEqual(
-		closed.map(({ spent }) => spent),
-		[String(paid)],
-	);
+	const closed = [];
+	for (const page of pages) closed.push(...(await page.evaluate(() => payer.close())));
+	assert(closed.length > 0 && closed.length <= pages.length);
 	const transactions = await stage.transactions();
-	assert.equal(transactions, 2, "one transaction opens the channel, one closes it");
-	const [books] = await stage.books(closed.map(({ channelId }) => channelId));
-	assert.deepEqual(books?.chain, { deposit: DEPOSIT, settled: paid, finalized: true });
-	assert.equal(books?.store.spent, paid);
-	assert.equal(books?.store.reserved, 0n);
-	assert(books.store.accepted >= paid);
+	assert.equal(transactions, 2 * closed.length, "one transaction opens a channel, one closes it");
+	let total = 0n;
+	for (const [index, { chain, store }] of (await stage.books(closed.map(({ channelId }) => channelId))).entries()) {
+		const { spent } = store;
+		assert.deepEqual(chain, { deposit: DEPOSIT, settled: spent, finalized: true });
+		assert.equal(closed[index]?.spent, String(spent));
+		assert.equal(store.reserved, 0n);
+		assert(store.accepted >= spent);
+		total += spent;
+	}
+	assert.equal(total, paid);
 	assert.equal(await world.balance(world.payee.address), paid);
 	assert.equal(await world.balance(stage.payer()), FUNDS - paid);
 	assert.equal(await world.balance(world.escrow), 0n);

@@ -16,23 +16,22 @@ const outlives: Case = {
 		const again = await stage.tab();
 		answers.push(...(await again.evaluate((url) => payer.pay(url, 5, 2), url)));
 		assert.deepEqual(servedOf(answers), numbersTo(15));
-		return closedWith(stage, again, 15);
+		return closedWith(stage, 15, again);
 	},
 };
 
 const sharing: Case = {
-	title: "two tabs at once pay with one channel: each request once, and no amount for two of them",
+	title:
+		"two tabs at once pay each request once, with a channel that they share or one each, and no amount for two requests",
 	async play(stage) {
 		const { url } = stage;
 		const each = 15;
-		const tabs = [await stage.tab(), await stage.tab()];
+		const tabs = [await stage.tab({ maxChannels: 2 }), await stage.tab({ maxChannels: 2 })];
 		const answers = await Promise.all(
 			tabs.map((page) => page.evaluate(([url, count]) => payer.pay(url, count, 2), [url, each] as const)),
 		);
 		assert.deepEqual(servedOf(answers.flat()), numbersTo(2 * each));
-		const [first, second] = tabs;
-		assert(first !== undefined && second !== undefined);
-		return closedWith(stage, first, 2 * each);
+		return closedWith(stage, 2 * each, ...tabs);
 	},
 };
 
@@ -51,8 +50,35 @@ const leaving: Case = {
 		const last = await stage.tab();
 		answers.push(...(await pay(last)));
 		assert.deepEqual(servedOf(answers), numbersTo(9));
-		return closedWith(stage, last, 9);
+		return closedWith(stage, 9, last);
 	},
 };
 
-export const walletCases: readonly Case[] = [outlives, sharing, leaving];
+const dying: Case = {
+	title:
+		"a tab that crashes while it pays gives its channel back: the next one goes on where it was, at no second price",
+	async play(stage) {
+		const { url } = stage;
+		const planned = 90;
+		const crashed = await stage.tab();
+		const paying = crashed.evaluate(([url, count]) => payer.pay(url, count, 3), [url, planned] as const);
+		const isCutOff = paying.then(
+			() => false,
+			() => true,
+		);
+		await crashed.waitForFunction(() => payer.answered() >= 5);
+		await crashed.goto("chrome://crash").catch(() => undefined);
+		const last = await stage.tab();
+		const served = servedOf(await last.evaluate((url) => payer.pay(url, 3, 1), url));
+		// Whether the page has heard of it or not, what the server has served it has also charged, once.
+		const units = served.at(-1) ?? 0;
+		assert.deepEqual(served, [units - 2, units - 1, units]);
+		assert(units > 5 && units < planned, `${units} were served: the tab has not died on the way`);
+		const outcome = await closedWith(stage, last, units);
+		await crashed.close();
+		assert(await isCutOff);
+		return outcome;
+	},
+};
+
+export const walletCases: readonly Case[] = [outlives, sharing, leaving, dying];
