@@ -1,4 +1,5 @@
 import type { Offer } from "../../client/answer.ts";
+import { bareUrl } from "../../client/bareUrl.ts";
 import {
 	amountText,
 	assertAllowed,
@@ -62,7 +63,7 @@ export async function dryRun(
 		dryRun: true,
 		status,
 		offers,
-		chosen: chosen === undefined ? null : { ...chosen, amount: String(chosen.amount) },
+		chosen: chosen === undefined ? null : { ...chosen, url: bareUrl(chosen.url), amount: String(chosen.amount) },
 		verdict: { ...verdict, needsApproval: chosen !== undefined && needsApproval(policy, chosen) },
 	};
 	if (run.format === "json") await run.out.line(JSON.stringify(result));

@@ -1,4 +1,5 @@
 /** Receipts as people and programs read them. */
+import { bareUrl } from "../../client/bareUrl.ts";
 import { amountText, unitOf } from "../../client/policy/currency.ts";
 import type { Policy } from "../../client/policy/schema.ts";
 import type { ReceiptRecord } from "../../client/store/store.ts";
@@ -37,13 +38,13 @@ export type ReceiptRow = Readonly<{
 
 export function receiptRow(record: ReceiptRecord, policy: Policy | undefined): ReceiptRow {
 	const { atMs, kind, url, method, amount, chainId, token, payee, channelId, challenge, receipt } = record;
-	const { host, origin, pathname } = new URL(url);
+	const { host } = new URL(url);
 	const text = (value: unknown) => (typeof value === "string" ? value : null);
 	return {
 		at: moment(atMs),
 		kind,
 		host,
-		url: `${origin}${pathname}`,
+		url: bareUrl(url),
 		method,
 		amount,
 		text: textOf(policy, { chainId, token }, BigInt(amount)),

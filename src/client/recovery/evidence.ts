@@ -11,6 +11,7 @@ import {
 	type TypedDataSigner,
 	voucherSigner,
 } from "../../voucher/index.ts";
+import { bareUrl } from "../bareUrl.ts";
 import type { ChannelRecord, ReceiptRecord } from "../store/store.ts";
 import { blockAt } from "./blockAt.ts";
 import { EVIDENCE_FORMAT, EVIDENCE_VERSION, type Evidence } from "./evidenceSchema.ts";
@@ -31,7 +32,7 @@ export type EvidenceOptions = Readonly<{
 /**
  * Everything about one channel for a dispute, as one JSON document: what it is made of, the highest voucher (signed again,
  * which gives the same signature: nothing new is signed away), the challenges, the server's receipts, what the chain says, and
- * what the payer has sent to get its deposit back. `verifyEvidence` checks it, also for a stranger.
+ * what the payer has sent to get its deposit back. URLs are without query and fragment. `verifyEvidence` checks it, also for a stranger.
  *
  * Until the channel is paid out its voucher's signature is a secret between payer and payee: keep the document as the wallet.
  *
@@ -60,12 +61,12 @@ export async function evidence(
 			...{ channelId, chainId, escrow, payer, payee, token, authorizedSigner },
 			...(salt !== undefined && { salt }),
 		},
-		resource: { ...resource },
+		resource: { url: bareUrl(resource.url), method: resource.method },
 		wallet: { status: record.status, deposit, signed, consumed, uncertain, createdAt: moment(record.createdAtMs) },
 		...(voucher && { voucher }),
 		challenges: challengesOf(record, receipts),
 		receipts: receipts.map(({ kind, atMs, url, method, amount, challenge, receipt }) => ({
-			...{ kind, at: moment(atMs), url, method, amount, challengeId: challenge.id },
+			...{ kind, at: moment(atMs), url: bareUrl(url), method, amount, challengeId: challenge.id },
 			receipt: receipt as Evidence["receipts"][number]["receipt"],
 		})),
 		...(chain && { chain }),

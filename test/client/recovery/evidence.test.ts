@@ -105,6 +105,15 @@ describe("a channel's evidence", () => {
 		expect(JSON.stringify(document)).not.toContain(channel.key.slice(2));
 	});
 
+	it("has URLs without query and fragment, which may hold keys", async () => {
+		const { parts, channel } = await keptChannel({ url: "https://gone.example/quote?api_key=hunter2#hunter3" });
+		const document = carried(await evidence(parts, channel.channelId));
+		expect(document.resource.url).toBe("https://gone.example/quote");
+		expect(document.receipts.map(({ url }) => url)).toEqual([document.resource.url, document.resource.url]);
+		expect(JSON.stringify(document)).not.toContain("hunter");
+		expect(verifyEvidence(document).isConsistent).toBe(true);
+	});
+
 	it("has the voucher signed by the channel's session key, which is not in it", async () => {
 		const sessionKey = generatePrivateKey();
 		const { channel, parts } = await keptChannel({ sessionKey });

@@ -32,14 +32,29 @@ export type Funded = Readonly<{
 	settle(amount: bigint): Promise<Hex>;
 }>;
 
-export type FundedOptions = Readonly<{ deposit?: bigint; signed?: bigint; sessionKey?: Hex; isOpened?: boolean }>;
+export type FundedOptions = Readonly<{
+	deposit?: bigint;
+	signed?: bigint;
+	sessionKey?: Hex;
+	isOpened?: boolean;
+	/** Where it was opened. */
+	url?: string;
+	/** The payer's key. Default: a fresh one. */
+	payer?: Hex;
+}>;
 
 /** A channel that the payer has opened by itself, and what its client has kept of it. */
 export async function fundedChannel(stage: Stage, options: FundedOptions = {}): Promise<Funded> {
-	const { deposit = DEPOSIT, signed = SIGNED, sessionKey, isOpened = true } = options;
+	const {
+		deposit = DEPOSIT,
+		signed = SIGNED,
+		sessionKey,
+		isOpened = true,
+		url = "https://gone.example/quote",
+	} = options;
 	const { chain, token, escrow } = stage;
 	const { chainId } = chain;
-	const key = generatePrivateKey();
+	const key = options.payer ?? generatePrivateKey();
 	const payer = privateKeyToAccount(key);
 	const payee = privateKeyToAccount(generatePrivateKey());
 	await Promise.all([stage.giveGas(payer.address), stage.giveGas(payee.address)]);
@@ -70,7 +85,7 @@ export async function fundedChannel(stage: Stage, options: FundedOptions = {}): 
 		voucher,
 		settle: async (amount) => stage.send(settleCall(escrow, channelId, amount, await voucher(amount)), payee),
 		record: {
-			key: `https://gone.example ${chainId}:${escrow}:${token}:${parameters.payee}`,
+			key: `${new URL(url).origin} ${chainId}:${escrow}:${token}:${parameters.payee}`,
 			status: "open",
 			state: {
 				channelId,
@@ -79,7 +94,7 @@ export async function fundedChannel(stage: Stage, options: FundedOptions = {}): 
 				signed: String(signed),
 				consumed: String(signed),
 				uncertain: "0",
-				resource: { url: "https://gone.example/quote", method: "GET" },
+				resource: { url, method: "GET" },
 			},
 			...(sessionKey !== undefined && { sessionKey }),
 			createdAtMs: Date.now(),

@@ -1,4 +1,5 @@
 /** A payer's channel as people and programs see it: no key, no signature, amounts as decimal strings of base units. */
+import { bareUrl } from "../../../client/bareUrl.ts";
 import type { ListedChannel } from "../../../client/store/store.ts";
 import type { Column } from "../../shared/table.ts";
 import { moment, shortHex } from "../../shared/words.ts";
@@ -21,7 +22,7 @@ export type PayerRow = Readonly<{
 	consumed: string;
 	/** Prices of requests of which it is not known whether they were charged. */
 	uncertain: string;
-	/** Where it was opened. */
+	/** Where it was opened, without its query, which may hold what is nobody's business. */
 	url: string;
 	createdAt: string;
 	/** The payer's own transactions to get the deposit back, the oldest first. */
@@ -36,7 +37,7 @@ export function payerRow({ record, isHeld }: ListedChannel): PayerRow {
 		...{ channelId, chainId, escrow, payer, payee, token, authorizedSigner, status },
 		inUse: isHeld,
 		...{ deposit, signed, consumed, uncertain },
-		url: resource.url,
+		url: bareUrl(resource.url),
 		createdAt: moment(createdAtMs),
 		recovery: recovery.map(({ kind, hash, nonce, atMs }) => ({ kind, hash, nonce, at: moment(atMs) })),
 	};

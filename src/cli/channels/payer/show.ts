@@ -1,4 +1,5 @@
 import type { Hex } from "viem";
+import { bareUrl } from "../../../client/bareUrl.ts";
 import { look, NothingDepositedError, withdrawableAt } from "../../../client/recovery/onChain.ts";
 import type { LookParts } from "../../../client/recovery/parts.ts";
 import type { ChannelRecord, ReceiptRecord } from "../../../client/store/store.ts";
@@ -66,7 +67,8 @@ async function onChain(parts: LookParts, record: ChannelRecord) {
 type ReceiptRow = Readonly<{ at: string; kind: string; amount: string; method: string; url: string; spent: string }>;
 
 function receiptRow({ atMs, kind, amount, method, url, receipt }: ReceiptRecord): ReceiptRow {
-	return { at: moment(atMs), kind, amount, method, url, spent: typeof receipt.spent === "string" ? receipt.spent : "" };
+	const spent = typeof receipt.spent === "string" ? receipt.spent : "";
+	return { at: moment(atMs), kind, amount, method, url: bareUrl(url), spent };
 }
 
 const RECOVERY_COLUMNS: readonly Column<PayerRow["recovery"][number]>[] = [
