@@ -83,6 +83,7 @@ export {
 	type StoreWrite,
 } from "./store/store.ts";
 export {
+	type StreamBound,
 	StreamBrokenError,
 	StreamLimitError,
 	StreamRefusedError,

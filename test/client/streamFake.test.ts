@@ -405,8 +405,24 @@ describe("a server that lies", () => {
 		stream.events(5);
 		stream.need(501n);
 		await read.all;
-		expect(read.error).toMatchObject({ code: "STREAM_LIMIT" });
+		expect(read.error).toMatchObject({ code: "STREAM_LIMIT", bound: "maxStream", max: 500n });
+		expect((read.error as Error).message).toMatch(
+			/may cost 500 base units of token 0x.* raise the policy's maxStream$/,
+		);
 		expect(spy.vouchers().at(-1)).toBeLessThanOrEqual(500n);
+	});
+
+	it("and names the limit of a request, in the unit of its currency", async () => {
+		const tokens = [{ chainId: world.chain.chainId, address: world.token }];
+		const its = { maxPrice: 1_000n, maxStream: 900n, maxDeposit: 1_000_000n, limits: { request: 500n } };
+		const currencies = [{ symbol: "USDC", decimals: 6, tokens, ...its }];
+		const { response, stream } = await open({ currencies });
+		const read = reading(response);
+		stream.events(5);
+		stream.need(501n);
+		await read.all;
+		expect(read.error).toMatchObject({ code: "STREAM_LIMIT", bound: "limits.request" });
+		expect((read.error as Error).message).toContain("may cost 0.0005 USDC");
 	});
 
 	it("gets no more than a request may cost where the policy says nothing of streams", async () => {
@@ -421,7 +437,8 @@ describe("a server that lies", () => {
 			await aWhile(10);
 		}
 		await read.all;
-		expect(read.error).toMatchObject({ code: "STREAM_LIMIT" });
+		expect(read.error).toMatchObject({ code: "STREAM_LIMIT", bound: "maxPrice", max: 1_000n });
+		expect((read.error as Error).message).toContain("set the policy's maxStream");
 		expect(spy.vouchers().at(-1)).toBe(1_000n);
 	});
 });

@@ -1,13 +1,25 @@
 import type { Hex } from "viem";
 
+/** The field of a policy that says what a whole answer may cost. Without `maxStream` it may cost as much as any request. */
+export type StreamBound = "limits.request" | "maxStream" | "maxPrice";
+
 /** An answer that is paid while it is read would cost more than the policy allows: nothing more was signed for it. */
 export class StreamLimitError extends Error {
 	override readonly name = "StreamLimitError";
 	readonly code = "STREAM_LIMIT";
 	readonly channelId: Hex;
-	constructor(channelId: Hex, maxStream: bigint) {
-		super(`channel ${channelId}: a stream may cost ${maxStream}, and the server asks for more; raise policy.maxStream`);
+	/** What the answer may cost, in base units. */
+	readonly max: bigint;
+	/** Which field of the policy says so. */
+	readonly bound: StreamBound;
+	/** @param maxText - the same with its unit, for people */
+	constructor(channelId: Hex, max: bigint, maxText: string, bound: StreamBound) {
+		const what =
+			bound === "maxPrice" ? "set the policy's maxStream, without which it is maxPrice" : `raise the policy's ${bound}`;
+		super(`channel ${channelId}: a stream may cost ${maxText}, and the server asks for more; ${what}`);
 		this.channelId = channelId;
+		this.max = max;
+		this.bound = bound;
 	}
 }
 

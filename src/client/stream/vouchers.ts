@@ -1,6 +1,6 @@
 import { type Challenge, isExpired, type SessionRequest } from "../../protocol/index.ts";
 import { offersOf, receiptFor } from "../answer.ts";
-import { askedForRequest, maxStreamOf } from "../asking.ts";
+import { askedForRequest } from "../asking.ts";
 import { DepositExhaustedError, OverchargeError } from "../bookErrors.ts";
 import type { Offered, PayerChannel } from "../channel.ts";
 import { keyOf } from "../channelKey.ts";
@@ -8,6 +8,7 @@ import { credit, type MergedTopUp, payCovered, TopUpRefusedError } from "../cove
 import { least } from "../least.ts";
 import type { Outgoing } from "../outgoing.ts";
 import type { SessionParts } from "../parts.ts";
+import { amountText, boundsFor } from "../policy.ts";
 import { discard } from "../retry.ts";
 import { voucherCredential } from "../voucherCredential.ts";
 import { StreamLimitError, StreamVoucherRefusedError } from "./errors.ts";
@@ -159,7 +160,7 @@ export class StreamVouchers {
 		};
 		if (missing() > tab.room) channel.claim(missing() - tab.room);
 		if (missing() <= tab.room) return missing();
-		if (tab.isAtItsLimit) throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel.parameters));
+		if (tab.isAtItsLimit) throw overLimit(parts, channel);
 		throw new OverchargeError(
 			channel.channelId,
 			required,
@@ -177,7 +178,7 @@ export class StreamVouchers {
 		if (amount >= step) return amount;
 		if (step <= tab.room) return step;
 		if (!isNeeded) return 0n;
-		throw new StreamLimitError(channel.channelId, maxStreamOf(parts, channel.parameters));
+		throw overLimit(parts, channel);
 	}
 
 	async #send(amount: bigint): Promise<void> {
@@ -267,4 +268,12 @@ export class StreamVouchers {
 		this.#url = channel.resource.url;
 		return true;
 	}
+}
+
+/** Names what bounds an answer: `limits.request` bounds what `maxStream` and `maxPrice` say. */
+function overLimit({ policy }: SessionParts, { channelId, parameters }: PayerChannel): StreamLimitError {
+	const { maxStream, maxPrice, limits } = boundsFor(policy, parameters);
+	const max = maxStream ?? maxPrice;
+	const bound = limits.request === max ? "limits.request" : maxStream === undefined ? "maxPrice" : "maxStream";
+	return new StreamLimitError(channelId, max, amountText(policy, parameters, max), bound);
 }
