@@ -1,5 +1,5 @@
 /** Policies as people write them down: JSON data, files in JSON and YAML, and files that change. */
-import { chmod, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -241,6 +241,39 @@ describe("a policy file", () => {
 		await expect(readPolicyFile(open)).rejects.toThrow(/chmod o-w/);
 	});
 
+	it.skipIf(process.platform === "win32")(
+		"is read with a warning where its group can change it, another user owns it, or others can replace it",
+		async () => {
+			const warnings: string[] = [];
+			const listen = ({ message, code }: Error & { code?: string }) => {
+				if (code === "SLUICE_POLICY_ACCESS") warnings.push(message);
+			};
+			process.on("warning", listen);
+			try {
+				const mine = await write("mine.yaml", yaml());
+				await readPolicyFile(mine);
+				const ofGroup = await write("group.yaml", yaml());
+				await chmod(ofGroup, 0o664);
+				// Told of once.
+				for (let i = 0; i < 2; i++) await readPolicyFile(ofGroup);
+				await expect.poll(() => warnings, { timeout: 20_000 }).toEqual([expect.stringMatching(/group\.yaml.*g-w/)]);
+				const inOpen = await write("open.yaml", yaml());
+				await chmod(folder, 0o777);
+				await readPolicyFile(inOpen);
+				await expect.poll(() => warnings.at(-1), { timeout: 20_000 }).toMatch(/place of .*open\.yaml.*go-w/);
+				await chmod(folder, 0o700);
+				if (process.getuid?.() !== 0) return;
+				const foreign = await write("foreign.yaml", yaml());
+				await chown(foreign, 12_345, 12_345);
+				await readPolicyFile(foreign);
+				await expect.poll(() => warnings.at(-1), { timeout: 20_000 }).toMatch(/another user \(12345\).*foreign\.yaml/);
+				expect(warnings).toHaveLength(3);
+			} finally {
+				process.off("warning", listen);
+			}
+		},
+	);
+
 	it("of a wallet is the one that is there: none or two are refused", async () => {
 		await expect(findPolicyFile(folder)).rejects.toThrow(/there is no policy/);
 		const path = await write("policy.yaml", yaml());
@@ -297,6 +330,34 @@ describe("a policy file", () => {
 				await until(() => latest()).toEqual({ ...parsePolicyDocument(document), maxChannels: 3 });
 			},
 		);
+
+		it("pauses spending while it is not taken, says so once, and is tried again until it is", async () => {
+			const path = await write("policy.yaml", yaml());
+			policies = [];
+			errors = [];
+			let refused = 0;
+			let isTaking = true;
+			const take = (policy: PaymentPolicy) => {
+				if (!isTaking && policy.paused === undefined) {
+					refused++;
+					throw new Error("not now");
+				}
+				policies.push(policy);
+			};
+			stop = watchPolicyFile(path, take, (error) => errors.push(error), { pollMs: 5 });
+			await until(() => policies.length).toBe(1);
+			isTaking = false;
+			await write("policy.yaml", yaml("maxChannels: 3"));
+			await until(() => refused).toBeGreaterThan(3);
+			expect(errors).toEqual([
+				expect.objectContaining({ code: "POLICY", message: expect.stringContaining("not now") }),
+			]);
+			expect(policies).toHaveLength(2);
+			expect(latest()).toMatchObject({ hosts: ["api.example.com"], paused: expect.stringContaining("not now") });
+			isTaking = true;
+			await until(() => latest()).toEqual({ ...parsePolicyDocument(document), maxChannels: 3 });
+			expect(errors).toHaveLength(1);
+		});
 
 		it("and wrong from the start allows nothing", async () => {
 			await watch(await write("policy.yaml", "hosts: ["));

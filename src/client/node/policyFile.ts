@@ -1,5 +1,6 @@
+import type { Stats } from "node:fs";
 import { open, stat } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+import { basename, dirname, extname, join } from "node:path";
 import { isMap, isNode, isScalar, isSeq, LineCounter, type ParsedNode, parseDocument, visit } from "yaml";
 import { parsePolicyDocument } from "../policy/document.ts";
 import { PolicyError } from "../policy/errors.ts";
@@ -38,7 +39,8 @@ export async function findPolicyFile(folder: string): Promise<string> {
 
 /**
  * Reads a policy: JSON, or YAML where the file's name ends in `.yaml` or `.yml`. What stands twice is refused, and so is a file
- * that others than its owner and its group can change.
+ * that everybody can change. One that its group or another user than this one and root can change, or put another one in the
+ * place of, is read with a warning of the process, as the wallet's folder is: who that is only their owner can tell.
  *
  * @throws PolicyError naming the line, the path and what to write there
  * @example
@@ -71,7 +73,7 @@ export async function readPolicyFile(path: string): Promise<PaymentPolicy> {
 /**
  * Calls with the policy of a file, and again whenever the file changes. Where it can't be read, is gone or is wrong, spending is
  * paused until it is right again, rather than going on by what the file does not say any more: `onError` hears why, and
- * `onChange` gets the last policy, paused. What changes while it is being written is read when it has come to rest; to replace
+ * `onChange` gets the last policy, paused. The same where `onChange` throws: it is called again until it takes the policy. What changes while it is being written is read when it has come to rest; to replace
  * a file at once, rename another one to it. Does not keep the process from ending.
  *
  * @returns how to stop
@@ -90,6 +92,8 @@ export function watchPolicyFile(
 	let good: string | undefined;
 	/** What was told to be wrong. */
 	let told: string | undefined;
+	/** Whether `onChange` has taken the pause for that. */
+	let isPaused = false;
 	let isStopped = false;
 	const look = async () => {
 		const now = await stateOf(path);
@@ -99,18 +103,22 @@ export function watchPolicyFile(
 		const outcome = await readPolicyFile(path).catch((error: unknown) => error as PolicyError);
 		// Else it was changed while it was read: what was read may be neither the old nor the new one.
 		if (isStopped || (await stateOf(path)) !== now) return;
-		if (outcome instanceof Error) {
-			good = undefined;
-			if (told === outcome.message) return;
-			told = outcome.message;
-			onError(outcome);
-			onChange({ ...last, paused: `the policy file is wrong: ${outcome.message}`.slice(0, 500) });
-		} else {
+		const problem = outcome instanceof Error ? outcome : refusalBy(onChange, outcome);
+		if (problem === undefined) {
 			good = now;
 			told = undefined;
-			last = outcome;
-			onChange(outcome);
+			isPaused = false;
+			last = outcome as PaymentPolicy;
+			return;
 		}
+		good = undefined;
+		if (told === problem.message && isPaused) return;
+		isPaused =
+			refusalBy(onChange, { ...last, paused: `the policy file is wrong: ${problem.message}`.slice(0, 500) }) ===
+			undefined;
+		if (told === problem.message) return;
+		told = problem.message;
+		onError(problem);
 	};
 	let timer: NodeJS.Timeout;
 	const again = () => {
@@ -123,6 +131,16 @@ export function watchPolicyFile(
 		isStopped = true;
 		clearTimeout(timer);
 	};
+}
+
+/** Why a policy was not taken; `undefined` where it was. */
+function refusalBy(take: (policy: PaymentPolicy) => void, policy: PaymentPolicy): PolicyError | undefined {
+	try {
+		take(policy);
+		return undefined;
+	} catch (error) {
+		return new PolicyError(`the policy was not taken: ${error instanceof Error ? error.message : "unknown error"}`);
+	}
 }
 
 /** What goes before the first policy that could be read: it would allow next to nothing, and is paused. */
@@ -151,11 +169,13 @@ async function readText(path: string, name: string): Promise<string> {
 	try {
 		const file = await open(path, "r");
 		try {
-			const { size, mode } = await file.stat();
+			const state = await file.stat();
+			const { size, mode } = state;
 			if (size > MAX_POLICY_FILE_BYTES)
 				throw new PolicyError(`${name} has ${size} bytes: a policy has ${MAX_POLICY_FILE_BYTES} at most`);
 			if (process.platform !== "win32" && (mode & 0o002) !== 0)
 				throw new PolicyError(`${name} can be changed by everybody: chmod o-w ${name}`);
+			await warnOfOthers(path, state);
 			const bytes = Buffer.alloc(MAX_POLICY_FILE_BYTES + 1);
 			const { bytesRead } = await file.read(bytes, 0, bytes.length, 0);
 			if (bytesRead > MAX_POLICY_FILE_BYTES) throw new PolicyError(`${name} grows while it is read`);
@@ -169,6 +189,38 @@ async function readText(path: string, name: string): Promise<string> {
 			throw new PolicyError(`there is no policy file ${path}: write one, or name another (--policy)`);
 		throw new PolicyError(`${name} can't be read: ${error instanceof Error ? error.message : "unknown error"}`);
 	}
+}
+
+const WRITABLE_BY_GROUP = 0o020;
+const WRITABLE_BY_OTHERS = 0o022;
+/** In such a folder nobody can rename or remove what is another user's. */
+const STICKY = 0o1000;
+
+/** What was warned of, so that one that is read again and again is told of once. */
+const warned = new Set<string>();
+
+/** How many warnings are remembered. */
+const MOST_WARNED = 100;
+
+/** Warns where others than this user and root can change the policy. */
+async function warnOfOthers(path: string, { mode, uid }: Stats): Promise<void> {
+	if (process.platform === "win32") return;
+	const folder = dirname(path);
+	const its = await stat(folder).catch(() => undefined);
+	const isMine = (owner: number) => owner === 0 || owner === process.getuid?.();
+	if ((mode & WRITABLE_BY_GROUP) !== 0) warn(`its group can write to the policy ${path}: \`chmod g-w\` it`);
+	if (!isMine(uid)) warn(`another user (${uid}) owns the policy ${path} and can change it: \`chown\` it`);
+	if (its === undefined) return;
+	const isOpen = (its.mode & WRITABLE_BY_OTHERS) !== 0 && (its.mode & STICKY) === 0;
+	if (isOpen || !isMine(its.uid))
+		warn(`others can put another policy in the place of ${path}: see who owns its folder, and \`chmod go-w\` that`);
+}
+
+function warn(text: string): void {
+	if (warned.has(text)) return;
+	if (warned.size >= MOST_WARNED) warned.clear();
+	warned.add(text);
+	process.emitWarning(text, { code: "SLUICE_POLICY_ACCESS" });
 }
 
 function assertJson(text: string, name: string): void {
