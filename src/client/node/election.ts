@@ -120,10 +120,10 @@ async function openFiles(folder: WalletFolder): Promise<LevelKv | undefined> {
 		await database.open();
 	} catch (error) {
 		if (isLocked(error)) return undefined;
-		throw new PayerStoreError(
-			`the wallet in ${folder.path} can't be opened; ${deepest(error).message}: check that the disk is not full`,
-			{ cause: error },
-		);
+		const { message } = deepest(error);
+		throw new PayerStoreError(`the wallet in ${folder.path} can't be opened; ${message}: ${hintFor(message)}`, {
+			cause: error,
+		});
 	}
 	return new LevelKv(database);
 }
@@ -155,6 +155,14 @@ async function noOwner({ folder }: ElectionOptions): Promise<PayerStoreError> {
 	return new PayerStoreError(
 		`${who} has the wallet in ${folder.path} open and doesn't answer; if it hangs, end it${command}: another takes over`,
 	);
+}
+
+/** What to do about what LevelDB says, which has no codes for it. */
+export function hintFor(message: string): string {
+	if (/permission denied|not permitted|access is denied/i.test(message))
+		return "give its files back to the user that runs this (chown -R), who has to read and write all of them";
+	if (/read-only/i.test(message)) return "put it where files can be written";
+	return "check that the disk is not full";
 }
 
 function isLocked(error: unknown): boolean {

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Level } from "level";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { hintFor } from "../../../src/client/node/election.ts";
 import { defaultWalletFolder, openWallet } from "../../../src/client/node/index.ts";
 import { MAX_LINE_BYTES } from "../../../src/client/node/lines.ts";
 import { WIRE_VERSION } from "../../../src/client/node/wire.ts";
@@ -128,6 +129,24 @@ describe("the folder", () => {
 		await mkdir(join(folder, ".."), { recursive: true });
 		await writeFile(folder, "a file");
 		await expect(open(folder)).rejects.toMatchObject({ code: "PAYER_STORE", message: expect.stringMatching(/wallet/) });
+	});
+
+	it.skipIf(process.platform === "win32" || process.getuid?.() === 0)(
+		"is refused when its files are another's, and the disk is not blamed",
+		async () => {
+			const folder = await newFolder();
+			await (await openWallet(folder)).close();
+			await chmod(join(folder, "db", "LOCK"), 0o000);
+			await expect(openWallet(folder)).rejects.toThrow(/ermission denied: give its files back/);
+		},
+	);
+
+	it.each([
+		["IO error: /wallet/db/LOCK: Permission denied", /^give its files back to the user/],
+		["IO error: /wallet/db/LOCK: Read-only file system", /^put it where/],
+		["IO error: /wallet/db/000012.log: No space left on device", /disk is not full/],
+	])("says what to do about %s", (message, hint) => {
+		expect(hintFor(message)).toMatch(hint);
 	});
 
 	it("may have a path that is too long for a socket", async () => {
