@@ -121,8 +121,8 @@ const url = (path: string) => `${server.url}${path}`;
 
 describe("sluice fetch", () => {
 	it("writes the body to stdout and tells of price, payee, deposit and payment on stderr; the next one uses the channel", async () => {
-		const { run, spent } = await walletWith();
-		const first = await run(url("/quote"));
+		const { run, spent, wallet } = await walletWith();
+		const first = await run(url("/quote"), "--session-keys", "always");
 		expect(first.code, first.stderr).toBe(0);
 		expect(JSON.parse(first.stdout)).toMatchObject({ served: expect.any(Number) });
 		expect(first.stderr).toContain("0.0001 USDC each request, by channel");
@@ -130,6 +130,9 @@ describe("sluice fetch", () => {
 		expect(first.stderr).toContain(`to       ${server.payee}`);
 		expect(first.stderr).toContain(`paid 0.0001 USDC to ${server.payee}`);
 		expect(first.stderr).toContain('"one quote", as the server says');
+		const [channel] = await channelsOf(wallet);
+		expect(channel?.record.sessionKey).toMatch(/^0x/);
+		isSecret(channel?.record.sessionKey ?? "");
 		const second = await run(url("/quote"), "--close");
 		expect(second.stderr).not.toContain("new channel");
 		expect(second.stderr).toContain("closed the channel: 0.0098 USDC came back");
@@ -271,11 +274,34 @@ describe("before it pays", () => {
 		expect(child.stdout === "").toBe(code !== 0);
 	});
 
+	it("gives up asking with --max-time, and ends", async () => {
+		const { env, wallet } = await walletWith();
+		const child = start(["fetch", url("/quote"), "--max-time", "8"], env);
+		await child.until("Pay? [y/N]");
+		expect(await child.ended, child.stderr).toBe(1);
+		expect(child.stderr).toContain("not done within 8 s");
+		expect(await kept(wallet)).toEqual({ channels: 0, receipts: 0 });
+	});
+
+	it("is refused while the wallet is paused, as by any rule of the policy", async () => {
+		const { runJson, wallet } = await walletWith();
+		const store = await openWallet(wallet);
+		await store.setPaused("an odd bill");
+		await store.close();
+		const { code, value } = await runJson(url("/quote"));
+		expect(code).toBe(4);
+		expect(value).toMatchObject({
+			error: { code: "PAUSED", message: expect.stringContaining("an odd bill") },
+			rule: "paused",
+		});
+	});
+
 	it("shows by a dry run what would be paid, to whom, how and whether; nothing is signed, no handler runs", async () => {
 		const { run, runJson, wallet } = await walletWith({ approveAbove: "0.0005" });
 		const calls = server.calls();
-		const { code, value } = await runJson(url("/quote"), "--dry-run");
+		const { code, value } = await runJson(url("/quote?api_key=1"), "--dry-run");
 		expect(code).toBe(0);
+		expect(value.chosen.url).toBe(url("/quote"));
 		expect(value).toMatchObject({
 			dryRun: true,
 			status: 402,
@@ -359,7 +385,7 @@ describe("what is typed wrong", () => {
 	it("is a wallet without a policy, which pays nothing", async () => {
 		const { env } = await walletWith();
 		const { code, stderr } = await sluice(["fetch", url("/quote")], { ...env, SLUICE_WALLET: join(folder, "none") });
-		expect(code).toBe(1);
+		expect(code).toBe(2);
 		expect(stderr).toContain("there is no policy");
 	});
 });
@@ -401,6 +427,15 @@ function start(args: readonly string[], env: NodeJS.ProcessEnv, input?: string):
 	});
 	if (!terminal) child.stdin.end(input);
 	return started;
+}
+
+async function channelsOf(wallet: string) {
+	const store = await openWallet(wallet);
+	try {
+		return await store.list();
+	} finally {
+		await store.close();
+	}
 }
 
 /** What a wallet keeps, once the command that used it has ended. */

@@ -1,5 +1,8 @@
 /** `sluice channels` on a payer's wallet: also beside the agent's own processes, and without any server. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Level } from "level";
@@ -17,12 +20,15 @@ import {
 	fundedChannel,
 	GRACE_SECONDS,
 	SIGNED,
+	until,
 	type WalletFolder,
 	walletFolder,
 } from "../client/recovery/support.ts";
 import { createStage, type Stage } from "../client/stage.ts";
-import { createWorld, PRICE, sendFrom, type World } from "../support/world.ts";
+import { createWorld, PRICE, RpcProxy, sendFrom, type World } from "../support/world.ts";
 import { isSecret, runExposed, sluice, sluiceJson } from "./support.ts";
+
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
 it("a payer's channels whose records are damaged are warned of, and the others are listed", async () => {
 	const folder = await mkdtemp(join(tmpdir(), "sluice-damaged-"));
@@ -53,10 +59,10 @@ describe("a payer's channels whose server is gone", { timeout: 180_000 }, () => 
 
 	beforeAll(async () => {
 		stage = await createStage();
-		channel = await fundedChannel(stage);
+		channel = await fundedChannel(stage, { url: "https://gone.example/quote?api_key=hunter2#hunter3" });
 		folder = await walletFolder(channel.record);
 		signature = await channel.voucher(SIGNED);
-		isSecret(channel.key, signature);
+		isSecret(channel.key, signature, "hunter2", "hunter3");
 		key = { SLUICE_PAYER_KEY: channel.key };
 		wallet = ["--wallet", folder.path];
 		rpc = ["--rpc", stage.chain.url];
@@ -179,6 +185,52 @@ describe("a payer's channels whose server is gone", { timeout: 180_000 }, () => 
 		await old.remove();
 	});
 
+	it("are watched also where the wallet has none yet, and an endpoint of another chain is named first", async () => {
+		const { channelId, record, settle } = await fundedChannel(stage);
+		await settle(101n);
+		const empty = await walletFolder();
+		const elsewhere = await RpcProxy.start(stage.chain.url);
+		elsewhere.lies = (method) => (method === "eth_chainId" ? { result: "0x1" } : undefined);
+		const watching = watch(["--poll", "1", "--wallet", empty.path, "--rpc", elsewhere.url, ...rpc]);
+		const store = await empty.open();
+		try {
+			await watching.until('"channels":0');
+			await store.add({ ...record, state: { ...record.state, signed: "100", consumed: "100" } }, 9);
+			await watching.until(channelId);
+			expect(watching.stdout()).toContain("over-settled");
+			expect(watching.stdout()).not.toContain("node-failing");
+		} finally {
+			await watching.end();
+			await store.close();
+			await elsewhere.stop();
+			await empty.remove();
+		}
+	});
+
+	it("are not closed by it, which is told of as what it is, and those that were never opened are not in anybody's way", async () => {
+		const closed = createServer().listen(0, "127.0.0.1");
+		await once(closed, "listening");
+		const { port } = closed.address() as AddressInfo;
+		await new Promise((resolve) => closed.close(resolve));
+		const url = `http://127.0.0.1:${port}/quote`;
+		const opened = await fundedChannel(stage, { url });
+		const { state } = opened.record;
+		const unopened = await fundedChannel(stage, { isOpened: false, signed: 0n, url, payer: opened.key });
+		const kept = await walletFolder(opened.record, unopened.record);
+		isSecret(opened.key);
+		await writeFile(join(kept.path, "policy.json"), JSON.stringify(documentOf(stage, `127.0.0.1:${port}`)));
+		const args = ["channels", "close", "--all", "--wallet", kept.path, ...rpc];
+		const ran = await sluiceJson(args, { SLUICE_PAYER_KEY: opened.key });
+		expect(ran.code, ran.stderr).toBe(1);
+		const rows = Object.fromEntries(ran.value.channels.map((row: { channelId: Hex }) => [row.channelId, row]));
+		expect(rows[unopened.channelId]).toEqual({ channelId: unopened.channelId, outcome: "unopened" });
+		expect(rows[state.channelId]).toMatchObject({ outcome: "failed", error: { code: "SERVER_UNREACHABLE" } });
+		expect(ran.stderr).toContain("the server can't be reached (ECONNREFUSED)");
+		// Whole, to be pasted.
+		expect(ran.stderr).toContain(`sluice channels request-close ${state.channelId}\``);
+		await kept.remove();
+	});
+
 	it("are refused what they can't do, with what to do instead", async () => {
 		const unknown = `0x${"ab".repeat(32)}`;
 		const cases: readonly (readonly [readonly string[], Record<string, string>, number, RegExp])[] = [
@@ -247,7 +299,28 @@ describe("a payer's channels whose server runs", { timeout: 180_000 }, () => {
 	});
 });
 
-function documentOf({ chain, token, escrow }: World, host: string) {
+/** `sluice channels watch`, which goes on until it is ended. */
+function watch(options: readonly string[]) {
+	const args = ["--disable-warning=ExperimentalWarning", MAIN, "channels", "watch", ...options];
+	const child = spawn(process.execPath, args, {
+		env: { PATH: process.env.PATH },
+	});
+	const ended = once(child, "close");
+	let shown = "";
+	child.stdout.setEncoding("utf8").on("data", (text) => {
+		shown += text;
+	});
+	return {
+		stdout: () => shown,
+		until: (text: string) => until(`${text} in the output`, () => shown.includes(text)),
+		async end() {
+			child.kill("SIGTERM");
+			await ended;
+		},
+	};
+}
+
+function documentOf({ chain, token, escrow }: Pick<World, "token" | "escrow"> & Pick<Stage, "chain">, host: string) {
 	const tokens = [{ chainId: chain.chainId, address: token }];
 	return {
 		hosts: [host],

@@ -70,11 +70,14 @@ describe("sluice policy check", () => {
 		const { code, value, stderr } = await sluiceJson(["policy", "check", await write(name, text)]);
 		expect(code).toBe(2);
 		expect(stderr).toMatch(message);
-		expect(value).toMatchObject({ outcome: "failed", error: { message: expect.stringMatching(message) } });
+		expect(value).toMatchObject({
+			outcome: "failed",
+			error: { code: "POLICY", message: expect.stringMatching(message) },
+		});
 	});
 
 	it.each<[string, CheckOptions, object]>([
-		["allowed", {}, { outcome: "allowed", amount: "0.05 USDC", needsApproval: false }],
+		["allowed", {}, { outcome: "allowed", amount: "50000", text: "0.05 USDC", needsApproval: false }],
 		["of a currency's token on another chain allowed", { chain: 84_532 }, { outcome: "allowed", chainId: 84_532 }],
 		["of a whole answer allowed", { amount: "0.5", stream: true }, { outcome: "allowed" }],
 		["too much", { amount: "0.050001" }, { outcome: "refused", rule: "price" }],
@@ -101,7 +104,7 @@ describe("sluice policy check", () => {
 		const { message, ...rest } = expected as { message?: RegExp };
 		expect(value).toMatchObject(rest);
 		if (message !== undefined) expect(value.message).toMatch(message);
-		expect(code).toBe(value.outcome === "allowed" ? 0 : 1);
+		expect(code).toBe(value.outcome === "allowed" ? 0 : 4);
 	});
 
 	it("counts what the wallet has spent, with --wallet only", async () => {
@@ -118,7 +121,7 @@ describe("sluice policy check", () => {
 			"0.05",
 		];
 		const { code, value } = await sluiceJson(["policy", "check", EXAMPLE, ...payment, "--wallet", wallet]);
-		expect(code).toBe(1);
+		expect(code).toBe(4);
 		expect(value).toMatchObject({
 			rule: "limit",
 			limit: { name: "host.hour", current: "960000", max: "1000000", asked: "50000", resetsAt: expect.any(String) },

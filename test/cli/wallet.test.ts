@@ -1,13 +1,18 @@
 import { execFile, execFileSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import fs, { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { Writable } from "node:stream";
 import { type Address, getAddress, type Hex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Run } from "../../src/cli/shared/command.ts";
+import { exitCodeOf } from "../../src/cli/shared/exit.ts";
+import { describeFailure } from "../../src/cli/shared/failure.ts";
 import { Output } from "../../src/cli/shared/output.ts";
 import { openPayer } from "../../src/cli/shared/payer.ts";
+import { makeKeystore } from "../../src/cli/wallet/new.ts";
 import { PaymentClient, type PaymentPolicy } from "../../src/client/index.ts";
 import { decryptKeystore, encryptKeystore, openWallet, readPolicyFile } from "../../src/client/node/index.ts";
 import { Relay } from "../client/relay.ts";
@@ -77,6 +82,12 @@ async function agent(options: Readonly<{ limits?: object; more?: object }> = {})
 	return { relay, server, wallet, key, account: funded, address: funded.address.toLowerCase() as Address };
 }
 
+/** A command's run in this process, whose output nobody reads. */
+function runWith(variables: NodeJS.ProcessEnv): Run {
+	const out = new Output(new Writable({ write: (_chunk, _encoding, done) => done() }));
+	return { format: "json", out, env: variables, say: () => undefined, clean: String, hide: () => undefined };
+}
+
 describe("sluice wallet new", () => {
 	it("makes a key that nobody is shown, encrypted, in a file of its own", async () => {
 		const wallet = place();
@@ -89,6 +100,30 @@ describe("sluice wallet new", () => {
 		if (isWindows) return;
 		expect((await stat(keystore)).mode & 0o777).toBe(0o600);
 		expect((await stat(wallet)).mode & 0o777).toBe(0o700);
+	});
+
+	it.skipIf(isWindows)("has the name of the keystore on disk too, and those of new folders", async () => {
+		const wallet = join(place(), "deep");
+		const synced: string[] = [];
+		const { open } = fs;
+		// biome-ignore lint/suspicious/noExplicitAny: what is opened is only looked at.
+		fs.open = async (path: any, ...how: any[]) => {
+			const file = await open(path, ...how);
+			const { sync } = file;
+			file.sync = async () => {
+				synced.push(String(path));
+				return sync.call(file);
+			};
+			return file;
+		};
+		syncBuiltinESMExports();
+		try {
+			expect(await makeKeystore(runWith(env), { wallet })).toBe(0);
+		} finally {
+			fs.open = open;
+			syncBuiltinESMExports();
+		}
+		expect(synced).toEqual([join(wallet, "keystore.json"), wallet, dirname(wallet), folder]);
 	});
 
 	it("leaves a keystore alone that is there", async () => {
@@ -205,6 +240,21 @@ describe("sluice wallet", () => {
 		expect(wrong.value.address).toBe(privateKeyToAccount(key).address.toLowerCase());
 	});
 
+	it("shows limits and channels where no node answers, of whichever of its chains, and fails", async () => {
+		const { wallet, key } = await agent({ more: { chainIds: [1, stage.chain.chainId] } });
+		proxy.fails = () => true;
+		const args = ["wallet", "--wallet", wallet, "--rpc", proxy.url];
+		const { code, value } = await sluiceJson(args, { SLUICE_PAYER_KEY: key });
+		proxy.fails = () => false;
+		expect(code).toBe(1);
+		expect(value).toMatchObject({ limits: [{ name: "total.day" }], paused: null });
+		expect(value.chains).toContainEqual({
+			chainId: stage.chain.chainId,
+			gas: null,
+			tokens: [{ token: stage.token, unit: "USDC", amount: null, text: null }],
+		});
+	});
+
 	it("tells its address from a variable, a key file or a keystore, without a passphrase", async () => {
 		const key = generatePrivateKey();
 		isSecret(key);
@@ -298,6 +348,13 @@ describe("openPayer", () => {
 		await expect(openPayer(runOf(variables), { wallet: elsewhere.wallet, rpc: [proxy.url] })).rejects.toThrow(
 			"none of the RPC endpoints serves a chain that the policy allows: 1, 8453",
 		);
+		proxy.fails = () => true;
+		const opening = openPayer(runOf(variables), { wallet: elsewhere.wallet, rpc: [proxy.url] });
+		const silent = await opening.catch((error: unknown) => error);
+		proxy.fails = () => false;
+		// It may well be one of them: that is a failure, and no wrong usage.
+		expect(describeFailure(silent, [proxy.url]).code).toBe("RPC");
+		expect(exitCodeOf(silent)).toBe(1);
 		const wrong = await secretFile(await encryptKeystore(key, PASSPHRASE));
 		const other = runOf({ SLUICE_PASSPHRASE: "something else" });
 		expect(await codeOf(openPayer(other, { wallet, keystore: wrong, rpc: [proxy.url] }))).toBe("KEYSTORE");

@@ -3,11 +3,12 @@ import type { Hex } from "viem";
 import { parseAddress, parseAmount, parseChannelId, parseCount, parseSeconds } from "../shared/arguments.ts";
 import { addOutputOptions, addRpcOption, runCommand, tellWrongUsage } from "../shared/command.ts";
 import { UsageError } from "../shared/exit.ts";
+import { EXIT_CODES, help } from "../shared/help.ts";
 import { addPolicyOption, addWalletOption } from "../shared/payer.ts";
 import { addPassphraseOptions, addPayerKeyOptions } from "../shared/payerKey.ts";
 import { addSettlementOptions } from "../shared/settlementOptions.ts";
 import { type ExportOptions, exportChannels } from "./export.ts";
-import { collectChannelIds, help } from "./help.ts";
+import { collectChannelIds } from "./ids.ts";
 import { type ListOptions, listChannels } from "./list.ts";
 import { closePayerChannels, type PayerCloseOptions } from "./payer/close.ts";
 import { requestCloseCommand, watchCommand, withdrawCommand } from "./payer/command.ts";
@@ -69,7 +70,7 @@ function listCommand(): Command {
 	return tellWrongUsage(addOutputOptions(command))
 		.addHelpText(
 			"after",
-			help("0 done, 1 failed, 2 wrong usage", [
+			help(EXIT_CODES, [
 				"sluice channels list --data ./channels --owed",
 				"sluice channels list --data ./channels --json | jq .unsettled",
 				"sluice channels list --wallet ./wallet",
@@ -95,9 +96,7 @@ function showCommand(): Command {
 	return tellWrongUsage(addOutputOptions(command))
 		.addHelpText(
 			"after",
-			help("0 done, 1 failed, 2 wrong usage", [
-				"sluice channels show 0x… --data ./channels --rpc https://sepolia.base.org",
-			]),
+			help(EXIT_CODES, ["sluice channels show 0x… --data ./channels --rpc https://sepolia.base.org"]),
 		)
 		.action((channelId: Hex, options: ShowOptions, command: Command) =>
 			runCommand(options, async (run) =>

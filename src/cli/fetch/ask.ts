@@ -1,6 +1,7 @@
 /** What is asked before something is paid, and who answers. */
 import { createInterface } from "node:readline/promises";
 import type { Offer } from "../../client/answer.ts";
+import { bareUrl } from "../../client/bareUrl.ts";
 import { type ApprovalRequest, amountText, boundsFor, type Policy } from "../../client/policy.ts";
 
 /** As much as is shown of what a server says of itself. */
@@ -9,9 +10,8 @@ const MAX_DESCRIPTION = 200;
 /** What is to be paid, whom and how, one thing a line. */
 export function paymentLines(policy: Policy, request: ApprovalRequest, offer: Offer | undefined): readonly string[] {
 	const { kind, amountText: amount, payee, chainId, token, channelId, method, url, description } = request;
-	const { origin, pathname } = new URL(url);
 	return [
-		`${method} ${origin}${pathname}`,
+		`${method} ${bareUrl(url)}`,
 		`  costs    ${priceText(policy, request, offer)}`,
 		...(kind === "open"
 			? [`  deposit  ${amount} in a new channel; what is not used comes back when it is closed`]
@@ -49,12 +49,17 @@ export function isTerminal(): boolean {
 	return process.stdin.isTTY === true && process.stderr.isTTY === true;
 }
 
-/** Asks on the terminal. Whoever does not say yes has said no. */
-export async function askYes(question: string): Promise<boolean> {
+/**
+ * Asks on the terminal. Whoever does not say yes has said no.
+ *
+ * @param signal - ends the question, and lets go of the terminal, which would keep the process from ending
+ */
+export async function askYes(question: string, signal: AbortSignal): Promise<boolean> {
 	const terminal = createInterface({ input: process.stdin, output: process.stderr });
 	try {
 		const interrupted = new Promise<string>((resolve) => terminal.once("close", () => resolve("")));
-		const answer = await Promise.race([terminal.question(question), interrupted]);
+		const answered = terminal.question(question, { signal }).catch(() => "");
+		const answer = await Promise.race([answered, interrupted]);
 		return /^y(es)?$/i.test(answer.trim());
 	} finally {
 		terminal.close();

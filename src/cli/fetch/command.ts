@@ -1,7 +1,10 @@
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { SessionKeyUse } from "../../client/sessionKeys.ts";
 import { runCommand, tellWrongUsage } from "../shared/command.ts";
 import { addPayerOptions } from "../shared/payer.ts";
 import { type FetchOptions, fetchUrl } from "./run.ts";
+
+const SESSION_KEY_USES: readonly SessionKeyUse[] = ["always", "contracts", "never"];
 
 /** `sluice fetch <url>`. Exit codes as `EXIT` in ../shared/exit.ts. */
 export function fetchCommand(): Command {
@@ -28,6 +31,12 @@ export function fetchCommand(): Command {
 		.option("--max-price <amount>", "pays no more for it, in the token's unit: 0.05")
 		.option("--yes", "pays what the policy allows without asking")
 		.option("--dry-run", "sends the request unpaid and shows what it would cost; signs nothing")
+		.addOption(
+			new Option(
+				"--session-keys <use>",
+				"which new channels get a key of their own that signs their vouchers, kept in the wallet (default: contracts, those of contract wallets)",
+			).choices([...SESSION_KEY_USES]),
+		)
 		.option("--close", "closes the channel afterwards: the rest of its deposit comes back");
 	addPayerOptions(command);
 	const isJson = (argv: readonly string[]) => argv.includes("--json");
@@ -47,8 +56,8 @@ const HELP = `
 Without a terminal it pays what the policy lets pass unasked (below its approveAbove, or all where it has none); --yes pays
 whatever else the policy allows. An unpaid request is sent first to learn the price, also by --dry-run.
 
-Exit codes: 0 done; 1 failed, or a 402 that could not be paid; 2 wrong usage; 4 refused by the policy, or not approved;
-22 an answer from 400 on, with --fail.
+Exit codes: 0 done; 1 failed, or a 402 that could not be paid; 2 wrong usage; 4 refused by the policy or a
+pause, or not approved; 22 an answer from 400 on, with --fail.
 
 Examples:
   $ sluice fetch https://api.example.com/quote --dry-run

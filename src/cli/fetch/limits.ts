@@ -1,6 +1,6 @@
 /** The wallet's policy, as one command narrows it. It never allows more than the policy does. */
-import { parseUnits } from "viem";
 import type { PaymentPolicy } from "../../client/policy.ts";
+import { amountFrom } from "../shared/amounts.ts";
 import { UsageError } from "../shared/exit.ts";
 
 /**
@@ -35,10 +35,8 @@ export function askingForAll(policy: PaymentPolicy): PaymentPolicy {
 }
 
 function amountOf(text: string, decimals: number): bigint {
-	const [, fraction = ""] = text.split(".");
-	const isAmount = /^\d{1,60}(\.\d{1,36})?$/.test(text) && fraction.length <= decimals;
-	const amount = isAmount ? parseUnits(text, decimals) : 0n;
-	if (amount > 0n) return amount;
+	const amount = amountFrom(text, decimals);
+	if (amount !== undefined && amount > 0n) return amount;
 	throw new UsageError(
 		decimals === 0
 			? "--max-price is a whole number of base units above 0: not every token of the policy is listed by a currency"

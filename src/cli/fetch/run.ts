@@ -6,9 +6,12 @@ import {
 	needsApproval,
 	type Policy,
 	PolicyRefusedError,
+	type PolicyRule,
 	parsePolicy,
 } from "../../client/policy.ts";
 import { discard } from "../../client/retry.ts";
+import type { SessionKeyUse } from "../../client/sessionKeys.ts";
+import { PausedError } from "../../client/store/store.ts";
 import type { Run } from "../shared/command.ts";
 import { EXIT, type ExitCode } from "../shared/exit.ts";
 import { describeFailure, failureLine } from "../shared/failure.ts";
@@ -33,6 +36,7 @@ export type FetchOptions = PayerOptions &
 		yes?: boolean;
 		dryRun?: boolean;
 		close?: boolean;
+		sessionKeys?: SessionKeyUse;
 	}>;
 
 /** The command was given so long, and no longer. */
@@ -46,7 +50,7 @@ export class MaxTimeError extends Error {
 
 /** Sends one request, pays for it, and hands its answer on. */
 export async function fetchUrl(run: Run, url: string, options: FetchOptions): Promise<ExitCode> {
-	const { output, maxTime, retry: retries } = options;
+	const { output, maxTime, retry: retries, sessionKeys } = options;
 	const { url: checked, init } = await typedRequest(url, options, process.stdin);
 	if (output !== undefined && output !== "-") await assertWritable(output);
 	const whole = await readPolicy(run, options);
@@ -60,8 +64,9 @@ export async function fetchUrl(run: Run, url: string, options: FetchOptions): Pr
 	try {
 		const session: OpenPayer = await openPayer(run, options, {
 			policy: options.dryRun ? { ...askingForAll(allowed), dryRun: true } : askingForAll(allowed),
-			approve: (request) => approve(run, options, policy, watch, session, request),
+			approve: (request) => approve(run, options, policy, watch, session, request, ending.signal),
 			fetch: watch.watch(globalThis.fetch),
+			...(sessionKeys !== undefined && { sessionKeys }),
 			...(retries !== undefined && { retry: { retries } }),
 		});
 		opened = session;
@@ -69,8 +74,8 @@ export async function fetchUrl(run: Run, url: string, options: FetchOptions): Pr
 		if (options.dryRun) return await dryRun(run, session, policy, watch, request);
 		return await fetchPaid(run, options, policy, watch, session, request);
 	} catch (error) {
-		if (!(error instanceof PolicyRefusedError)) throw error;
-		await tellRefusal(run, error);
+		if (!(error instanceof PolicyRefusedError || error instanceof PausedError)) throw error;
+		await tellRefusal(run, error, "rule" in error ? error.rule : "paused");
 		return EXIT.refused;
 	} finally {
 		clearTimeout(timer);
@@ -86,10 +91,11 @@ async function approve(
 	watch: PaymentWatch,
 	{ payer }: OpenPayer,
 	request: ApprovalRequest,
+	signal: AbortSignal,
 ): Promise<boolean> {
 	const asks = !yes && isTerminal();
 	if (asks || !silent) for (const line of paymentLines(policy, request, watch.offerOf(request))) run.say(line);
-	if (asks && !(await askYes("Pay? [y/N] "))) throw approvalRefused(request, "you did not say yes");
+	if (asks && !(await askYes("Pay? [y/N] ", signal))) throw approvalRefused(request, "you did not say yes");
 	if (!asks && !yes && needsApproval(policy, request))
 		throw approvalRefused(request, "there is no terminal to ask on; --yes says so beforehand");
 	watch.agreed(request, payer);
@@ -181,7 +187,8 @@ function closedRow({ channel, receipt }: ClosedChannel, back: bigint): object {
 
 async function tellRefusal(
 	{ format, out, say, clean }: Run,
-	{ code, message, rule }: PolicyRefusedError,
+	{ code, message }: PolicyRefusedError | PausedError,
+	rule: PolicyRule,
 ): Promise<void> {
 	say(`sluice: ${message}`);
 	if (format === "json") await out.write(failureLine({ code, message: clean(message) }, { rule }));

@@ -1,13 +1,21 @@
-import { type Address, parseUnits } from "viem";
+import type { Address } from "viem";
+import { readPolicyFile } from "../../client/node/policyFile.ts";
 import { describePolicy } from "../../client/policy/describe.ts";
-import { amountText, currencyOf, needsApproval, type Policy, type PolicyRefusedError } from "../../client/policy.ts";
+import {
+	amountText,
+	currencyOf,
+	needsApproval,
+	type Policy,
+	type PolicyRefusedError,
+	parsePolicy,
+} from "../../client/policy.ts";
 import type { PayerStore } from "../../client/store/store.ts";
+import { amountFrom } from "../shared/amounts.ts";
 import type { CommonOptions, Run } from "../shared/command.ts";
 import { EXIT, type ExitCode, UsageError } from "../shared/exit.ts";
 import { openPayerStore } from "../shared/payer.ts";
 import { pairs } from "../shared/table.ts";
 import { policyLines } from "./lines.ts";
-import { readPolicy } from "./read.ts";
 import { type Payment, refusalFor } from "./whatIf.ts";
 
 export type CheckOptions = CommonOptions &
@@ -25,7 +33,7 @@ export type CheckOptions = CommonOptions &
 /** Says whether a policy is right and what it allows, or whether it allows one payment. */
 export async function checkPolicy(run: Run, file: string, options: CheckOptions): Promise<ExitCode> {
 	const { out, format } = run;
-	const policy = await readPolicy(file);
+	const policy = parsePolicy(await readPolicyFile(file));
 	const payment = paymentOf(policy, options);
 	if (payment === undefined) {
 		const description = describePolicy(policy);
@@ -37,17 +45,18 @@ export async function checkPolicy(run: Run, file: string, options: CheckOptions)
 	const result = {
 		outcome: refusal === undefined ? "allowed" : "refused",
 		...payment,
-		amount: amountText(policy, payment, payment.amount),
+		amount: String(payment.amount),
+		text: amountText(policy, payment, payment.amount),
 		needsApproval: needsApproval(policy, payment),
 		dryRun: policy.dryRun,
 		...(refusal && { rule: refusal.rule, message: refusal.message, ...limitOf(refusal) }),
 	};
 	if (format === "json") await out.line(JSON.stringify(result));
 	else {
-		const { limit: _, ...shown } = result as typeof result & { limit?: unknown };
-		await out.write(pairs(Object.entries(shown).map(([name, value]) => [name, String(value)])));
+		const { limit: _, text, ...shown } = result as typeof result & { limit?: unknown };
+		await out.write(pairs(Object.entries({ ...shown, amount: text }).map(([name, value]) => [name, String(value)])));
 	}
-	return refusal === undefined ? EXIT.done : EXIT.failed;
+	return refusal === undefined ? EXIT.done : EXIT.refused;
 }
 
 /** Without a wallet nothing is counted yet. */
@@ -102,7 +111,7 @@ function paymentOf(policy: Policy, options: CheckOptions): Payment | undefined {
 	const decimals = currencyOf(policy, { chainId, token })?.decimals ?? 0;
 	return {
 		host: hostFrom(host),
-		amount: amountFrom(amount, decimals),
+		amount: amountOf(amount, decimals),
 		payee,
 		token,
 		chainId,
@@ -119,13 +128,12 @@ function hostFrom(text: string): string {
 	return new URL(url).host;
 }
 
-function amountFrom(text: string, decimals: number): bigint {
-	const [, fraction = ""] = text.split(".");
-	if (!/^\d{1,60}(\.\d{1,36})?$/.test(text) || fraction.length > decimals)
-		throw new UsageError(
-			decimals === 0
-				? "--amount is a whole number of base units: no currency of the policy lists this token"
-				: `--amount is a number with at most ${decimals} decimals, such as 0.05`,
-		);
-	return parseUnits(text, decimals);
+function amountOf(text: string, decimals: number): bigint {
+	const amount = amountFrom(text, decimals);
+	if (amount !== undefined) return amount;
+	throw new UsageError(
+		decimals === 0
+			? "--amount is a whole number of base units: no currency of the policy lists this token"
+			: `--amount is a number with at most ${decimals} decimals, such as 0.05`,
+	);
 }

@@ -1,12 +1,13 @@
 import { Command, Option } from "commander";
 import { parseAddress, parseChainId } from "../shared/arguments.ts";
 import { addOutputOptions, runCommand, tellWrongUsage } from "../shared/command.ts";
+import { EXIT_CODES, help } from "../shared/help.ts";
 import { addPolicyOption, addWalletOption } from "../shared/payer.ts";
 import { type CheckOptions, checkPolicy } from "./check.ts";
 import { printSchema } from "./schema.ts";
 import { type ShowOptions, showPolicy } from "./show.ts";
 
-/** `sluice policy check | show | schema`. Exit codes as `EXIT` in ../shared/exit.ts; a policy that is wrong is 2. */
+/** `sluice policy check | show | schema`. Exit codes as `EXIT` in ../shared/exit.ts. */
 export function policyCommand(): Command {
 	return new Command("policy")
 		.description("Checks what an agent's wallet may sign, and shows how much of it is used up.")
@@ -35,7 +36,7 @@ function checkCommand(): Command {
 		.addHelpText(
 			"after",
 			help(
-				"0 it is right, and allows the payment; 1 it does not allow the payment; 2 it is wrong, or wrong usage",
+				"0 it is right, and allows the payment; 1 failed; 2 it is wrong, or wrong usage; 4 it does not allow the payment",
 				[
 					"sluice policy check policy.yaml",
 					"sluice policy check policy.yaml --host api.example.com --amount 0.05",
@@ -69,11 +70,6 @@ function schemaCommand(): Command {
 		"Prints the JSON Schema of a policy, by which editors complete and check one.",
 	);
 	return tellWrongUsage(command)
-		.addHelpText("after", help("0 done, 2 wrong usage", ["sluice policy schema > policy.schema.json"]))
+		.addHelpText("after", help(EXIT_CODES, ["sluice policy schema > policy.schema.json"]))
 		.action(() => runCommand({ json: true }, (run) => printSchema(run)));
-}
-
-function help(exitCodes: string, examples: readonly string[], more?: string): string {
-	const lines = ["", `Exit codes: ${exitCodes}.`, ...(more === undefined ? [] : [more]), "", "Examples:"];
-	return [...lines, ...examples.map((example) => `  $ ${example}`)].join("\n");
 }

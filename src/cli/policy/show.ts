@@ -1,21 +1,20 @@
-import { findPolicyFile } from "../../client/node/policyFile.ts";
+import { findPolicyFile, readPolicyFile } from "../../client/node/policyFile.ts";
 import { describePolicy } from "../../client/policy/describe.ts";
-import { type LimitStatus, limitsStatus } from "../../client/policy.ts";
+import { type LimitStatus, limitsStatus, parsePolicy } from "../../client/policy.ts";
 import type { Run } from "../shared/command.ts";
 import { EXIT, type ExitCode } from "../shared/exit.ts";
 import { openPayerStore, type WalletOptions, walletFolder } from "../shared/payer.ts";
 import { type Column, pairs, writeTable } from "../shared/table.ts";
 import { moment } from "../shared/words.ts";
 import { policyLines } from "./lines.ts";
-import { orWrongUsage, readPolicy } from "./read.ts";
 
 export type ShowOptions = WalletOptions;
 
 /** Shows the wallet's policy, and what is used up of each limit. */
 export async function showPolicy(run: Run, options: ShowOptions): Promise<ExitCode> {
 	const { out, format, say } = run;
-	const file = options.policy ?? (await orWrongUsage(() => findPolicyFile(walletFolder(run, options))));
-	const policy = await readPolicy(file);
+	const file = options.policy ?? (await findPolicyFile(walletFolder(run, options)));
+	const policy = parsePolicy(await readPolicyFile(file));
 	const store = await openPayerStore(run, options);
 	try {
 		const limits = await limitsStatus(policy, store, Date.now());

@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { parseChannelId, parseCount } from "../shared/arguments.ts";
 import { addOutputOptions, runCommand, tellWrongUsage } from "../shared/command.ts";
+import { EXIT_CODES, help } from "../shared/help.ts";
 import { addPolicyOption, addWalletOption, type WalletOptions } from "../shared/payer.ts";
 import { KINDS } from "./rows.ts";
 import { type ExportOptions, exportReceipts, type ListOptions, listReceipts, showReceipt } from "./run.ts";
@@ -24,7 +25,7 @@ function listCommand(): Command {
 	return tellWrongUsage(addOutputOptions(command))
 		.addHelpText(
 			"after",
-			help(["sluice receipts --since 24h", "sluice receipts --host api.example.com --json | jq .totals"]),
+			help(EXIT_CODES, ["sluice receipts --since 24h", "sluice receipts --host api.example.com --json | jq .totals"]),
 		)
 		.action((options: ListOptions) => runCommand(options, (run) => listReceipts(run, options)));
 }
@@ -38,7 +39,10 @@ function showCommand(): Command {
 	return tellWrongUsage(addOutputOptions(command))
 		.addHelpText(
 			"after",
-			help(["sluice receipts show 0x5a1b…", "sluice receipts show 0x5a1b… --json | jq .receipts[0].receipt"]),
+			help(EXIT_CODES, [
+				"sluice receipts show 0x5a1b…",
+				"sluice receipts show 0x5a1b… --json | jq .receipts[0].receipt",
+			]),
 		)
 		.action((id: string, options: WalletOptions) => runCommand(options, (run) => showReceipt(run, id, options)));
 }
@@ -50,7 +54,7 @@ function exportCommand(): Command {
 	addFilters(command);
 	command.addOption(new Option("--format <format>", "how").choices(["json", "csv"]).default("json"));
 	return tellWrongUsage(command)
-		.addHelpText("after", help(["sluice receipts export --format csv --since 2026-11-01 > receipts.csv"]))
+		.addHelpText("after", help(EXIT_CODES, ["sluice receipts export --format csv --since 2026-11-01 > receipts.csv"]))
 		.action((options: ExportOptions) =>
 			runCommand({ ...options, json: options.format === "json", table: options.format !== "json" }, (run) =>
 				exportReceipts(run, options),
@@ -67,9 +71,4 @@ function addFilters(command: Command): void {
 		.addOption(new Option("--channel <channelId>", "only those of this channel").argParser(parseChannelId))
 		.addOption(new Option("--kind <kind>", "only those of this kind").choices([...KINDS]))
 		.addOption(new Option("--limit <n>", "that many at most, the newest").argParser(parseCount));
-}
-
-function help(examples: readonly string[]): string {
-	const lines = ["", "Exit codes: 0 done, 1 failed, 2 wrong usage.", "", "Examples:"];
-	return [...lines, ...examples.map((example) => `  $ ${example}`)].join("\n");
 }

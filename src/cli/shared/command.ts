@@ -1,11 +1,10 @@
 /** What the operator's commands have in common: options, and how they begin and end. */
 import { type Command, Option } from "commander";
 import { collectUrls, isRpcUrl } from "./arguments.ts";
-import { EXIT, type ExitCode, UsageError } from "./exit.ts";
+import { type ExitCode, exitCodeOf, UsageError } from "./exit.ts";
 import { describeFailure, failureLine } from "./failure.ts";
 import { type Format, formatOf, Output } from "./output.ts";
 import { hideTyped, redactor } from "./secrets.ts";
-import { SignerError } from "./signer.ts";
 
 /** What every command can be told. */
 export type CommonOptions = Readonly<{
@@ -93,7 +92,7 @@ export async function runCommand(options: CommonOptions, work: (run: Run) => Pro
 		const message = redact(words.message);
 		say(`sluice: ${message}`);
 		if (format === "json") await out.write(failureLine({ code: words.code, message }));
-		process.exitCode = error instanceof UsageError || error instanceof SignerError ? EXIT.usage : EXIT.failed;
+		process.exitCode = exitCodeOf(error);
 	}
 }
 

@@ -15,6 +15,15 @@ export function describeFailure(error: unknown, rpcUrls: readonly string[]): Fai
 		const said = details === "" || details === undefined || shortMessage.includes(details) ? "" : ` (${details})`;
 		return { code: "RPC", message: `${rpc} failed: ${shortMessage}${said}; ${again}` };
 	}
+	// As `fetch` has it. What asks an RPC throws viem's errors.
+	if (error instanceof TypeError && error.cause instanceof Error) {
+		const { cause } = error;
+		const reason = "code" in cause ? String(cause.code) : cause.name;
+		return {
+			code: "SERVER_UNREACHABLE",
+			message: `the server can't be reached (${reason}): check its address, or try again when it answers`,
+		};
+	}
 	if (error instanceof Error && "code" in error) return { code: String(error.code), message: error.message };
 	const reason = error instanceof Error ? `${error.name}: ${error.message}` : "unknown error";
 	if (rpcUrls.length === 0) return { code: "UNEXPECTED", message: `unexpected: ${reason}` };

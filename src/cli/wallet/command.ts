@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import { addKeyTrap, addOutputOptions, addRpcOption, runCommand, tellWrongUsage } from "../shared/command.ts";
+import { EXIT_CODES, help } from "../shared/help.ts";
 import { addPolicyOption, addWalletOption, type WalletOptions } from "../shared/payer.ts";
 import { addPassphraseOptions, addPayerKeyOptions, KEYSTORE_NAME } from "../shared/payerKey.ts";
 import { type AddressOptions, showAddress } from "./address.ts";
@@ -62,7 +63,7 @@ function newCommand(): Command {
 	return tellWrongUsage(addOutputOptions(command))
 		.addHelpText(
 			"after",
-			help("0 done, 1 failed, 2 wrong usage", [
+			help(EXIT_CODES, [
 				"sluice wallet new",
 				"sluice wallet new --wallet ./agent --passphrase-file /run/secrets/passphrase",
 			]),
@@ -75,7 +76,7 @@ function addressCommand(): Command {
 	addWalletOption(command);
 	addPayerKeyOptions(command);
 	return tellWrongUsage(addOutputOptions(command))
-		.addHelpText("after", help("0 done, 1 failed, 2 wrong usage", ["sluice wallet address"]))
+		.addHelpText("after", help(EXIT_CODES, ["sluice wallet address"]))
 		.action((options: AddressOptions) => runCommand(options, (run) => showAddress(run, options)));
 }
 
@@ -87,10 +88,7 @@ function pauseCommand(): Command {
 		.argument("[reason]", "what whoever is stopped is told", "paused by hand");
 	addWalletOption(command);
 	return tellWrongUsage(addOutputOptions(command))
-		.addHelpText(
-			"after",
-			help("0 done, 1 failed, 2 wrong usage", ['sluice wallet pause "an odd bill; ask Ada"', "sluice wallet unpause"]),
-		)
+		.addHelpText("after", help(EXIT_CODES, ['sluice wallet pause "an odd bill; ask Ada"', "sluice wallet unpause"]))
 		.action((reason: string, options: WalletOptions) => runCommand(options, (run) => pause(run, reason, options)));
 }
 
@@ -98,10 +96,6 @@ function unpauseCommand(): Command {
 	const command = new Command("unpause").description("Lets the wallet's spending go on. Needs no key.");
 	addWalletOption(command);
 	return tellWrongUsage(addOutputOptions(command))
-		.addHelpText("after", help("0 done, 1 failed, 2 wrong usage", ["sluice wallet unpause"]))
+		.addHelpText("after", help(EXIT_CODES, ["sluice wallet unpause"]))
 		.action((options: WalletOptions) => runCommand(options, (run) => unpause(run, options)));
-}
-
-function help(exitCodes: string, examples: readonly string[]): string {
-	return ["", `Exit codes: ${exitCodes}.`, "", "Examples:", ...examples.map((example) => `  $ ${example}`)].join("\n");
 }

@@ -3,6 +3,7 @@ import { bareAmountText, unitOf } from "../../client/policy/currency.ts";
 import type { Policy } from "../../client/policy.ts";
 import { readBalance } from "../../escrow/reads.ts";
 import type { Run } from "../shared/command.ts";
+import { UsageError } from "../shared/exit.ts";
 import { chainsOf } from "../shared/payer.ts";
 import { openPayerChains } from "../shared/payerChains.ts";
 
@@ -24,7 +25,15 @@ export async function readHoldings(
 	policy: Policy,
 	address: Address,
 ): Promise<readonly ChainHoldings[]> {
-	const { clients, close } = await openPayerChains(run, urls, chainsOf(policy));
+	const chainIds = chainsOf(policy);
+	const opened = await openPayerChains(run, urls, chainIds).catch((error: unknown) => {
+		if (error instanceof UsageError) throw error;
+		return undefined;
+	});
+	// What is known without the chains is shown all the same.
+	if (opened === undefined)
+		return chainIds.map((chainId) => ({ chainId, gas: null, tokens: unknownTokens(policy, chainId) }));
+	const { clients, close } = opened;
 	try {
 		const all = [...clients].map(([chainId, client]) => holdingsOn(run, client, chainId, policy, address));
 		return await Promise.all(all);
@@ -52,13 +61,23 @@ async function holdingsOn(
 		read("the native coin", client.getBalance({ address })),
 		...tokensOn(policy, chainId).map((token) => read(`token ${token}`, readBalance(client, token, address))),
 	]);
-	const tokens = tokensOn(policy, chainId).map((token, at) => {
-		const unit = unitOf(policy, { chainId, token });
+	const tokens = unknownTokens(policy, chainId).map((unknown, at) => {
 		const amount = amounts[at] ?? null;
-		const text = amount === null ? null : bareAmountText(policy, unit, amount);
-		return { token, unit, amount: amount === null ? null : String(amount), text };
+		return amount === null
+			? unknown
+			: { ...unknown, amount: String(amount), text: bareAmountText(policy, unknown.unit, amount) };
 	});
 	return { chainId, gas: gas === null || gas === undefined ? null : String(gas), tokens };
+}
+
+/** Tokens whose balance is not known. */
+function unknownTokens(policy: Policy, chainId: number): readonly TokenBalance[] {
+	return tokensOn(policy, chainId).map((token) => ({
+		token,
+		unit: unitOf(policy, { chainId, token }),
+		amount: null,
+		text: null,
+	}));
 }
 
 /** Tokens that the policy allows on a chain. */

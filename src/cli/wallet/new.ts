@@ -1,5 +1,5 @@
 import { mkdir, open, rm, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { generatePrivateKey } from "viem/accounts";
 import { encryptKeystore } from "../../client/node/keystore.ts";
 import { askSecret } from "../shared/askSecret.ts";
@@ -33,8 +33,11 @@ export async function makeKeystore(run: Run, options: NewOptions): Promise<ExitC
 	const passphrase = await readPassphrase(run, options, askTwice);
 	if ([...passphrase].length < SHORTEST_PASSPHRASE)
 		throw new UsageError(`a passphrase has at least ${SHORTEST_PASSPHRASE} characters; several words are better`);
-	await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+	const made = await mkdir(dirname(path), { recursive: true, mode: 0o700 });
 	await writeNew(path, await encryptKeystore(key, passphrase));
+	await syncNames(path, made).catch((error: NodeJS.ErrnoException) =>
+		say(`warning: whether the keystore is on disk is not known (${error.code}): look for it after the next start`),
+	);
 	if (format === "json") await out.line(JSON.stringify({ address, keystore: path, wallet: folder }));
 	else
 		await out.write(
@@ -69,6 +72,24 @@ async function writeNew(path: string, text: string): Promise<void> {
 		throw error;
 	} finally {
 		await file.close();
+	}
+}
+
+/**
+ * The names of a new file, and of the folders that were made for it, are on disk when the folders that they are in are. Windows
+ * has no such thing.
+ */
+async function syncNames(path: string, firstMade = path): Promise<void> {
+	if (process.platform === "win32") return;
+	const last = dirname(resolve(firstMade));
+	for (let folder = dirname(resolve(path)); ; folder = dirname(folder)) {
+		const handle = await open(folder, "r");
+		try {
+			await handle.sync();
+		} finally {
+			await handle.close();
+		}
+		if (folder === last || folder === dirname(folder)) return;
 	}
 }
 

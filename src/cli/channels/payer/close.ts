@@ -4,7 +4,6 @@ import { readChannel } from "../../../escrow/reads.ts";
 import type { Run } from "../../shared/command.ts";
 import { type ExitCode, UsageError } from "../../shared/exit.ts";
 import { type OpenPayer, openPayer, type PayerOptions } from "../../shared/payer.ts";
-import { shortHex } from "../../shared/words.ts";
 import { type WorkRow, workOn, writeWork } from "./report.ts";
 
 export type PayerCloseOptions = PayerOptions & Readonly<{ all?: boolean }>;
@@ -25,7 +24,7 @@ export async function closePayerChannels(
 		const left = rows.filter(({ outcome }) => outcome === "failed").map(({ channelId }) => channelId);
 		if (left.length > 0)
 			run.say(
-				`where a server does not close a channel, \`sluice channels request-close ${left.map(shortHex).join(" ")}\` gets the deposit back without it`,
+				`where a server does not close a channel, \`sluice channels request-close ${left.join(" ")}\` gets the deposit back without it`,
 			);
 		return await writeWork(run, rows);
 	} finally {
@@ -50,6 +49,8 @@ async function closeOne({ payer, store, clients }: OpenPayer, channelId: Hex): P
 	if (after === undefined) throw new ChannelUnknownError(channelId);
 	const { status, state } = after.record;
 	if (closed === undefined && status !== "closed") {
+		// This command holds it itself, and its server has never opened it.
+		if (payer.channels.some((channel) => channel.channelId === channelId)) return { channelId, outcome: "unopened" };
 		if (after.isHeld) throw new ChannelInUseError(channelId);
 		if (status === "open") return { channelId, outcome: "unopened" };
 		throw new NotOpenError(channelId);

@@ -3,14 +3,15 @@ import { Command, Option } from "commander";
 import type { Hex } from "viem";
 import { parseSeconds } from "../../shared/arguments.ts";
 import { addOutputOptions, addRpcOption, runCommand, tellWrongUsage } from "../../shared/command.ts";
+import { help } from "../../shared/help.ts";
 import { addWalletOption, type PayerOptions } from "../../shared/payer.ts";
 import { addPayerKeyOptions } from "../../shared/payerKey.ts";
-import { collectChannelIds, help } from "../help.ts";
+import { collectChannelIds } from "../ids.ts";
 import { requestCloses } from "./requestClose.ts";
 import { type WatchOptions, watchPayerChannels } from "./watch.ts";
 import { type WithdrawOptions, withdrawRests } from "./withdraw.ts";
 
-const EXIT_CODES = "0 done; 1 something failed; 2 wrong usage; 3 not done yet (run it again)";
+const WORK_EXIT_CODES = "0 done; 1 something failed; 2 wrong usage; 3 not done yet (run it again)";
 
 export function requestCloseCommand(): Command {
 	const command = new Command("request-close")
@@ -23,7 +24,7 @@ export function requestCloseCommand(): Command {
 		.addHelpText(
 			"after",
 			help(
-				EXIT_CODES,
+				WORK_EXIT_CODES,
 				["sluice channels request-close 0x… --rpc https://sepolia.base.org"],
 				"Running it again is safe, also after a crash: nothing is sent twice.",
 			),
@@ -45,7 +46,7 @@ export function withdrawCommand(): Command {
 	return tellWrongUsage(addOutputOptions(command))
 		.addHelpText(
 			"after",
-			help(EXIT_CODES, [
+			help(WORK_EXIT_CODES, [
 				"sluice channels withdraw 0x… --rpc https://sepolia.base.org",
 				"sluice channels withdraw 0x… --rpc https://sepolia.base.org --no-wait --json",
 			]),

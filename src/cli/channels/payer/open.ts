@@ -1,5 +1,5 @@
 /** Opens what getting deposits back takes: the wallet's store, the chains of its channels, the payer's key. No policy is needed. */
-import type { Hex, PublicClient } from "viem";
+import type { Hex } from "viem";
 import { Nodes } from "../../../client/nodes.ts";
 import { ChannelUnknownError } from "../../../client/recovery/held.ts";
 import type { LookParts, RecoveryParts } from "../../../client/recovery/parts.ts";
@@ -7,7 +7,7 @@ import type { ListedChannel, PayerStore } from "../../../client/store/store.ts";
 import type { Run } from "../../shared/command.ts";
 import { UsageError } from "../../shared/exit.ts";
 import { openPayerStore, type PayerOptions, type WalletOptions, walletFolder } from "../../shared/payer.ts";
-import { openPayerChains, type PayerChains } from "../../shared/payerChains.ts";
+import { chainsAsNeeded } from "../../shared/payerChains.ts";
 import { readPayerKey } from "../../shared/payerKey.ts";
 import type { Signer } from "../../shared/signer.ts";
 
@@ -29,16 +29,13 @@ export async function withWallet<T>(
 	work: (wallet: OpenWallet) => Promise<T>,
 ): Promise<T> {
 	const store = await openPayerStore(run, options);
-	let chains: PayerChains | undefined;
+	const chains = chainsAsNeeded(options.rpc);
 	try {
 		const listed = await store.list();
 		for (const channelId of channelIds) assertKnown(listed, channelId);
-		const chainIds = new Set(listed.map(({ record }) => record.state.chainId));
-		if (options.rpc !== undefined && chainIds.size > 0) chains = await openPayerChains(run, options.rpc, [...chainIds]);
-		const at = nodesOf(chains?.clients ?? new Map());
-		return await work({ parts: { store, nodes: { at }, now: Date.now }, listed, store });
+		return await work({ parts: { store, nodes: { at: chains.at }, now: Date.now }, listed, store });
 	} finally {
-		await Promise.allSettled([store.close(), chains?.close()]);
+		await Promise.allSettled([store.close(), chains.close()]);
 	}
 }
 
@@ -63,14 +60,6 @@ export function withRecovery<T>(
 		};
 		return work({ parts: { ...parts, nodes: { at: parts.nodes.at, wallet }, payer: address }, signer });
 	});
-}
-
-function nodesOf(clients: ReadonlyMap<number, PublicClient>): (chainId: number) => Promise<PublicClient> {
-	return async (chainId) => {
-		const client = clients.get(chainId);
-		if (client !== undefined) return client;
-		throw new UsageError(`no endpoint serves chain ${chainId}: give --rpc of that chain, too`);
-	};
 }
 
 function assertKnown(listed: readonly ListedChannel[], channelId: Hex): void {
