@@ -68,7 +68,7 @@ const rejected: Case = {
 		const answers = await page.evaluate((url) => payer.pay(url, 3, 1), url);
 		assert.deepEqual(servedOf(answers), numbersTo(3));
 		assert.deepEqual(await page.evaluate(() => payer.asked()), { asked: 2, signed: 1 });
-		return closedWith(stage, page, 3);
+		return closedWith(stage, 3, page);
 	},
 };
 

@@ -135,6 +135,7 @@ export async function closedWith(stage: Stage, units: number, ...pages: readonly
 	const transactions = await stage.transactions();
 	assert.equal(transactions, 2 * closed.length, "one transaction opens a channel, one closes it");
 	let total = 0n;
+	let accepted = 0n;
 	for (const [index, { chain, store }] of (await stage.books(closed.map(({ channelId }) => channelId))).entries()) {
 		const { spent } = store;
 		assert.deepEqual(chain, { deposit: DEPOSIT, settled: spent, finalized: true });
@@ -142,10 +143,11 @@ export async function closedWith(stage: Stage, units: number, ...pages: readonly
 		assert.equal(store.reserved, 0n);
 		assert(store.accepted >= spent);
 		total += spent;
+		accepted += store.accepted;
 	}
 	assert.equal(total, paid);
 	assert.equal(await world.balance(world.payee.address), paid);
 	assert.equal(await world.balance(stage.payer()), FUNDS - paid);
 	assert.equal(await world.balance(world.escrow), 0n);
-	return { units, channels: closed.length, transactions, paid: String(paid) };
+	return { units, channels: closed.length, transactions, paid: String(paid), accepted: String(accepted) };
 }

@@ -1,7 +1,13 @@
 /** What a wallet in IndexedDB outlives, and which tabs share it. */
 import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Page } from "playwright-core";
 import type { Case } from "./cases.ts";
+import type { PageAnswer } from "./page.ts";
 import { closedWith, numbersTo, servedOf } from "./stage.ts";
+
+/** How long a tab pays for nothing, now and then, in milliseconds. */
+const REST_MS = 100;
 
 const outlives: Case = {
 	title: "a wallet in IndexedDB outlives a reload of the page and the death of the browser: one channel, one deposit",
@@ -31,7 +37,32 @@ const sharing: Case = {
 			tabs.map((page) => page.evaluate(([url, count]) => payer.pay(url, count, 2), [url, each] as const)),
 		);
 		assert.deepEqual(servedOf(answers.flat()), numbersTo(2 * each));
-		return closedWith(stage, 2 * each, ...tabs);
+		const outcome = await closedWith(stage, 2 * each, ...tabs);
+		assert.equal(outcome.accepted, outcome.paid, "what was signed is what was bought");
+		return outcome;
+	},
+};
+
+const takingTurns: Case = {
+	title: "two tabs at once pay with the one channel that they may have, which goes from one to the other as they rest",
+	async play(stage) {
+		const { url } = stage;
+		const rounds = 5;
+		const tabs = [await stage.tab(), await stage.tab()];
+		const all: PageAnswer[] = [];
+		const payOnAndOff = async (page: Page) => {
+			for (let round = 0; round < rounds; round++) {
+				all.push(...(await page.evaluate((url) => payer.pay(url, 3, 1), url)));
+				await sleep(REST_MS);
+			}
+		};
+		await Promise.all(tabs.map(payOnAndOff));
+		assert.deepEqual(servedOf(all), numbersTo(2 * rounds * 3));
+		// Either tab can close what the other one has opened.
+		const [first] = tabs as [Page, Page];
+		const outcome = await closedWith(stage, 2 * rounds * 3, first);
+		assert.equal(outcome.accepted, outcome.paid, "what was signed is what was bought");
+		return outcome;
 	},
 };
 
@@ -74,11 +105,11 @@ const dying: Case = {
 		const units = served.at(-1) ?? 0;
 		assert.deepEqual(served, [units - 2, units - 1, units]);
 		assert(units > 5 && units < planned, `${units} were served: the tab has not died on the way`);
-		const outcome = await closedWith(stage, last, units);
+		const outcome = await closedWith(stage, units, last);
 		await crashed.close();
 		assert(await isCutOff);
 		return outcome;
 	},
 };
 
-export const walletCases: readonly Case[] = [outlives, sharing, leaving, dying];
+export const walletCases: readonly Case[] = [outlives, sharing, takingTurns, leaving, dying];
