@@ -61,7 +61,7 @@ export const evidenceSchema = z.strictObject({
 	version: z.literal(EVIDENCE_VERSION),
 	createdAt: moment,
 	channel: z.strictObject(channelMembers),
-	/** Where it was opened. */
+	/** Where it was opened; the URL without query and fragment, as those of receipts are: no check needs them. */
 	resource: z.strictObject({ url: text, method: text }),
 	/** The payer's own books: its word, which nobody has to believe. Amounts in base units. */
 	wallet: z.strictObject({
