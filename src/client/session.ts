@@ -74,7 +74,7 @@ export async function paySession(
 	}
 }
 
-/** Asks for the deposit of a new channel, unless this request has asked for as much before. */
+/** Asks for the deposit of a new channel: of each one anew. */
 function approveOpening(
 	{ gate, policy }: SessionParts,
 	request: Outgoing,
