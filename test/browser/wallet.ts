@@ -58,9 +58,8 @@ const takingTurns: Case = {
 		};
 		await Promise.all(tabs.map(payOnAndOff));
 		assert.deepEqual(servedOf(all), numbersTo(2 * rounds * 3));
-		// Either tab can close what the other one has opened.
-		const [first] = tabs as [Page, Page];
-		const outcome = await closedWith(stage, 2 * rounds * 3, first);
+		const outcome = await closedWith(stage, 2 * rounds * 3, ...tabs);
+		assert.equal(outcome.channels, 1);
 		assert.equal(outcome.accepted, outcome.paid, "what was signed is what was bought");
 		return outcome;
 	},

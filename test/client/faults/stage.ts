@@ -152,7 +152,12 @@ async function createStand(world: World, step: bigint): Promise<Stand> {
 		async forget(meanwhile) {
 			await server.crash();
 			life++;
-			for (const { client, forgotten } of agents) for (const { channelId } of client.channels) forgotten.add(channelId);
+			for (const { client, forgotten, tally } of agents) {
+				for (const { channelId, signed, consumed } of client.channels) {
+					forgotten.add(channelId);
+					tally.lostRecord(signed - consumed);
+				}
+			}
 			await rm(server.folder, { recursive: true, force: true });
 			await meanwhile?.();
 			await server.restart();

@@ -32,6 +32,8 @@ export class Tally {
 	readonly #asked = new Map<string, Asked>();
 	readonly #highest = new Map<string, bigint>();
 	readonly #charges = new Map<string, bigint>();
+	/** What servers that have lost their store may take for spent without having delivered it. */
+	#guessed = 0n;
 	/** What requests had signed for on channels of which they were told that they are gone, by their keys. */
 	readonly #stranded = new Map<string, bigint>();
 
@@ -75,6 +77,14 @@ export class Tally {
 		if (asked?.intent === "session" && asked.ending === undefined) this.#stranded.set(key, asked.price);
 	}
 
+	/**
+	 * The server has lost its record of a channel: what its vouchers say beyond the next request's price, also what was signed
+	 * ahead of what was delivered, counts as spent there from then on (D10).
+	 */
+	lostRecord(ahead: bigint): void {
+		this.#guessed += ahead + this.#step;
+	}
+
 	/** A channel is finalized: what its vouchers were worth is known. */
 	closed(channelId: string, settled: bigint): void {
 		this.#highest.set(channelId, settled);
@@ -107,7 +117,7 @@ export class Tally {
 		const due = this.#due("session");
 		const ahead = this.vouchers - this.#due("session", ({ ending }) => ending === "answered");
 		if (ahead > this.ahead) this.ahead = ahead;
-		const most = due + sum(this.#stranded.values()) + this.#step * BigInt(this.#highest.size);
+		const most = due + this.#guessed + sum(this.#stranded.values()) + this.#step * BigInt(this.#highest.size);
 		if (this.vouchers > most)
 			this.faults.push(
 				`vouchers of ${this.vouchers} in all are signed where ${most} may be due: the last from ${before} to ${amount}`,
