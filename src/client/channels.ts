@@ -8,6 +8,7 @@ import type { Nodes } from "./nodes.ts";
 import { orAborted } from "./orAborted.ts";
 import { mayHold, type Policy, PolicyRefusedError } from "./policy.ts";
 import { pause } from "./retry.ts";
+import type { HeldChannel } from "./store/store.ts";
 import { Turns } from "./turns.ts";
 import { isUsable } from "./usable.ts";
 
@@ -184,12 +185,14 @@ export class Channels {
 	/**
 	 * Uses a channel no more, from now on, if this client has it: its money is to be got back without its server. What is on its
 	 * way on it is waited for a moment, so that the books are exact, and then left to itself.
+	 *
+	 * @returns the hold, for whoever gets the money back; `undefined` when this client does not have it
 	 */
-	async letGo(channelId: Hex, signal?: AbortSignal): Promise<void> {
+	async letGo(channelId: Hex, signal?: AbortSignal): Promise<HeldChannel | undefined> {
 		await this.adopt();
 		await this.#options.keeper.giveBackStrays();
 		const channel = this.#byId(channelId);
-		if (channel === undefined) return;
+		if (channel === undefined) return undefined;
 		const key = keyOfChannel(channel);
 		// Later requests take another one.
 		this.#byKey.delete(key);
@@ -199,7 +202,7 @@ export class Channels {
 			() => true,
 			() => false,
 		);
-		await this.#options.keeper.giveBack(key, channel, { isIdle: isDrained && channel.isIdle });
+		return this.#options.keeper.handOver(key, channel, { isIdle: isDrained && channel.isIdle });
 	}
 
 	/**

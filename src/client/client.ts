@@ -23,6 +23,7 @@ import { isAllowed, type PaymentPolicy, type Policy, parsePolicy } from "./polic
 import { type EvidenceOptions, evidence } from "./recovery/evidence.ts";
 import type { Evidence } from "./recovery/evidenceSchema.ts";
 import type { WaitOptions } from "./recovery/grace.ts";
+import { handedOver } from "./recovery/handedOver.ts";
 import type { RecoveryParts } from "./recovery/parts.ts";
 import { type CloseRequest, requestClose } from "./recovery/requestClose.ts";
 import type { SendingOptions } from "./recovery/send.ts";
@@ -279,8 +280,7 @@ export class PaymentClient {
 	 * @throws ChannelUnknownError, ChannelInUseError, NothingDepositedError, NoGasError, ContractPayerError
 	 */
 	async requestClose(channelId: Hex, options?: SendingOptions): Promise<CloseRequest> {
-		await this.#channels.letGo(channelId, options?.signal);
-		return requestClose(this.#recovery, channelId, options);
+		return this.#recover(channelId, options?.signal, (parts) => requestClose(parts, channelId, options));
 	}
 
 	/**
@@ -293,8 +293,7 @@ export class PaymentClient {
 	 * const { refund } = await payer.withdraw(channelId, { onProgress: ({ phase }) => console.log(phase) });
 	 */
 	async withdraw(channelId: Hex, options?: WaitOptions): Promise<Withdrawal> {
-		await this.#channels.letGo(channelId, options?.signal);
-		return withdraw(this.#recovery, channelId, options);
+		return this.#recover(channelId, options?.signal, (parts) => withdraw(parts, channelId, options));
 	}
 
 	/** Watches all kept channels on the payer's own nodes, until the signal is aborted; see `WatchEvent`. */
@@ -319,6 +318,20 @@ export class PaymentClient {
 	 */
 	setPolicy(policy: PaymentPolicy): void {
 		this.#policy = parsePolicy(policy);
+	}
+
+	/** Gets a channel's money back; if this client has the channel, nobody takes it in between. */
+	async #recover<T>(
+		channelId: Hex,
+		signal: AbortSignal | undefined,
+		work: (parts: RecoveryParts) => Promise<T>,
+	): Promise<T> {
+		const handed = handedOver(this.#recovery.store, await this.#channels.letGo(channelId, signal));
+		try {
+			return await work({ ...this.#recovery, store: handed.store });
+		} finally {
+			await handed.end();
+		}
 	}
 
 	/** The price of a route that was paid before, if its channel is still open and its challenge good for this request. */

@@ -148,6 +148,23 @@ export class Keeper {
 		}
 	}
 
+	/**
+	 * As `giveBack`, but whoever calls goes on with the hold: nobody else can take the channel in between. `undefined` when this
+	 * client has it no more.
+	 */
+	async handOver(key: string, channel: PayerChannel, change: KeptChange): Promise<HeldChannel | undefined> {
+		const held = channel.retire();
+		if (held === undefined) return undefined;
+		const record = this.#recordOf(key, channel, change, held);
+		try {
+			await this.#store.write({ channel: { record, fence: held.fence } });
+		} catch (error) {
+			await this.#release(channel.channelId, held.fence);
+			throw error;
+		}
+		return { record, fence: held.fence };
+	}
+
 	/** Uses a channel no more of which it is not known what is on disk. What was written stands. */
 	async drop(channel: PayerChannel): Promise<void> {
 		const held = channel.retire();
