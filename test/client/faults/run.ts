@@ -76,7 +76,7 @@ export async function runSchedules(
 				if (found.length === 0 || one !== agent) faults.push(...(await farewell(stage, one).catch(asFaults)));
 			}
 			for (const ending of ["answered", "refused", "unknown"] as const) requests[ending] += played[ending];
-			for (const how of played.endings) count(endings, how.replace(/0x[0-9a-f]+|\d{4,}/g, "…").slice(0, 80));
+			for (const how of played.endings) count(endings, how.replace(/0x[0-9a-f]+|(?<=\s)\d{3,}/g, "…").slice(0, 80));
 			for (const { happening } of schedule.rounds) if (happening !== undefined) count(happenings, happening.what);
 			if (agent.tally.ahead > mostAhead) mostAhead = agent.tally.ahead;
 			if (faults.length > 0) {
