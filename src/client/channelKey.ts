@@ -1,3 +1,4 @@
+import type { Address } from "viem";
 import type { SessionRequest } from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
 
@@ -15,4 +16,9 @@ export function keyOf(request: Readonly<{ origin: string }>, terms: SessionReque
 export function keyOfChannel({ resource, parameters }: Pick<PayerChannel, "resource" | "parameters">): string {
 	const { chainId, escrow, token, payee } = parameters;
 	return `${new URL(resource.url).origin} ${chainId}:${escrow}:${token}:${payee}`;
+}
+
+/** By which a store keeps what belongs to a key: the wallet may be used with several accounts. */
+export function keptKey(payer: Address, key: string): string {
+	return `${payer} ${key}`;
 }

@@ -1,5 +1,6 @@
 import type { Address, Hex } from "viem";
 import type { PayerChannel } from "./channel.ts";
+import { keptKey } from "./channelKey.ts";
 import { ChannelStateError } from "./state.ts";
 import {
 	type ChannelRecord,
@@ -68,8 +69,8 @@ export class Keeper {
 	/** A kept channel of this key that nobody else uses, or that somebody gives back within `waitMs`. */
 	async take(key: string, waitMs: number): Promise<PayerChannel | undefined> {
 		await this.giveBackStrays();
-		const held = await this.#store.take(this.#keptKey(key), waitMs);
-		return held && ((await this.#from(held)) ?? this.#takeAnother(this.#keptKey(key)));
+		const held = await this.#store.take(keptKey(this.#payer, key), waitMs);
+		return held && ((await this.#from(held)) ?? this.#takeAnother(keptKey(this.#payer, key)));
 	}
 
 	/** As `take`, for one channel of any status. */
@@ -225,11 +226,6 @@ export class Keeper {
 		}
 	}
 
-	/** The wallet may be used with several accounts. */
-	#keptKey(key: string): string {
-		return `${this.#payer} ${key}`;
-	}
-
 	#recordOf(
 		key: string,
 		channel: PayerChannel,
@@ -242,7 +238,7 @@ export class Keeper {
 		return {
 			...kept,
 			...(Number.isFinite(fundableUntil) && { fundableUntilMs: fundableUntil }),
-			key: this.#keptKey(key),
+			key: keptKey(this.#payer, key),
 			status: status ?? held?.record.status ?? "open",
 			state: channel.keptState(signed, isIdle),
 			...(challenge !== undefined && { challenge }),

@@ -1,4 +1,5 @@
 import type { Address, Hex } from "viem";
+import { keptKey } from "./channelKey.ts";
 import { randomBytes32 } from "./pending.ts";
 import type { PayerStore, PaymentRecord } from "./store/store.ts";
 import type { SentTransaction, SignedTransaction } from "./wallet.ts";
@@ -39,29 +40,24 @@ export class Payments {
 	 * @throws PausedError, PayerStoreError
 	 */
 	take(key: string): Promise<Payment | undefined> {
-		return this.#store.takePayment(this.#keptKey(key));
+		return this.#store.takePayment(keptKey(this.#payer, key));
 	}
 
 	/** Keeps one, used by whoever has made it from then on, in the place of what was known of it `before`. */
 	async keep<Kind extends Made>(key: string, made: Kind, before?: Payment): Promise<Kind & Payment> {
 		const { id, atMs } = before ?? { id: randomBytes32(), atMs: this.#now() };
 		const payment = { ...made, id, atMs } as Kind & Payment;
-		await this.#store.keepPayment(this.#keptKey(key), payment);
+		await this.#store.keepPayment(keptKey(this.#payer, key), payment);
 		return payment;
 	}
 
 	/** The next request may use it. What can't be written is used when this process is gone. */
 	async free(key: string, { id }: Readonly<{ id: Hex }>): Promise<void> {
-		await this.#store.freePayment(this.#keptKey(key), id).catch(() => undefined);
+		await this.#store.freePayment(keptKey(this.#payer, key), id).catch(() => undefined);
 	}
 
 	/** It was used, or can't be any more. What can't be written is found out when it is presented once more. */
 	async drop(key: string, { id }: Readonly<{ id: Hex }>): Promise<void> {
-		await this.#store.dropPayment(this.#keptKey(key), id).catch(() => undefined);
-	}
-
-	/** The wallet may be used with several accounts. */
-	#keptKey(key: string): string {
-		return `${this.#payer} ${key}`;
+		await this.#store.dropPayment(keptKey(this.#payer, key), id).catch(() => undefined);
 	}
 }

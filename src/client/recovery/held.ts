@@ -3,7 +3,7 @@ import type { ChannelRecord, HeldChannel, ListedChannel, PayerStore } from "../s
 import type { LookParts } from "./parts.ts";
 
 /** How long another process may take to give a channel back, in ms. */
-const HAND_OVER_MS = 10_000;
+const GIVE_BACK_MS = 10_000;
 
 /** How many of a channel's own transactions are remembered, the newest ones. */
 const MOST_TRANSACTIONS = 32;
@@ -55,7 +55,7 @@ export async function withHeld<T>(
 	signal: AbortSignal | undefined,
 	work: (hold: Hold) => Promise<T>,
 ): Promise<T> {
-	const channel = await store.takeById(channelId, HAND_OVER_MS, signal);
+	const channel = await store.takeById(channelId, GIVE_BACK_MS, signal);
 	if (channel === undefined) {
 		signal?.throwIfAborted();
 		await findListed(store, channelId);

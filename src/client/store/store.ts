@@ -18,7 +18,7 @@ export type RecoveryTransaction = Readonly<{
 
 /** One channel as it is kept. */
 export type ChannelRecord = Readonly<{
-	/** `keyOfChannel`: the origin, chain, escrow, token and payee that it pays. */
+	/** `keptKey`: the payer, and the origin, chain, escrow, token and payee that it pays. */
 	key: string;
 	status: ChannelStatus;
 	/** `state.signed` is the highest amount that any voucher was ever signed for: written before that voucher leaves (I11). */
