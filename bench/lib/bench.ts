@@ -1,0 +1,47 @@
+import type { Round } from "./round.ts";
+import type { RunningSide } from "./side.ts";
+
+/** How a bench is run. */
+export type RunOptions = Readonly<{
+	/** How often each side is measured. */
+	rounds: number;
+	/** Less work in each round, for a look in under a minute all together. */
+	quick: boolean;
+	progress: (text: string) => void;
+}>;
+
+/** One bench. */
+export type Bench<Result> = Readonly<{
+	/** As it is called on the command line, for example `session-verify`. */
+	name: string;
+	/** What it measures, in one sentence. */
+	description: string;
+	run(options: RunOptions): Promise<Result>;
+	/** For people. */
+	table(result: Result): string;
+}>;
+
+/** A side and what each of its rounds is told. */
+export type Turn<Order> = Readonly<{ side: Pick<RunningSide<Order, unknown>, "round">; order: Order }>;
+
+/**
+ * Measures sides in turn, round by round, so that whatever happens to the machine happens to all of them. A first round of
+ * each does not count: code and caches are warm after it.
+ *
+ * @returns the rounds of each side
+ * @example
+ * const { ours, mppx } = await alternate(5, { ours: { side: a, order: { count: 20_000 } }, mppx: { side: b, order: { count: 400 } } });
+ */
+export async function alternate<Name extends string>(
+	rounds: number,
+	// biome-ignore lint/suspicious/noExplicitAny: each side has orders of its own.
+	turns: Readonly<Record<Name, Turn<any>>>,
+): Promise<Record<Name, readonly Round[]>> {
+	const names = Object.keys(turns) as Name[];
+	const measured = Object.fromEntries(names.map((name) => [name, [] as Round[]])) as Record<Name, Round[]>;
+	for (const name of names) await turns[name].side.round(turns[name].order);
+	for (let round = 0; round < rounds; round++) {
+		for (const name of names) measured[name].push(await turns[name].side.round(turns[name].order));
+	}
+	return measured;
+}

@@ -1,0 +1,129 @@
+/**
+ * What is measured runs in a process of its own, its side: it is started once, does its rounds when it is told to, and ends.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import type { Round } from "./round.ts";
+
+/** A side in its own process: what it told when it was ready, and its rounds. */
+export type RunningSide<Order, Info> = Readonly<{
+	info: Info;
+	pid: number;
+	/** One at a time. */
+	round(order: Order): Promise<Round>;
+	/** Ends the process, after the side's own `stop`. */
+	stop(): Promise<void>;
+}>;
+
+/** What a side's script hands to `serveSide`. */
+export type Side<Order, Info> = Readonly<{
+	info: Info;
+	round(order: Order): Promise<Round>;
+	stop?(): Promise<void>;
+}>;
+
+export type SideOptions = Readonly<{
+	/** Variables of its environment besides this process's. */
+	env?: Readonly<Record<string, string>>;
+	execArgv?: readonly string[];
+}>;
+
+type Told = Readonly<{ start: unknown } | { round: unknown } | { stop: true }>;
+type Answer = Readonly<{ value: unknown } | { error: string }>;
+
+/** How long a side may take to stop by itself. */
+const STOP_MS = 30_000;
+
+/**
+ * Starts a side's script in a process of its own.
+ *
+ * @param script its file, which calls `serveSide`
+ * @param start what its `start` gets; anything that can be cloned
+ * @throws what the side failed with, or that it ended
+ * @example
+ * const side = await startSide<Order, Info>(new URL("./ours.ts", import.meta.url), { channels: 200 });
+ * const round = await side.round({ count: 10_000 });
+ * await side.stop();
+ */
+export async function startSide<Order, Info>(
+	script: URL,
+	start: unknown,
+	{ env = {}, execArgv = [] }: SideOptions = {},
+): Promise<RunningSide<Order, Info>> {
+	const child = fork(script, {
+		execArgv: ["--expose-gc", "--disable-warning=ExperimentalWarning", ...execArgv],
+		serialization: "advanced",
+		env: { ...process.env, NODE_ENV: "production", ...env },
+	});
+	try {
+		const info = (await tell(child, { start })) as Info;
+		return {
+			info,
+			pid: child.pid ?? 0,
+			round: async (order) => (await tell(child, { round: order })) as Round,
+			async stop() {
+				await Promise.race([
+					tell(child, { stop: true }),
+					once(child, "exit", { signal: AbortSignal.timeout(STOP_MS) }),
+				]);
+				await end(child);
+			},
+		};
+	} catch (error) {
+		await end(child);
+		throw error;
+	}
+}
+
+/**
+ * Serves this process's side to whoever started it.
+ *
+ * @example
+ * serveSide(async ({ channels }: Start) => ({ info: {}, round: ({ count }: Order) => measureRound(count, () => work(channels)) }));
+ */
+export function serveSide<Start, Order, Info>(start: (start: Start) => Promise<Side<Order, Info>>): void {
+	let side: Side<Order, Info> | undefined;
+	const obey = async (told: Told): Promise<unknown> => {
+		if ("start" in told) {
+			side = await start(told.start as Start);
+			return side.info;
+		}
+		if (side === undefined) throw new Error("this side was not started");
+		if ("round" in told) return side.round(told.round as Order);
+		await side.stop?.();
+		return undefined;
+	};
+	process.on("message", (told: Told) => {
+		obey(told).then(
+			(value) => process.send?.({ value }),
+			(error: unknown) =>
+				process.send?.({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+		);
+	});
+}
+
+async function tell(child: ChildProcess, told: Told): Promise<unknown> {
+	const over = new AbortController();
+	const { signal } = over;
+	const answered = once(child, "message", { signal });
+	const gone = once(child, "exit", { signal }).then(() => {
+		throw new Error(`a side of the bench ended at "${Object.keys(told).join()}"`);
+	});
+	child.send(told);
+	try {
+		const [answer] = (await Promise.race([answered, gone])) as [Answer];
+		if ("error" in answer) throw new Error(answer.error);
+		return answer.value;
+	} finally {
+		over.abort();
+		answered.catch(() => undefined);
+		gone.catch(() => undefined);
+	}
+}
+
+async function end(child: ChildProcess): Promise<void> {
+	if (child.exitCode !== null || child.signalCode !== null) return;
+	const ended = once(child, "exit");
+	child.kill("SIGKILL");
+	await ended;
+}
