@@ -65,7 +65,7 @@ export async function setStage({
 		await fundGas(client, payee);
 		// The node has the payer's key: it signs for it.
 		const payer = chain.account(1).address.toLowerCase() as Address;
-		const send = ({ to, data }: Readonly<{ to: Address; data: Hex }>) =>
+		const send = ({ to, data }: Readonly<{ to: Address | null; data: Hex }>) =>
 			rpc(client, "eth_sendTransaction", [{ from: payer, to, data }]);
 		const total = deposit * BigInt(count);
 		await send({

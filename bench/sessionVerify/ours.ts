@@ -1,7 +1,6 @@
 /** Sluice's side: each voucher is screened, verified, accepted, reserved and captured, and its capture is on disk. */
 import { join } from "node:path";
 import type { Challenge } from "../../src/protocol/index.ts";
-import type { PaymentEngine } from "../../src/server/index.ts";
 import { measureRound } from "../lib/round.ts";
 import { openShop } from "../lib/shop.ts";
 import { serveSide } from "../lib/side.ts";
