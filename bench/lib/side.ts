@@ -34,6 +34,9 @@ type Answer = Readonly<{ value: unknown } | { error: string }>;
 /** How long a side may take to stop by itself. */
 const STOP_MS = 30_000;
 
+/** How long a process may take to end after that: it writes its profile, where it makes one. */
+const END_MS = 10_000;
+
 /**
  * Starts a side's script in a process of its own.
  *
@@ -93,6 +96,8 @@ export function serveSide<Start, Order, Info>(start: (start: Start) => Promise<S
 		await side.stop?.();
 		return undefined;
 	};
+	// Whoever started it has let go of it, or is gone itself.
+	process.on("disconnect", () => process.exit());
 	process.on("message", (told: Told) => {
 		obey(told).then(
 			(value) => process.send?.({ value }),
@@ -124,6 +129,8 @@ async function tell(child: ChildProcess, told: Told): Promise<unknown> {
 async function end(child: ChildProcess): Promise<void> {
 	if (child.exitCode !== null || child.signalCode !== null) return;
 	const ended = once(child, "exit");
-	child.kill("SIGKILL");
+	if (child.connected) child.disconnect();
+	const late = setTimeout(() => child.kill("SIGKILL"), END_MS);
 	await ended;
+	clearTimeout(late);
 }

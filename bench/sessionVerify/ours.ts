@@ -58,7 +58,7 @@ serveSide(async ({ place, folder, fsync }: Start) => {
 	}
 
 	return {
-		info: { curve: (engine satisfies PaymentEngine) && "" },
+		info: {},
 		async round({ count, atOnce }: Order) {
 			challenges.clear();
 			const headers = prepare(count);
