@@ -1,3 +1,4 @@
+import { table, whole } from "../lib/table.ts";
 import { GOALS } from "./goals.ts";
 import { type GasReport, type Measurements, OPERATIONS } from "./measure.ts";
 
@@ -5,12 +6,12 @@ import { type GasReport, type Measurements, OPERATIONS } from "./measure.ts";
 export function gasPage({ erc3009, usdcLike, limitedApproval }: GasReport): string {
 	const figures = OPERATIONS.map((operation) => {
 		const { label, goal } = GOALS[operation];
-		return [label, format(erc3009[operation]), format(goal)];
+		return [label, whole(erc3009[operation]), whole(goal)];
 	});
 	const comparison = (dearer: Partial<Measurements>) =>
 		OPERATIONS.flatMap((operation) => {
 			const gas = dearer[operation];
-			return gas === undefined ? [] : [[GOALS[operation].label, format(gas), format(gas - erc3009[operation])]];
+			return gas === undefined ? [] : [[GOALS[operation].label, whole(gas), whole(gas - erc3009[operation])]];
 		});
 	return `# Gas
 
@@ -30,16 +31,4 @@ With an approval of a limited amount, which the token writes down anew each time
 
 ${table(["operation", "gas", "more"], comparison(limitedApproval))}
 `;
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-	const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => (row[column] ?? "").length)));
-	const line = (cells: readonly string[]) =>
-		`| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(" | ")} |`;
-	const rule = line(widths.map((width, i) => (i === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)));
-	return [line(head), rule, ...rows.map(line)].join("\n");
-}
-
-function format(figure: number): string {
-	return figure.toLocaleString("en-US", { maximumFractionDigits: 0 });
 }

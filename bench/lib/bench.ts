@@ -1,5 +1,6 @@
 import type { Round } from "./round.ts";
 import type { RunningSide } from "./side.ts";
+import type { setStage } from "./stage.ts";
 
 /** How a bench is run. */
 export type RunOptions = Readonly<{
@@ -8,6 +9,8 @@ export type RunOptions = Readonly<{
 	/** Less work in each round, for a look in under a minute all together. */
 	quick: boolean;
 	progress: (text: string) => void;
+	/** Sets a bench's stage. A run of several gives them one to share, for a chain with its channels takes seconds to set up. */
+	setStage?: typeof setStage;
 }>;
 
 /** One bench. */

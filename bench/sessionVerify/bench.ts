@@ -1,0 +1,115 @@
+import { alternate, type Bench, type RunOptions, type Turn } from "../lib/bench.ts";
+import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
+import { startPeer } from "../lib/peers.ts";
+import { startSide } from "../lib/side.ts";
+import { setStage } from "../lib/stage.ts";
+import { figuresTable, times } from "../lib/table.ts";
+import type { Order, Start } from "./ours.ts";
+
+export type SessionVerifyResult = Readonly<{
+	channels: number;
+	atOnce: number;
+	/** What verifies in Sluice's process. */
+	curve: string;
+	/** With fsync, as for every user. */
+	ours: Figures;
+	/** The same when nothing waits for the disk: for comparison alone. */
+	withoutSync: Figures;
+	/** In memory, both of them. */
+	mppx: Figures | null;
+	x402: Figures | null;
+	vsMppx: number | null;
+	vsX402: number | null;
+}>;
+
+/** How much is done. */
+export type SessionVerifyPlan = Readonly<{
+	channels: number;
+	/** Requests under way at a time. */
+	atOnce: number;
+	/** Vouchers in a round of ours, and of a peer: about as long as each other. */
+	count: number;
+	peersCount: number;
+}>;
+
+const PLAN: SessionVerifyPlan = { channels: 200, atOnce: 128, count: 20_000, peersCount: 600 };
+const QUICK: SessionVerifyPlan = { ...PLAN, count: 4_000, peersCount: 150 };
+const DEPOSIT = 10n ** 12n;
+
+/** @param peers where the peers are; another folder in tests */
+export async function measureSessionVerify(
+	{ rounds, progress, setStage: set = setStage }: RunOptions,
+	{ channels, atOnce, count, peersCount }: SessionVerifyPlan,
+	peers?: URL,
+): Promise<SessionVerifyResult> {
+	const stage = await set({ channels, deposit: DEPOSIT });
+	const { place, folder } = stage;
+	const sides: Readonly<{ stop(): Promise<void> }>[] = [stage];
+	try {
+		const startOurs = async (fsync: boolean) => {
+			const side = await startSide<Order, Readonly<{ curve: string }>>(new URL("./ours.ts", import.meta.url), {
+				place,
+				folder,
+				fsync,
+			} satisfies Start);
+			sides.unshift(side);
+			return side;
+		};
+		const startTheirs = async (script: string) => {
+			const side = await startPeer<Order>(script, { channels }, { progress, folder: peers });
+			if (side !== undefined) sides.unshift(side);
+			return side;
+		};
+		const ours = await startOurs(true);
+		const withoutSync = await startOurs(false);
+		const mppx = await startTheirs("mppxVerify.mjs");
+		const x402 = mppx && (await startTheirs("x402Verify.mjs"));
+
+		progress(`${rounds} rounds of ${count} vouchers, ${atOnce} at once on ${channels} channels`);
+		const order: Order = { count, atOnce };
+		const peersOrder: Order = { count: peersCount, atOnce };
+		const turns: Record<string, Turn<Order>> = {
+			ours: { side: ours, order },
+			withoutSync: { side: withoutSync, order },
+		};
+		if (mppx !== undefined) turns.mppx = { side: mppx, order: peersOrder };
+		if (x402 !== undefined) turns.x402 = { side: x402, order: peersOrder };
+		const measured = await alternate(rounds, turns);
+		const figures = (name: string) => (measured[name] === undefined ? null : figuresOf(measured[name]));
+		const ratio = (name: string) =>
+			measured.ours === undefined || measured[name] === undefined ? null : ratioOf(measured.ours, measured[name]);
+		return {
+			channels,
+			atOnce,
+			curve: ours.info.curve,
+			ours: figuresOf(measured.ours ?? []),
+			withoutSync: figuresOf(measured.withoutSync ?? []),
+			mppx: figures("mppx"),
+			x402: figures("x402"),
+			vsMppx: ratio("mppx"),
+			vsX402: ratio("x402"),
+		};
+	} finally {
+		for (const side of sides) await side.stop();
+	}
+}
+
+export const bench: Bench<SessionVerifyResult> = {
+	name: "session-verify",
+	description: "Session vouchers that are verified and durably accounted, without HTTP.",
+	run: (options) => measureSessionVerify(options, options.quick ? QUICK : PLAN),
+	table({ channels, atOnce, curve, ours, withoutSync, mppx, x402, vsMppx, vsX402 }) {
+		return [
+			`${channels} channels, ${atOnce} requests at once; Sluice verifies by ${curve}`,
+			"",
+			figuresTable("vouchers", [
+				{ label: "Sluice, LevelDB with fsync", figures: ours },
+				{ label: "Sluice, LevelDB without fsync", figures: withoutSync },
+				{ label: "mppx, in memory", figures: mppx ?? undefined },
+				{ label: "x402, in memory", figures: x402 ?? undefined },
+			]),
+			"",
+			`Sluice with fsync: ${times(vsMppx)} mppx, ${times(vsX402)} x402`,
+		].join("\n");
+	},
+};
