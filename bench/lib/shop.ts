@@ -21,21 +21,9 @@ export async function openShop(
 		options = {},
 	}: Readonly<{ folder: string; fsync?: boolean; options?: Partial<EngineOptions> }>,
 ): Promise<Shop> {
-	const { rpcUrl, chainId, token, escrow, payeeKey, secret } = place;
-	const account = privateKeyToAccount(payeeKey);
 	const store = fsync ? await LevelStore.open({ folder }) : await LevelStore.over(await withoutSync(folder));
 	await enterChannels(store, place);
-	const engine = await PaymentEngine.start({
-		realm: "bench.sluice.local",
-		client: createPublicClient({ transport: http(rpcUrl), pollingInterval: 1_000 }),
-		chainId,
-		escrow,
-		currency: token,
-		account,
-		secrets: [secret],
-		store,
-		...options,
-	});
+	const engine = await PaymentEngine.start({ ...engineOptions(place, store), ...options });
 	return {
 		engine,
 		store,
@@ -43,6 +31,23 @@ export async function openShop(
 			await engine.stop();
 			await store.close();
 		},
+	};
+}
+
+/** What the shop's engine is started with. */
+export function engineOptions(
+	{ rpcUrl, chainId, token, escrow, payeeKey, secret }: Place,
+	store: ChannelStore,
+): EngineOptions {
+	return {
+		realm: "bench.sluice.local",
+		client: createPublicClient({ transport: http(rpcUrl), pollingInterval: 1_000 }),
+		chainId,
+		escrow,
+		currency: token,
+		account: privateKeyToAccount(payeeKey),
+		secrets: [secret],
+		store,
 	};
 }
 

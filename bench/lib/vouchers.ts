@@ -21,10 +21,12 @@ export function signQuickly(
 	{ channelId, signerKey }: OpenChannel,
 	cumulativeAmount: bigint,
 ): Hex {
-	const { signature, recid } = native.ecdsaSign(
-		voucherDigest(domain, { channelId, cumulativeAmount }),
-		hexToBytes(signerKey),
-	);
+	return signDigest(voucherDigest(domain, { channelId, cumulativeAmount }), signerKey);
+}
+
+/** @returns `r || s || v` as on the wire */
+export function signDigest(digest: Uint8Array, key: Hex): Hex {
+	const { signature, recid } = native.ecdsaSign(digest, hexToBytes(key));
 	const bytes = new Uint8Array(65);
 	bytes.set(signature);
 	bytes[64] = 27 + recid;

@@ -38,6 +38,10 @@ import { tokenDomainOf } from "./tokenFacts.ts";
 /** Channels whose voucher rate is remembered. */
 const RATED_CHANNELS = 10_000;
 
+/** What it costs, and what to do. */
+const PORTABLE_HINT =
+	"signatures are verified without the native library, which takes many times as long: optional package secp256k1 is not installed, or its binary does not load here; install it with its build scripts, for this Node and platform";
+
 export type EvmParts = Readonly<{
 	options: EngineOptions;
 	settings: Settings;
@@ -53,17 +57,8 @@ export type EvmParts = Readonly<{
  * @throws ChainUnavailableError: the node does not answer
  */
 export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
-	const { curve, secp256k1, keccak256 } = await loadCrypto();
-	const verifier = createVoucherVerifier({ secp256k1, keccak256 });
 	const settlers: Settlers = new Map();
-	const shared = sharedParts(parts, verifier, settlers);
-	const contexts: EngineContext[] = [];
-	for (const token of parts.settings.tokens)
-		contexts.push(await askingTheChain(token, () => createContext(parts, shared, token, contexts)));
-	for (const { terms } of contexts) {
-		const { chainId, escrow, currency, recipient } = terms;
-		parts.log.info({ curve, chainId, escrow, currency, recipient }, "payment engine starts");
-	}
+	const contexts = await createContexts(parts, settlers);
 	if (parts.settings.limits.minSponsoredDeposit === 0n && contexts.some(({ terms }) => terms.feePayer)) {
 		const hint = "anyone can make this server pay gas for deposits of one base unit; set limits.minSponsoredDeposit";
 		parts.log.warn({ minSponsoredDeposit: "0" }, hint);
@@ -73,6 +68,29 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 			settlers.set(tokenKey(context.terms), new Settler(context, context.settlement));
 	}
 	return new EvmMethod(contexts, [...settlers.values()], watchesOf(parts, contexts));
+}
+
+/**
+ * What the steps of a paid request in each token work with: nothing of it runs yet.
+ *
+ * @param settlers are told of what can't wait; added afterwards
+ */
+export async function createContexts(
+	parts: EvmParts,
+	settlers: Settlers = new Map(),
+): Promise<readonly EngineContext[]> {
+	const { curve, secp256k1, keccak256 } = await loadCrypto();
+	const verifier = createVoucherVerifier({ secp256k1, keccak256 });
+	const shared = sharedParts(parts, verifier, settlers);
+	const contexts: EngineContext[] = [];
+	for (const token of parts.settings.tokens)
+		contexts.push(await askingTheChain(token, () => createContext(parts, shared, token, contexts)));
+	for (const { terms } of contexts) {
+		const { chainId, escrow, currency, recipient } = terms;
+		parts.log.info({ curve, chainId, escrow, currency, recipient }, "payment engine starts");
+	}
+	if (curve !== "libsecp256k1") parts.log.warn({ curve }, PORTABLE_HINT);
+	return contexts;
 }
 
 /** Who settles channels without being asked, by chain and token. */
