@@ -14,6 +14,8 @@ export const MEMBERS = {
 export type Section = keyof typeof MEMBERS;
 export type Member<S extends Section> = (typeof MEMBERS)[S][number];
 export type Report = { readonly [S in Section]: Readonly<Record<Member<S>, number | null>> };
+/** What one bench tells of it. */
+export type Sections = { readonly [S in Section]?: Readonly<Partial<Record<Member<S>, number | null>>> };
 
 /** A goal is for the figure as it is printed. */
 export type Goal = {

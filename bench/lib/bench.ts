@@ -31,20 +31,29 @@ export type Turn<Order> = Readonly<{ side: Pick<RunningSide<Order, unknown>, "ro
  * Measures sides in turn, round by round, so that whatever happens to the machine happens to all of them. A first round of
  * each does not count: code and caches are warm after it.
  *
+ * @param turns undefined, or not there, is a side that is left out: it has no rounds
  * @returns the rounds of each side
  * @example
  * const { ours, mppx } = await alternate(5, { ours: { side: a, order: { count: 20_000 } }, mppx: { side: b, order: { count: 400 } } });
  */
-export async function alternate<Name extends string>(
+// biome-ignore lint/suspicious/noExplicitAny: each side has orders of its own.
+export async function alternate<Turns extends Readonly<Record<string, Turn<any> | undefined>>>(
 	rounds: number,
-	// biome-ignore lint/suspicious/noExplicitAny: each side has orders of its own.
-	turns: Readonly<Record<Name, Turn<any>>>,
-): Promise<Record<Name, readonly Round[]>> {
-	const names = Object.keys(turns) as Name[];
-	const measured = Object.fromEntries(names.map((name) => [name, [] as Round[]])) as Record<Name, Round[]>;
-	for (const name of names) await turns[name].side.round(turns[name].order);
+	turns: Turns,
+): Promise<Measured<Turns>> {
+	const sides = Object.entries(turns).flatMap(([name, turn]) => (turn === undefined ? [] : [{ name, ...turn }]));
+	const measured: Record<string, Round[]> = {};
+	for (const { side, order } of sides) await side.round(order);
 	for (let round = 0; round < rounds; round++) {
-		for (const name of names) measured[name].push(await turns[name].side.round(turns[name].order));
+		for (const { name, side, order } of sides) {
+			measured[name] ??= [];
+			measured[name].push(await side.round(order));
+		}
 	}
-	return measured;
+	return measured as Measured<Turns>;
 }
+
+/** The rounds of each side that was not left out. */
+export type Measured<Turns> = {
+	-readonly [Name in keyof Turns]: undefined extends Turns[Name] ? readonly Round[] | undefined : readonly Round[];
+};

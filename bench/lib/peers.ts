@@ -1,5 +1,6 @@
 /** The libraries that Sluice is measured against. They are in a folder of their own, and need not be there. */
 import { existsSync } from "node:fs";
+import { isProfiling } from "./profiling.ts";
 import { type RunningSide, type SideOptions, startSide } from "./side.ts";
 
 const FOLDER = new URL("../peers/", import.meta.url);
@@ -16,7 +17,7 @@ export function peersInstalled(folder: URL = FOLDER): boolean {
  * Starts a peer's side.
  *
  * @param script its file in bench/peers, for example `mppxVerify.mjs`
- * @returns nothing where the peers are not installed, after `progress` was told what to do about it
+ * @returns nothing where the peers are not installed, after `progress` was told what to do about it; nor while Sluice is profiled
  */
 export async function startPeer<Order, Info = unknown>(
 	script: string,
@@ -27,6 +28,7 @@ export async function startPeer<Order, Info = unknown>(
 		...options
 	}: SideOptions & Readonly<{ progress(text: string): void; folder?: URL | undefined }>,
 ): Promise<RunningSide<Order, Info> | undefined> {
+	if (isProfiling()) return undefined;
 	if (!peersInstalled(folder)) {
 		progress(PEERS_HINT);
 		return undefined;

@@ -3,6 +3,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { profileArguments } from "./profiling.ts";
 import type { Round } from "./round.ts";
 
 /** A side in its own process: what it told when it was ready, and its rounds. */
@@ -54,7 +55,7 @@ export async function startSide<Order, Info>(
 	{ env = {}, execArgv = [] }: SideOptions = {},
 ): Promise<RunningSide<Order, Info>> {
 	const child = fork(script, {
-		execArgv: ["--expose-gc", "--disable-warning=ExperimentalWarning", ...execArgv],
+		execArgv: ["--expose-gc", "--disable-warning=ExperimentalWarning", ...profileArguments(script), ...execArgv],
 		serialization: "advanced",
 		env: { ...process.env, NODE_ENV: "production", ...env },
 	});
@@ -65,6 +66,7 @@ export async function startSide<Order, Info>(
 			pid: child.pid ?? 0,
 			round: async (order) => (await tell(child, { round: order })) as Round,
 			async stop() {
+				if (!child.connected) return;
 				await Promise.race([
 					tell(child, { stop: true }),
 					once(child, "exit", { signal: AbortSignal.timeout(STOP_MS) }),

@@ -1,4 +1,4 @@
-import { alternate, type Bench, type RunOptions, type Turn } from "../lib/bench.ts";
+import { alternate, type Bench, type RunOptions } from "../lib/bench.ts";
 import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
 import { startPeer } from "../lib/peers.ts";
 import { startSide } from "../lib/side.ts";
@@ -9,8 +9,6 @@ import type { Order, Start } from "./ours.ts";
 export type SessionVerifyResult = Readonly<{
 	channels: number;
 	atOnce: number;
-	/** What verifies in Sluice's process. */
-	curve: string;
 	/** With fsync, as for every user. */
 	ours: Figures;
 	/** The same when nothing waits for the disk: for comparison alone. */
@@ -47,11 +45,8 @@ export async function measureSessionVerify(
 	const sides: Readonly<{ stop(): Promise<void> }>[] = [stage];
 	try {
 		const startOurs = async (fsync: boolean) => {
-			const side = await startSide<Order, Readonly<{ curve: string }>>(new URL("./ours.ts", import.meta.url), {
-				place,
-				folder,
-				fsync,
-			} satisfies Start);
+			const start: Start = { place, folder, fsync };
+			const side = await startSide<Order, unknown>(new URL("./ours.ts", import.meta.url), start);
 			sides.unshift(side);
 			return side;
 		};
@@ -68,26 +63,21 @@ export async function measureSessionVerify(
 		progress(`${rounds} rounds of ${count} vouchers, ${atOnce} at once on ${channels} channels`);
 		const order: Order = { count, atOnce };
 		const peersOrder: Order = { count: peersCount, atOnce };
-		const turns: Record<string, Turn<Order>> = {
+		const measured = await alternate(rounds, {
 			ours: { side: ours, order },
 			withoutSync: { side: withoutSync, order },
-		};
-		if (mppx !== undefined) turns.mppx = { side: mppx, order: peersOrder };
-		if (x402 !== undefined) turns.x402 = { side: x402, order: peersOrder };
-		const measured = await alternate(rounds, turns);
-		const figures = (name: string) => (measured[name] === undefined ? null : figuresOf(measured[name]));
-		const ratio = (name: string) =>
-			measured.ours === undefined || measured[name] === undefined ? null : ratioOf(measured.ours, measured[name]);
+			mppx: mppx && { side: mppx, order: peersOrder },
+			x402: x402 && { side: x402, order: peersOrder },
+		});
 		return {
 			channels,
 			atOnce,
-			curve: ours.info.curve,
-			ours: figuresOf(measured.ours ?? []),
-			withoutSync: figuresOf(measured.withoutSync ?? []),
-			mppx: figures("mppx"),
-			x402: figures("x402"),
-			vsMppx: ratio("mppx"),
-			vsX402: ratio("x402"),
+			ours: figuresOf(measured.ours),
+			withoutSync: figuresOf(measured.withoutSync),
+			mppx: measured.mppx ? figuresOf(measured.mppx) : null,
+			x402: measured.x402 ? figuresOf(measured.x402) : null,
+			vsMppx: measured.mppx ? ratioOf(measured.ours, measured.mppx) : null,
+			vsX402: measured.x402 ? ratioOf(measured.ours, measured.x402) : null,
 		};
 	} finally {
 		for (const side of sides) await side.stop();
@@ -98,9 +88,9 @@ export const bench: Bench<SessionVerifyResult> = {
 	name: "session-verify",
 	description: "Session vouchers that are verified and durably accounted, without HTTP.",
 	run: (options) => measureSessionVerify(options, options.quick ? QUICK : PLAN),
-	table({ channels, atOnce, curve, ours, withoutSync, mppx, x402, vsMppx, vsX402 }) {
+	table({ channels, atOnce, ours, withoutSync, mppx, x402, vsMppx, vsX402 }) {
 		return [
-			`${channels} channels, ${atOnce} requests at once; Sluice verifies by ${curve}`,
+			`${channels} channels, ${atOnce} requests at once`,
 			"",
 			figuresTable("vouchers", [
 				{ label: "Sluice, LevelDB with fsync", figures: ours },

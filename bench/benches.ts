@@ -1,0 +1,31 @@
+/** All benches, in the order in which they run. */
+import type { Section, Sections } from "./goals.ts";
+import type { Bench } from "./lib/bench.ts";
+import { bench as sessionVerify } from "./sessionVerify/bench.ts";
+
+/** A bench, and which members of the report are told by its result. */
+export type Entry<Result = unknown> = Readonly<{
+	bench: Bench<Result>;
+	/** Of these; none where it is for its table and the details alone. */
+	sections: readonly Section[];
+	report(result: Result): Sections;
+}>;
+
+export const BENCHES: readonly Entry[] = [
+	entry(sessionVerify, ["sessionVerify"], ({ ours, mppx, x402, vsMppx, vsX402 }) => ({
+		sessionVerify: { ours: ours.perSecond, mppx: perSecond(mppx), x402: perSecond(x402), vsMppx, vsX402 },
+	})),
+];
+
+/** Forgets the type of its result, which nobody but itself looks at. */
+export function entry<Result>(
+	bench: Bench<Result>,
+	sections: readonly Section[],
+	report: (result: Result) => Sections,
+): Entry {
+	return { bench, sections, report } as Entry<Result> as Entry;
+}
+
+function perSecond(figures: Readonly<{ perSecond: number }> | null | undefined): number | null {
+	return figures?.perSecond ?? null;
+}
