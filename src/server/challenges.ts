@@ -5,9 +5,9 @@ import {
 	type ChallengeSecret,
 	createChallenge,
 	formatTimestamp,
-	isExpired,
 	isOurChallenge,
 	nonceOpaque,
+	parseTimestamp,
 } from "../protocol/index.ts";
 import type { Offer, PaymentMethod } from "./method.ts";
 
@@ -26,9 +26,15 @@ export type ChallengeOptions = Readonly<{
 }>;
 
 /** A challenge that this server issued, with its request as its method reads it. */
-export type Recognised = Decoded & Readonly<{ expired: boolean }>;
+export type Recognised = Readonly<{
+	/** The same object each time, without its `description`, which nothing vouches for. */
+	challenge: Challenge;
+	method: PaymentMethod;
+	request: unknown;
+	expired: boolean;
+}>;
 
-type Decoded = Readonly<{ challenge: Challenge; method: PaymentMethod; request: unknown }>;
+type Decoded = Omit<Recognised, "expired"> & Readonly<{ expiresAtMs: number }>;
 
 /** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
 export class ChallengeBook {
@@ -66,7 +72,9 @@ export class ChallengeBook {
 	/** The challenge as ours, or `undefined` when it is not: altered, or of another server. */
 	recognise(challenge: Challenge, nowMs: number): Recognised | undefined {
 		const decoded = this.#decode(challenge);
-		return decoded && { ...decoded, expired: isExpired(challenge, nowMs) };
+		if (decoded === undefined) return undefined;
+		const { expiresAtMs, method, request } = decoded;
+		return { challenge: decoded.challenge, method, request, expired: nowMs >= expiresAtMs };
 	}
 
 	/** The method of that name, if it is taken here. */
@@ -82,7 +90,11 @@ export class ChallengeBook {
 		// Signed with our secret, and yet perhaps by another release or for another purpose.
 		const request = method.decode(challenge);
 		if (request === undefined) return undefined;
-		const decoded = { challenge, method, request };
+		const { description: _, ...bound } = challenge;
+		const { expires } = bound;
+		// Unreadable: expired ever since.
+		const expiresAtMs = expires === undefined ? Number.POSITIVE_INFINITY : (parseTimestamp(expires) ?? 0);
+		const decoded: Decoded = { challenge: bound, method, request, expiresAtMs };
 		this.#recognised.set(challenge.id, decoded);
 		return decoded;
 	}

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { type Problem, problem } from "../protocol/index.ts";
 import { type PaidRequest, type Refused, type Replayed, refused } from "./admission.ts";
 import type { ChannelStore, IdempotencyRecord } from "./store/store.ts";
@@ -63,5 +63,5 @@ export function earlierAnswer(
 
 /** SHA-256 as base64url: a short, fixed-length name for what must not be stored as it is. */
 export function sha256(text: string): string {
-	return createHash("sha256").update(text).digest("base64url");
+	return hash("sha256", text, "base64url");
 }

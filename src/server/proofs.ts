@@ -43,7 +43,7 @@ export function signedDepositKey(
 
 /** When a challenge was issued, in Unix milliseconds, as far as its expiry tells. */
 export function issuedAt(challenge: Pick<Challenge, "expires">, { challengeTtlSeconds }: Limits, now: number): number {
-	return (parseTimestamp(challenge.expires ?? "") ?? now) - challengeTtlSeconds * 1_000;
+	return (expiresAtMs(challenge) ?? now) - challengeTtlSeconds * 1_000;
 }
 
 /** A transaction that pays a charge, sent by us for its payer or by the payer: once (draft-evm-charge-00, Replay Protection). */
@@ -58,7 +58,19 @@ export function permitKey(chainId: number, permit2: Address, owner: Address, non
 
 /** When a proof tied to this challenge may be forgotten: when the challenge itself is refused. */
 export function expiryOf(challenge: Pick<Challenge, "expires">, now: number): number {
-	return (parseTimestamp(challenge.expires ?? "") ?? now) + EXPIRY_MARGIN_MS;
+	return (expiresAtMs(challenge) ?? now) + EXPIRY_MARGIN_MS;
+}
+
+/** Challenges that were read before; a `ChallengeBook` shows one of them as the same object each time. */
+const EXPIRIES = new WeakMap<Pick<Challenge, "expires">, number>();
+
+/** When a challenge expires, in Unix milliseconds, as far as it says. */
+function expiresAtMs(challenge: Pick<Challenge, "expires">): number | undefined {
+	const known = EXPIRIES.get(challenge);
+	if (known !== undefined) return known;
+	const read = parseTimestamp(challenge.expires ?? "");
+	if (read !== undefined) EXPIRIES.set(challenge, read);
+	return read;
 }
 
 /** The record that gives a challenge to `usedBy` and nobody else, until `expiresAt` in Unix milliseconds. */

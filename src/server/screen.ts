@@ -46,17 +46,16 @@ export function screen(
 	const badKey = idempotencyKeyProblem(idempotencyKey);
 	if (badKey !== undefined) return refused(badKey);
 
-	let credential: Credential;
+	let sent: Credential;
 	try {
-		credential = parseCredential(header);
+		sent = parseCredential(header);
 	} catch (error) {
 		if (error instanceof MalformedCredentialError) return refused(problem("malformed-credential", error.message));
 		throw error;
 	}
-	const { challenge } = credential;
-	const recognised = challenges.recognise(challenge, nowMs);
-	if (recognised === undefined) return refused(challengeProblem(challenge));
-	const { method, request, expired } = recognised;
+	const recognised = challenges.recognise(sent.challenge, nowMs);
+	if (recognised === undefined) return refused(challengeProblem(sent.challenge));
+	const { challenge, method, request, expired } = recognised;
 	const offer = offers.find((one) => one.method === method.name && method.matches(one, challenge, request));
 	// What was paid in time may still be delivered when its challenge has expired; its method decides.
 	if (offer === undefined || (expired && !method.takesExpired(challenge.intent)))
@@ -64,7 +63,7 @@ export function screen(
 	return {
 		kind: "screened",
 		method,
-		credential,
+		credential: { ...sent, challenge },
 		expired,
 		offer,
 		request,

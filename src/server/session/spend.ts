@@ -109,7 +109,9 @@ function decideSpend(
 	if (management === "always" || dearer !== undefined)
 		return { value: { kind: "accepted", channel }, writes: advanced };
 
-	const seen = view.proof(credentialKey);
+	// What raises the highest voucher was not here before: having been here, it would be the highest, or below it (I2).
+	const isNew = channel.acceptedCumulative > (view.channel?.acceptedCumulative ?? 0n);
+	const seen = isNew ? undefined : view.proof(credentialKey);
 	const isFree = seen === undefined || (seen.state === "held" && store.isGone(seen.owner));
 	if (!isFree && scope === undefined)
 		return { value: refused(repeatedProblem(channel, leastToReserve(offer))), writes: advanced };
@@ -138,7 +140,8 @@ function decideSpend(
 		writes: {
 			channel: held.channel,
 			// Where another request holds the credential already, it stays that one's.
-			proofs: { ...binding, ...(isFree && { [credentialKey]: credential }) },
+			proofs: isNew || !isFree ? binding : { ...binding, [credentialKey]: credential },
+			...(isNew && { newProof: credential }),
 			...(scope !== undefined && {
 				idempotency: {
 					...scope,

@@ -124,7 +124,7 @@ export async function writeThrough(disk: Disk, operations: Operations): Promise<
 	const batch = disk.batch();
 	for (const [key, value] of operations) {
 		if (value === null) batch.del(key);
-		else batch.put(key, value);
+		else batch.put(key, typeof value === "function" ? value() : value);
 	}
 	await batch.write({ sync: true });
 }

@@ -3,6 +3,7 @@
  * that most turns do not change it: unsettled value by its number of bits, activity by the minute.
  */
 import { type Channel, chainNow, unsettled } from "../channel.ts";
+import type { Written } from "./groupCommit.ts";
 import { all, channelKey, type Range, sortable } from "./keys.ts";
 import type { DueOrder } from "./store.ts";
 
@@ -14,21 +15,37 @@ const PREFIX: Readonly<Record<DueOrder, string>> = {
 	closing: "dc:",
 };
 const ORDERS = Object.keys(PREFIX) as readonly DueOrder[];
+/** What a paid request can change alone: how much is owed, and when something last happened. */
+const MOVED_BY_REQUESTS: readonly DueOrder[] = ["unsettled", "idle"];
 /** More than the bits of any amount, so that a larger amount gets a smaller number. */
 const MOST_BITS = 1_000;
 const MINUTE_MS = 60_000;
 
 /** What has to change in the index when `before` becomes `after`, in the same batch as the channel. */
-export function dueChanges(before: Channel | undefined, after: Channel): [key: string, value: string | null][] {
-	const changes: [string, string | null][] = [];
-	for (const order of ORDERS) {
+export function dueChanges(
+	before: Channel | undefined,
+	after: Channel,
+	changes: (readonly [key: string, value: Written])[],
+): void {
+	for (const order of before !== undefined && isDueAsBefore(before, after) ? MOVED_BY_REQUESTS : ORDERS) {
 		const from = before && dueBucket(order, before);
 		const to = dueBucket(order, after);
 		if (from === to) continue;
 		if (from !== undefined) changes.push([entry(order, from, after), null]);
 		if (to !== undefined) changes.push([entry(order, to, after), ""]);
 	}
-	return changes;
+}
+
+/** All that decides of the other orders: most turns leave it as it is, and then there is nothing to compare. */
+function isDueAsBefore(before: Channel, after: Channel): boolean {
+	return (
+		before.unsettledSince === after.unsettledSince &&
+		before.deferredAt === after.deferredAt &&
+		before.contractSigner === after.contractSigner &&
+		before.finalized === after.finalized &&
+		before.closeRequestedAt === after.closeRequestedAt &&
+		before.behind === after.behind
+	);
 }
 
 /** The bucket of a channel, lower ones first; `undefined` when there is nothing to do for it in this order. */
@@ -84,6 +101,12 @@ function entry(order: DueOrder, bucket: number, channel: Channel): string {
 }
 
 function bitLength(value: bigint): number {
+	// Nearly always: a `number` holds it exactly.
+	if (value < 2n ** 53n) {
+		const number = Number(value);
+		const high = Math.floor(number / 2 ** 32);
+		return high > 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(number);
+	}
 	const digits = value.toString(16);
 	return digits.length * 4 - (Math.clz32(Number.parseInt(digits.slice(0, 1), 16)) - 28);
 }

@@ -1,7 +1,13 @@
 import { setImmediate } from "node:timers";
 
-/** Values by key; `null` deletes. A later write to a key takes the place of an earlier one. */
-export type Operations = ReadonlyMap<string, string | null>;
+/**
+ * What a key is to have; `null` deletes it. A function makes the value when it is about to be written: under load a channel
+ * is written several times before its turn on the disk comes, and only the last of these is ever seen.
+ */
+export type Written = string | null | (() => string);
+
+/** Values by key. A later write to a key takes the place of an earlier one. */
+export type Operations = ReadonlyMap<string, Written>;
 
 /** Writes that reach the disk together or not at all. */
 export type Batch = Readonly<{
@@ -13,7 +19,7 @@ export type Batch = Readonly<{
 }>;
 
 type OpenBatch = Batch & {
-	readonly operations: Map<string, string | null>;
+	readonly operations: Map<string, Written>;
 	resolve(): void;
 	reject(error: Error): void;
 };
@@ -48,7 +54,7 @@ export class GroupCommit {
 	}
 
 	/** Adds writes that belong together to the next batch. */
-	add(operations: Iterable<readonly [string, string | null]>): Batch {
+	add(operations: Iterable<readonly [string, Written]>): Batch {
 		if (this.#fault !== undefined) throw this.#fault;
 		this.#next ??= openBatch(++this.#count);
 		for (const [key, value] of operations) this.#next.operations.set(key, value);

@@ -26,7 +26,7 @@ import {
 	type TurnView,
 	type TurnWrites,
 } from "./store.ts";
-import { type Before, type Change, changes, checkNamed, view } from "./turn.ts";
+import { type Change, changes, checkNamed, View } from "./turn.ts";
 
 /** What stays in memory while nothing happens to it: a request that comes back soon finds its own. */
 const IDLE_CHANNELS = 20_000;
@@ -133,34 +133,44 @@ export class LevelStore implements ChannelStore {
 
 	async transact<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Promise<Committed<T>> {
 		this.#checkUsable();
-		if (named.channel !== undefined) await this.#channels.load(keys.channelKey(named.channel));
+		if (named.channel !== undefined) {
+			const key = keys.channelKey(named.channel);
+			if (!this.#channels.isLoaded(key)) await this.#channels.load(key);
+		}
 		return this.#runTurn(named, turn);
 	}
 
 	/** Synchronous from here to the end: no other turn comes between. */
 	#runTurn<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Committed<T> {
 		this.#checkUsable();
-		const before = this.#read(named);
-		const { value, writes = {} } = turn(view(before));
+		const view = this.#view(named);
+		const { value, writes = {} } = turn(view);
 		checkNamed(named, writes);
-		const all = changes(before, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines));
+		const all = changes(view, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines));
 		if (all.length === 0) return { value, durable: this.#durableSoFar(named) };
 		return { value, durable: this.#write(named, writes, all) };
 	}
 
-	#read(named: TurnKeys): Before {
-		const { channel, proofs = [], idempotency } = named;
-		return {
-			channel: channel === undefined ? undefined : this.#channels.read(keys.channelKey(channel)),
-			proofs: new Map(proofs.map((key) => [key, this.#proofs.read(keys.proofKey(key))])),
-			idempotency: idempotency === undefined ? undefined : this.#idempotency.read(keys.idempotencyKey(idempotency)),
-		};
+	#view(named: TurnKeys): View {
+		const { channel, idempotency } = named;
+		return new View(
+			named,
+			{
+				channel: channel === undefined ? undefined : this.#channels.read(keys.channelKey(channel)),
+				idempotency: idempotency === undefined ? undefined : this.#idempotency.read(keys.idempotencyKey(idempotency)),
+			},
+			this.#lookAtProof,
+		);
 	}
 
-	#write(named: TurnKeys, { channel, proofs = {}, idempotency }: TurnWrites, all: readonly Change[]): Promise<void> {
+	readonly #lookAtProof = (key: string): ProofRecord | undefined => this.#proofs.read(keys.proofKey(key));
+
+	#write(named: TurnKeys, writes: TurnWrites, all: readonly Change[]): Promise<void> {
+		const { channel, proofs, newProof, idempotency } = writes;
 		const batch = this.#commit.add(all);
 		if (channel !== undefined) this.#channels.write(keys.channelKey(channel.channelId), channel, batch);
-		for (const [key, proof] of Object.entries(proofs)) this.#proofs.write(keys.proofKey(key), proof, batch);
+		for (const key in proofs) this.#proofs.write(keys.proofKey(key), proofs[key] ?? null, batch);
+		if (newProof !== undefined) this.#proofs.write(keys.proofKey(newProof.key), newProof, batch);
 		if (idempotency !== undefined && named.idempotency !== undefined) {
 			this.#idempotency.write(keys.idempotencyKey(named.idempotency), idempotency, batch);
 		}
@@ -179,8 +189,10 @@ export class LevelStore implements ChannelStore {
 	async channel(channelId: Hex): Promise<Channel | undefined> {
 		this.#checkUsable();
 		const key = keys.channelKey(channelId);
-		await this.#channels.load(key);
-		this.#checkUsable();
+		if (!this.#channels.isLoaded(key)) {
+			await this.#channels.load(key);
+			this.#checkUsable();
+		}
 		return this.#channels.read(key);
 	}
 

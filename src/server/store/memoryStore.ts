@@ -21,7 +21,7 @@ import {
 	type TurnView,
 	type TurnWrites,
 } from "./store.ts";
-import { checkNamed, view } from "./turn.ts";
+import { checkNamed, View } from "./turn.ts";
 
 /** A store for tests: it forgets everything with its process. */
 export class MemoryStore implements ChannelStore {
@@ -40,23 +40,24 @@ export class MemoryStore implements ChannelStore {
 
 	async transact<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Promise<Committed<T>> {
 		await this.#open();
-		const before = {
+		const found = {
 			channel: named.channel && this.#channels.get(named.channel),
-			proofs: new Map(named.proofs?.map((key) => [key, this.#proofs.get(key)])),
 			idempotency: named.idempotency === undefined ? undefined : this.#idempotency.get(named.idempotency),
 		};
-		const { value, writes = {} } = turn(view(before));
+		const { value, writes = {} } = turn(new View(named, found, (key) => this.#proofs.get(key)));
 		checkNamed(named, writes);
 		this.#write(named, writes);
 		return { value, durable: new Promise((resolve) => setImmediate(resolve)) };
 	}
 
-	#write(named: TurnKeys, { channel, proofs = {}, idempotency, outbox = [], audit = [] }: TurnWrites): void {
+	#write(named: TurnKeys, writes: TurnWrites): void {
+		const { channel, proofs = {}, newProof, idempotency, outbox = [], audit = [] } = writes;
 		if (channel !== undefined) this.#channels.set(channel.channelId, channel);
 		for (const [key, proof] of Object.entries(proofs)) {
 			if (proof === null) this.#proofs.delete(key);
 			else this.#proofs.set(key, proof);
 		}
+		if (newProof !== undefined) this.#proofs.set(newProof.key, newProof);
 		if (idempotency) this.#idempotency.set(idempotency.key, idempotency);
 		if (idempotency === null && named.idempotency !== undefined) this.#idempotency.delete(named.idempotency);
 		for (const entry of outbox) this.#outbox.set(entry.hash, entry);

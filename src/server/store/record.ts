@@ -67,44 +67,73 @@ const channelShape: z.ZodType<Channel> = z.strictObject({
 });
 
 export function encodeChannel(key: string, channel: Channel): string {
+	return channelWriter(key, channel)();
+}
+
+/** Checks the channel now; what comes of it makes its record, when that is about to be written. */
+export function channelWriter(key: string, channel: Channel): () => string {
+	checkChain(channel);
+	if (channel.behind !== null) checkChain(channel.behind);
+	for (const owner in channel.reservations) checkAmount(channel.reservations[owner]);
+	checkAmount(channel.acceptedCumulative);
+	checkAmount(channel.spent);
+	if (channel.publishedCumulative !== null) checkAmount(channel.publishedCumulative);
+	if (channel.unsettledSince !== null) checkWhole(channel.unsettledSince);
+	checkWhole(channel.chainId);
+	checkWhole(channel.chainReadAt);
+	checkWhole(channel.generation);
+	checkWhole(channel.openedAt);
+	checkWhole(channel.lastActivityAt);
+	checkWhole(channel.deferredAt);
+	return () => writeChannel(key, channel);
+}
+
+function writeChannel(key: string, channel: Channel): string {
 	const reservations: Record<string, string> = {};
-	for (const owner in channel.reservations) reservations[owner] = decimal(channel.reservations[owner]);
+	for (const owner in channel.reservations) reservations[owner] = String(channel.reservations[owner]);
 	const written: Written<Omit<Channel, "behind">> & { behind: Written<ChainState> | null } = {
 		channelId: channel.channelId,
-		chainId: whole(channel.chainId),
+		chainId: channel.chainId,
 		escrow: channel.escrow,
 		payer: channel.payer,
 		payee: channel.payee,
 		token: channel.token,
 		authorizedSigner: channel.authorizedSigner,
 		...writtenChain(channel),
-		chainReadAt: whole(channel.chainReadAt),
+		chainReadAt: channel.chainReadAt,
 		behind: channel.behind && writtenChain(channel.behind),
-		acceptedCumulative: decimal(channel.acceptedCumulative),
+		acceptedCumulative: channel.acceptedCumulative.toString(),
 		voucherSignature: channel.voucherSignature,
 		contractSigner: channel.contractSigner,
-		spent: decimal(channel.spent),
+		spent: channel.spent.toString(),
 		reservations,
-		generation: whole(channel.generation),
-		publishedCumulative: channel.publishedCumulative === null ? null : decimal(channel.publishedCumulative),
+		generation: channel.generation,
+		publishedCumulative: channel.publishedCumulative?.toString() ?? null,
 		challengeIds: channel.challengeIds,
 		closeTxHash: channel.closeTxHash,
 		closingBy: channel.closingBy,
-		openedAt: whole(channel.openedAt),
-		lastActivityAt: whole(channel.lastActivityAt),
-		unsettledSince: channel.unsettledSince === null ? null : whole(channel.unsettledSince),
-		deferredAt: whole(channel.deferredAt),
+		openedAt: channel.openedAt,
+		lastActivityAt: channel.lastActivityAt,
+		unsettledSince: channel.unsettledSince,
+		deferredAt: channel.deferredAt,
 	};
 	return seal(key, written);
 }
 
+function checkChain({ deposit, settledOnChain, closeRequestedAt, blockNumber }: ChainState): void {
+	checkAmount(deposit);
+	checkAmount(settledOnChain);
+	checkWhole(closeRequestedAt);
+	checkWhole(blockNumber);
+}
+
 function writtenChain({ deposit, settledOnChain, closeRequestedAt, finalized, blockNumber }: ChainState) {
 	return {
-		deposit: decimal(deposit),
-		settledOnChain: decimal(settledOnChain),
-		closeRequestedAt: whole(closeRequestedAt),
+		deposit: deposit.toString(),
+		settledOnChain: settledOnChain.toString(),
+		closeRequestedAt,
 		finalized,
-		blockNumber: whole(blockNumber),
+		blockNumber,
 	};
 }
 
@@ -123,8 +152,13 @@ const proofShape: z.ZodType<ProofRecord> = z.strictObject({
 });
 
 export function encodeProof(key: string, proof: ProofRecord): string {
-	if (proof.expiresAt !== null) whole(proof.expiresAt);
-	return seal(key, proof);
+	return proofWriter(key, proof)();
+}
+
+/** Checks the proof now; what comes of it makes its record, when that is about to be written. */
+export function proofWriter(key: string, proof: ProofRecord): () => string {
+	if (proof.expiresAt !== null) checkWhole(proof.expiresAt);
+	return () => seal(key, proof);
 }
 
 export function decodeProof(key: string, text: string): ProofRecord {
@@ -145,12 +179,13 @@ const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 });
 
 export function encodeIdempotency(key: string, record: IdempotencyRecord): string {
-	whole(record.expiresAt);
+	checkWhole(record.expiresAt);
 	const { response } = record;
 	if (response === undefined) return seal(key, record);
 	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
+	checkWhole(response.status);
 	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
-	return seal(key, { ...record, response: { ...response, status: whole(response.status), body: base64 } });
+	return seal(key, { ...record, response: { ...response, body: base64 } });
 }
 
 export function decodeIdempotency(key: string, text: string): IdempotencyRecord {
@@ -177,8 +212,8 @@ const outboxShape: z.ZodType<OutboxEntry> = z.strictObject({
 });
 
 export function encodeOutbox(key: string, entry: OutboxEntry): string {
-	whole(entry.chainId);
-	if (entry.minedIn !== undefined) whole(entry.minedIn.blockNumber);
+	checkWhole(entry.chainId);
+	if (entry.minedIn !== undefined) checkWhole(entry.minedIn.blockNumber);
 	return seal(key, entry);
 }
 
@@ -196,12 +231,9 @@ const cursorShape: z.ZodType<CursorRecord> = z.strictObject({
 
 export function encodeCursor(key: string, cursor: CursorRecord): string {
 	const { name, blockNumber, blockHash, updatedAt } = cursor;
-	const written: Written<CursorRecord> = {
-		name,
-		blockNumber: decimal(blockNumber),
-		blockHash,
-		updatedAt: whole(updatedAt),
-	};
+	checkAmount(blockNumber);
+	checkWhole(updatedAt);
+	const written: Written<CursorRecord> = { name, blockNumber: blockNumber.toString(), blockHash, updatedAt };
 	return seal(key, written);
 }
 
@@ -241,12 +273,10 @@ function at<T>(key: string, own: string, record: T): T {
 	return record;
 }
 
-function decimal(value: bigint | undefined): string {
+function checkAmount(value: bigint | undefined): void {
 	if (typeof value !== "bigint" || value < 0n) throw new RangeError(`${value} is no amount`);
-	return value.toString();
 }
 
-function whole(value: number): number {
+function checkWhole(value: number): void {
 	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
-	return value;
 }

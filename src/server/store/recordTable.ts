@@ -33,9 +33,14 @@ export class RecordTable<T extends object> {
 		);
 	}
 
+	/** Whether `read` would find the record in memory. */
+	isLoaded(key: string): boolean {
+		return this.#written.has(key) || this.#idle.has(key);
+	}
+
 	/** Brings a record into memory, so that `read` need not wait for the disk. Never fails: `read` does. */
 	async load(key: string): Promise<void> {
-		if (!this.#written.has(key) && !this.#idle.has(key)) await this.#prefetch.load(key);
+		if (!this.isLoaded(key)) await this.#prefetch.load(key);
 	}
 
 	/**
@@ -65,17 +70,16 @@ export class RecordTable<T extends object> {
 	/** A turn wrote (`null`: deleted) this record, in `batch`. */
 	write(key: string, record: T | null, batch: Batch): void {
 		this.#prefetch.forget(key);
-		this.#idle.delete(key);
+		// What is idle of it is old from here on; `settle` puts the new one in its place.
 		this.#written.set(key, { record, batch });
 	}
 
 	/** `batch` is on disk: what nobody has written again since may be forgotten. */
 	settle(batch: Batch): void {
-		for (const key of batch.operations.keys()) {
-			const written = this.#written.get(key);
-			if (written?.batch !== batch) continue;
+		for (const [key, written] of this.#written) {
+			if (written.batch !== batch) continue;
 			this.#written.delete(key);
-			if (written.record !== null) this.#keep(key, written.record);
+			if (written.record === null || !this.#keep(key, written.record)) this.#idle.delete(key);
 		}
 	}
 
@@ -88,8 +92,10 @@ export class RecordTable<T extends object> {
 		}
 	}
 
-	#keep(key: string, record: T): void {
-		if (this.#options.worthKeeping?.(record) ?? true) this.#idle.set(key, record);
+	#keep(key: string, record: T): boolean {
+		const isKept = this.#options.worthKeeping?.(record) ?? true;
+		if (isKept) this.#idle.set(key, record);
+		return isKept;
 	}
 
 	#decode(key: string, text: string | undefined): T | undefined {

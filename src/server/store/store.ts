@@ -78,6 +78,8 @@ export type TurnView = Readonly<{
 export type TurnWrites = Readonly<{
 	channel?: Channel;
 	proofs?: Readonly<Record<string, ProofRecord | null>>;
+	/** A proof that can't have been there, which nobody needs to look for. */
+	newProof?: ProofRecord;
 	idempotency?: IdempotencyRecord | null;
 	/** New or changed transactions, keyed by hash: any, whatever the keys. */
 	outbox?: readonly OutboxEntry[];

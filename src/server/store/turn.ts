@@ -2,30 +2,45 @@
 import { isUnfinal } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import { dueChanges } from "./dueIndex.ts";
+import type { Written } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import * as record from "./record.ts";
 import type { IdempotencyRecord, ProofRecord, TurnKeys, TurnView, TurnWrites } from "./store.ts";
 
-/** `null` deletes. */
-export type Change = readonly [key: string, value: string | null];
+export type Change = readonly [key: string, value: Written];
 
 /** The records a turn named, as it found them. */
 export type Before = Readonly<{
 	channel: Channel | undefined;
-	proofs: ReadonlyMap<string, ProofRecord | undefined>;
 	idempotency: IdempotencyRecord | undefined;
+	/** Looked up when it is asked for: looking for one that is not there goes to the disk's index, and not all turns need to. */
+	proof(key: string): ProofRecord | undefined;
 }>;
 
 /** What the turn is shown: the records it named, and no others. */
-export function view(before: Before): TurnView {
-	return {
-		channel: before.channel,
-		idempotency: before.idempotency,
-		proof(key) {
-			if (!before.proofs.has(key)) throw new TypeError(`a turn looks at proof ${key}, which it did not name`);
-			return before.proofs.get(key);
-		},
-	};
+export class View implements TurnView, Before {
+	readonly channel: Channel | undefined;
+	readonly idempotency: IdempotencyRecord | undefined;
+	readonly #looked = new Map<string, ProofRecord | undefined>();
+	readonly #named: TurnKeys;
+	readonly #look: (key: string) => ProofRecord | undefined;
+
+	constructor(
+		named: TurnKeys,
+		{ channel, idempotency }: Pick<Before, "channel" | "idempotency">,
+		look: (key: string) => ProofRecord | undefined,
+	) {
+		this.#named = named;
+		this.channel = channel;
+		this.idempotency = idempotency;
+		this.#look = look;
+	}
+
+	proof(key: string): ProofRecord | undefined {
+		if (!this.#named.proofs?.includes(key)) throw new TypeError(`a turn looks at proof ${key}, which it did not name`);
+		if (!this.#looked.has(key)) this.#looked.set(key, this.#look(key));
+		return this.#looked.get(key);
+	}
 }
 
 /**
@@ -34,7 +49,8 @@ export function view(before: Before): TurnView {
  * @throws TypeError when it did not
  */
 export function checkNamed(named: TurnKeys, writes: TurnWrites): void {
-	const { channel, proofs = {}, idempotency } = writes;
+	const { channel, proofs = {}, newProof, idempotency } = writes;
+	if (newProof !== undefined && !named.proofs?.includes(newProof.key)) unnamed(`proof ${newProof.key}`);
 	if (channel !== undefined && channel.channelId !== named.channel) unnamed(`channel ${channel.channelId}`);
 	if (idempotency === null && named.idempotency === undefined) unnamed("an idempotency record");
 	if (idempotency && idempotency.key !== named.idempotency) unnamed(`idempotency record ${idempotency.key}`);
@@ -53,17 +69,25 @@ export function changes(
 	const all: Change[] = [];
 	if (writes.channel !== undefined) {
 		const key = keys.channelKey(writes.channel.channelId);
-		all.push([key, record.encodeChannel(key, writes.channel)], ...dueChanges(before.channel, writes.channel));
+		all.push([key, record.channelWriter(key, writes.channel)]);
+		dueChanges(before.channel, writes.channel, all);
 	}
-	for (const [name, proof] of Object.entries(writes.proofs ?? {})) {
+	for (const name in writes.proofs) {
+		const proof = writes.proofs[name] ?? null;
 		const key = keys.proofKey(name);
-		all.push([key, proof && record.encodeProof(key, proof)], ...expiryChanges(key, before.proofs.get(name), proof));
+		all.push([key, proof && record.proofWriter(key, proof)]);
+		expiryChanges(key, before.proof(name), proof, all);
+	}
+	if (writes.newProof !== undefined) {
+		const key = keys.proofKey(writes.newProof.key);
+		all.push([key, record.proofWriter(key, writes.newProof)]);
+		expiryChanges(key, undefined, writes.newProof, all);
 	}
 	if (writes.idempotency !== undefined && named.idempotency !== undefined) {
 		const key = keys.idempotencyKey(named.idempotency);
 		const { idempotency } = writes;
 		all.push([key, idempotency && record.encodeIdempotency(key, idempotency)]);
-		all.push(...expiryChanges(key, before.idempotency, idempotency));
+		expiryChanges(key, before.idempotency, idempotency, all);
 	}
 	for (const entry of writes.outbox ?? []) {
 		const key = keys.outboxKey(entry.hash);
@@ -80,14 +104,12 @@ export function changes(
 
 type Expiring = Readonly<{ expiresAt: number | null }>;
 
-function expiryChanges(key: string, before: Expiring | undefined, after: Expiring | null): Change[] {
+function expiryChanges(key: string, before: Expiring | undefined, after: Expiring | null, all: Change[]): void {
 	const from = before?.expiresAt ?? null;
 	const to = after?.expiresAt ?? null;
-	if (from === to) return [];
-	const all: Change[] = [];
+	if (from === to) return;
 	if (from !== null) all.push([keys.expiryKey(from, key), null]);
 	if (to !== null) all.push([keys.expiryKey(to, key), ""]);
-	return all;
 }
 
 function unnamed(what: string): never {

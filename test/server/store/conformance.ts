@@ -145,6 +145,15 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				expect(value).toEqual([undefined, records.paid, records.used]);
 			});
 
+			it("keeps a proof that a turn knows to be new, and only one that it named", async () => {
+				const once = proof("once");
+				await write(store, { proofs: ["once"] }, { newProof: once });
+				store = (await under.reopen?.(store)) ?? store;
+				const { value } = await store.transact({ proofs: ["once"] }, (view) => ({ value: view.proof("once") }));
+				expect(value).toEqual(once);
+				await expect(write(store, { proofs: ["other"] }, { newProof: proof("twice") })).rejects.toThrow(TypeError);
+			});
+
 			it("keeps an answer with its body, or without one (I6)", async () => {
 				const body = Uint8Array.from({ length: 256 }, (_, i) => i);
 				const headers = { "content-type": "application/octet-stream" };

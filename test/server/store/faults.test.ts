@@ -80,7 +80,12 @@ describe("a damaged record", () => {
 		const damaged = await tamper(store, (disk) =>
 			disk.batch(["p:p", "i:k", "n:watcher"].map((key) => ({ type: "put", key, value: "" }))),
 		);
-		await expect(damaged.transact({ proofs: ["p"] }, () => ({ value: 0 }))).rejects.toBeInstanceOf(CorruptRecordError);
+		await expect(damaged.transact({ proofs: ["p"] }, (view) => ({ value: view.proof("p") }))).rejects.toBeInstanceOf(
+			CorruptRecordError,
+		);
+		// Nor is it written over by a turn that did not look.
+		const blind = write(damaged, { proofs: ["p"] }, { proofs: { p: proof("p") } });
+		await expect(blind).rejects.toBeInstanceOf(CorruptRecordError);
 		await expect(damaged.transact({ idempotency: "k" }, () => ({ value: 0 }))).rejects.toBeInstanceOf(
 			CorruptRecordError,
 		);

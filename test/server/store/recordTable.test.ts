@@ -34,7 +34,7 @@ it("a record written, made durable and forgotten while an older one is being rea
 	const table = new RecordTable({ disk, decode: decodeProof, idle: 1, onCorrupt: () => {} });
 	const commit = new GroupCommit({
 		write: (operations) =>
-			disk.batch([...operations].map(([key, value]) => ({ type: "put", key, value: value ?? "" }))),
+			disk.batch([...operations].map(([key, value]) => ({ type: "put", key, value: String(value ?? "") }))),
 		onDurable: (batch) => table.settle(batch),
 		onFault: () => new Error("faulted"),
 	});
