@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Address, Hex, PublicClient } from "viem";
 import { hasCode, isContractSignatureValid } from "../escrow/reads.ts";
 import {
+	type Keccak256,
 	type SignatureVerdict,
 	type Voucher,
 	type VoucherDomain,
@@ -39,6 +40,11 @@ export class Signatures {
 		this.#options = options;
 		this.#contracts = new LRUCache({ max: KNOWN_SIGNERS, ttl: SIGNER_TTL_MS });
 		this.#looks = new RateLimit({ perSecond: LOOKS_PER_SECOND, keys: 1, now: options.now });
+	}
+
+	/** The fastest hash that runs here, for digests to verify. */
+	get keccak256(): Keccak256 {
+		return this.#options.verifier.keccak256;
 	}
 
 	/** Whether `signature` is `signer`'s over `voucher`; at once for accounts. Rejects when the chain does not answer. */

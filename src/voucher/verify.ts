@@ -27,6 +27,8 @@ export interface VoucherVerifierOptions {
  * know. Synchronous and without a clock or I/O; give each worker its own.
  */
 export interface VoucherVerifier {
+	/** What it hashes with: for whoever makes digests to verify. */
+	readonly keccak256: Keccak256;
 	/** How many public keys are remembered now. */
 	readonly knownSigners: number;
 	/**
@@ -92,6 +94,7 @@ export function createVoucherVerifier(options: VoucherVerifierOptions = {}): Vou
 	}
 
 	return {
+		keccak256,
 		get knownSigners() {
 			return publicKeys.size;
 		},

@@ -11,6 +11,7 @@ import {
 } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
 import { describe, expect, it } from "vitest";
+import { loadCrypto } from "../../src/server/crypto.ts";
 import {
 	type Authorization,
 	type AuthorizationKind,
@@ -160,6 +161,31 @@ describe("the digest of an authorization", () => {
 		fc.assert(
 			fc.property(tokenDomain, authorization, (domain, given) => {
 				expect(bytesToHex(authorizationDigest(kind, domain, given))).toBe(reference(kind, domain, given));
+			}),
+		);
+	});
+
+	it("is the token's own, whatever other tokens were asked for before", () => {
+		const { domain, authorization: given } = deposit(firstVector());
+		const { name, version, chainId } = domain;
+		// More than are remembered, and such as a careless key would mistake for each other.
+		const others = Array.from({ length: 150 }, (_, at) => ({ ...domain, name: `${name}${at}` }));
+		const alike = [
+			{ ...domain, name: `${name}"`, version: `",${version}` },
+			{ ...domain, name: `${name},${version}`, version: "" },
+			{ ...domain, name: "", version: `${name},${version}` },
+			{ ...domain, version: `${version}1`, chainId },
+			{ ...domain, version, chainId: chainId + 1 },
+		];
+		for (const other of [domain, ...alike, domain, ...others, ...alike, domain])
+			expect(bytesToHex(authorizationDigest("transfer", other, given))).toBe(reference("transfer", other, given));
+	});
+
+	it("is the same by any hash", async () => {
+		const { keccak256: fast } = await loadCrypto();
+		fc.assert(
+			fc.property(tokenDomain, authorization, fc.constantFrom(...kinds), (domain, given, kind) => {
+				expect(authorizationDigest(kind, domain, given, fast)).toEqual(authorizationDigest(kind, domain, given));
 			}),
 		);
 	});

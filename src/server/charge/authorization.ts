@@ -19,12 +19,14 @@ export async function authorizationMeans(
 	const { terms, client, signatures, tokenDomain } = context;
 	if (tokenDomain === undefined) return failed("The token does not implement EIP-3009.");
 	const { from, to, value, validAfter, validBefore, nonce, signature } = payload;
+	const { keccak256 } = signatures;
 	if (to !== request.recipient) return failed("authorization.to is not the recipient.", { to });
 	if (value !== request.amount)
 		return failed("authorization.value is not the amount.", { value, amount: request.amount });
-	if (nonce !== chargeNonce(credential.challenge.id, credential.challenge.realm))
+	if (nonce !== chargeNonce(credential.challenge.id, credential.challenge.realm, keccak256))
 		return failed("authorization.nonce is not the challenge's hash.", { nonce });
-	const digest = authorizationDigest("transfer", tokenDomain, { from, to, value, validAfter, validBefore, nonce });
+	const authorization = { from, to, value, validAfter, validBefore, nonce };
+	const digest = authorizationDigest("transfer", tokenDomain, authorization, keccak256);
 	if ((await signatures.verifyDigest(from, digest, signature)) !== "valid")
 		return failed("The authorization's signature is not the payer's.");
 	return {
