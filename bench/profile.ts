@@ -1,31 +1,40 @@
 import { mkdir, mkdtemp, readdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { Argument, Command, InvalidArgumentError } from "commander";
+import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import { BENCHES } from "./benches.ts";
 import { type CpuProfile, profileTable, summarise } from "./lib/cpuProfile.ts";
 import { profileInto } from "./lib/profiling.ts";
 import { shareStages } from "./lib/sharedStage.ts";
 
+type Options = Readonly<{
+	out?: string;
+	rounds: number;
+	quick?: boolean;
+	top: number;
+	by: "function" | "file";
+	without: readonly string[];
+}>;
+
 const command = new Command("bench:profile")
-	.description("Runs a bench without its peers, and tells which functions of each of its sides took most time.")
+	.description(
+		"Runs a bench without its peers, and tells which functions or files took most time in each of its sides.",
+	)
 	.addArgument(new Argument("<bench>", "which").choices(BENCHES.map(({ bench }) => bench.name)))
 	.option("--out <folder>", "where the profiles are written (default: a new temporary folder)")
 	.option("--rounds <n>", "how often each side runs, after a first time", count, 3)
 	.option("--quick", "less work in each round")
-	.option("--top <n>", "how many functions are told of", count, 30)
+	.option("--top <n>", "how many functions or files are told of", count, 30)
+	.addOption(new Option("--by <what>", "what is told of").choices(["function", "file"]).default("function"))
+	.option("--without <functions...>", "left out, with what they call", ["prepare"])
 	.addHelpText(
 		"after",
-		"\nThe whole life of a side is in its profile: its start, and what it prepares before its clock runs, as well.\n" +
+		"\nThe whole life of a side is in its profile: its start as well, and what it does before its clock runs, unless that\n" +
+			"is left out; by default what is in a function called prepare is.\n" +
 			"Open a .cpuprofile in the Performance panel of Chrome or in an editor for who called what.",
 	)
 	.parse();
-const {
-	out,
-	rounds,
-	quick = false,
-	top,
-} = command.opts<{ out?: string; rounds: number; quick?: boolean; top: number }>();
+const { out, rounds, quick = false, top, by, without } = command.opts<Options>();
 const [name = ""] = command.args;
 
 const folder = out === undefined ? await mkdtemp(join(tmpdir(), "sluice-profile-")) : resolve(out);
@@ -46,7 +55,7 @@ const files = (await readdir(folder)).filter((file) => file.endsWith(".cpuprofil
 for (const file of files.sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10))) {
 	const path = join(folder, file);
 	const profile: CpuProfile = JSON.parse(await readFile(path, "utf8"));
-	process.stdout.write(`${path}\n${profileTable(summarise(profile, root), top)}\n\n`);
+	process.stdout.write(`${path}\n${profileTable(summarise(profile, { root, by, without }), top)}\n\n`);
 }
 
 function count(text: string): number {

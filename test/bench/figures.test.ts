@@ -90,30 +90,39 @@ test("a side that was not measured stands in the table with dashes", () => {
 	expect(new Set(lines.map(({ length }) => length)).size).toBe(1);
 });
 
-test("a profile is summed up by function, without what waits", () => {
+test("a profile is summed up by function or file, without what waits and what was to be left out", () => {
 	const callFrame = (functionName: string, url: string, lineNumber: number) => ({ functionName, url, lineNumber });
-	const summary = summarise(
-		{
-			nodes: [
-				{ id: 1, callFrame: callFrame("(idle)", "", -1) },
-				{ id: 2, callFrame: callFrame("verify", "file:///project/src/voucher/verify.ts", 9) },
-				// The same function, called from elsewhere.
-				{ id: 3, callFrame: callFrame("verify", "file:///project/src/voucher/verify.ts", 9) },
-				{ id: 4, callFrame: callFrame("(program)", "", -1) },
-			],
-			samples: [2, 1, 3, 4],
-			timeDeltas: [1_000, 2_000, 50_000, 4_000],
-			startTime: 0,
-			endTime: 59_000,
-		},
-		"file:///project/",
-	);
-	expect(summary).toEqual({
+	const verify = callFrame("verify", "file:///project/src/voucher/verify.ts", 9);
+	const profile = {
+		nodes: [
+			{ id: 1, callFrame: callFrame("(idle)", "", -1) },
+			{ id: 2, callFrame: verify },
+			// The same function, called from elsewhere.
+			{ id: 3, callFrame: verify },
+			{ id: 4, callFrame: callFrame("(program)", "", -1) },
+			{ id: 5, callFrame: callFrame("prepare", "file:///project/bench/ours.ts", 0), children: [6] },
+			{ id: 6, callFrame: callFrame("", "file:///project/node_modules/@some/curves/sign.js", 4), children: [7] },
+			{ id: 7, callFrame: verify },
+		],
+		samples: [2, 1, 3, 4, 5, 6, 7],
+		timeDeltas: [1_000, 2_000, 50_000, 4_000, 2_000, 10_000, 20_000],
+		startTime: 0,
+		endTime: 119_000,
+	};
+	const root = "file:///project/";
+	expect(summarise(profile, { root, without: ["prepare"] })).toEqual({
 		idleMs: 50,
 		busyMs: 8,
-		functions: [
+		selfTimes: [
 			{ name: "verify", place: "src/voucher/verify.ts:10", ms: 6, share: 0.75 },
 			{ name: "(program)", place: "", ms: 2, share: 0.25 },
 		],
 	});
+	const { selfTimes } = summarise(profile, { root, by: "file" });
+	expect(selfTimes.map(({ place, ms }) => [place, ms])).toEqual([
+		["src/voucher/verify.ts", 36],
+		["node_modules/@some/curves", 20],
+		["bench/ours.ts", 10],
+		["(program)", 2],
+	]);
 });
