@@ -1,7 +1,10 @@
 /** All benches, in the order in which they run. */
+import { bench as chargeVerify } from "./chargeVerify/bench.ts";
 import type { Section, Sections } from "./goals.ts";
 import type { Bench } from "./lib/bench.ts";
 import { bench as sessionVerify } from "./sessionVerify/bench.ts";
+import { bench as settle } from "./settle/bench.ts";
+import { bench as stream } from "./stream/bench.ts";
 
 /** A bench, and which members of the report are told by its result. */
 export type Entry<Result = unknown> = Readonly<{
@@ -15,7 +18,15 @@ export const BENCHES: readonly Entry[] = [
 	entry(sessionVerify, ["sessionVerify"], ({ ours, mppx, x402, vsMppx, vsX402 }) => ({
 		sessionVerify: { ours: ours.perSecond, mppx: perSecond(mppx), x402: perSecond(x402), vsMppx, vsX402 },
 	})),
+	entry(stream, ["stream"], ({ unitsPerSecond, rssMb }) => ({ stream: { unitsPerSecond, rssMb } })),
+	forDetails(chargeVerify),
+	forDetails(settle),
 ];
+
+/** A bench that no member of the report is told by. */
+function forDetails<Result>(bench: Bench<Result>): Entry {
+	return entry(bench, [], () => ({}));
+}
 
 /** Forgets the type of its result, which nobody but itself looks at. */
 export function entry<Result>(

@@ -32,16 +32,18 @@ export async function runBenches(
 		for (const { bench, report: tell } of entries) {
 			const { name, description } = bench;
 			const startedAt = performance.now();
+			const seconds = () => `${((performance.now() - startedAt) / 1_000).toFixed(1)} s`;
 			const progress = (text: string) => options.progress(`${name}: ${text}`);
 			try {
 				const result = await bench.run({ ...options, progress, setStage: stages.setStage });
 				report = merge(report, rounded(tell(result)));
 				details[name] = rounded(result);
 				onTable(`${name}: ${description}`, bench.table(result));
+				progress(`took ${seconds()}`);
 			} catch (error) {
 				errors[name] = error;
+				progress(`failed after ${seconds()}`);
 			}
-			progress(`${((performance.now() - startedAt) / 1_000).toFixed(1)} s`);
 		}
 	} finally {
 		await stages.stop();
