@@ -2,9 +2,9 @@
 
 import * as z from "zod";
 import { scanAuthElements } from "./authHeader.ts";
-import { encodeBase64url } from "./base64url.ts";
+import { decodeBase64urlText, encodeBase64url } from "./base64url.ts";
 import type { Challenge } from "./challenge.ts";
-import { decodeJson, isJsonObject, type JsonObject } from "./json.ts";
+import { decodeJson, isJsonObject, type JsonObject, parseJsonObject } from "./json.ts";
 
 /** Most characters of an `Authorization` value that are read unless the caller says otherwise. */
 export const MAX_CREDENTIAL_LENGTH = 16_384;
@@ -46,11 +46,65 @@ const credentialSchema = z.object({
  * ```
  */
 export function formatCredential(credential: Credential): string {
-	const { id, realm, method, intent, request, description, opaque, digest, expires } = credential.challenge;
-	const challenge = { id, realm, method, intent, request, description, opaque, digest, expires };
+	const { challenge, payload, source } = credential;
 	// JSON.stringify leaves members out that are undefined.
-	const json = JSON.stringify({ challenge, payload: credential.payload, source: credential.source });
-	return `Payment ${encodeBase64url(json)}`;
+	const json = JSON.stringify({ challenge: inOrder(challenge), payload, source });
+	return `${PAYMENT}${encodeBase64url(json)}`;
+}
+
+const PAYMENT = "Payment ";
+
+/** A challenge's members as every credential of ours has them, one after the other. */
+function inOrder({ id, realm, method, intent, request, description, opaque, digest, expires }: Challenge) {
+	return { id, realm, method, intent, request, description, opaque, digest, expires };
+}
+
+/**
+ * What credentials that answer one challenge have in common: they begin with the same characters, which are most of them, as
+ * long as they are written as {@link formatCredential} does. Make it by {@link credentialStart}.
+ */
+export type CredentialStart = {
+	/** The characters: whole groups of the base64url, so that what follows can be decoded without them. */
+	readonly text: string;
+	/** How many characters of the challenge's JSON are in what follows. */
+	readonly seam: number;
+	readonly challenge: Challenge;
+};
+
+/**
+ * What other credentials for the challenge of this one would begin with too; `undefined` where it is written in another way,
+ * which is as good.
+ *
+ * @example
+ * ```ts
+ * const start = credentialStart(first, parseCredential(first).challenge);
+ * const second = start && parseCredentialAfter(start, another);
+ * ```
+ */
+export function credentialStart(authorization: string, challenge: Challenge): CredentialStart | undefined {
+	const json = `{"challenge":${JSON.stringify(inOrder(challenge))},`;
+	const encoded = encodeBase64url(json);
+	const seam = [0, 2, 3].indexOf(encoded.length % 4);
+	const text = PAYMENT + encoded.slice(0, encoded.length - (encoded.length % 4));
+	return authorization.startsWith(text) ? { text, seam, challenge } : undefined;
+}
+
+/**
+ * Reads an `Authorization` value that begins with `start`: exactly what {@link parseCredential} makes of it, without reading the
+ * challenge again. `undefined` for every other value: that one has to be read as a whole.
+ */
+export function parseCredentialAfter(start: CredentialStart, authorization: string): Credential | undefined {
+	if (authorization.length > MAX_CREDENTIAL_LENGTH || !authorization.startsWith(start.text)) return undefined;
+	try {
+		const rest = decodeBase64urlText(authorization.slice(start.text.length));
+		const { challenge, payload, source } = parseJsonObject(`{${rest.slice(start.seam)}`);
+		// A second challenge would be the one that counts.
+		if (challenge !== undefined || !isJsonObject(payload)) return undefined;
+		if (source === undefined) return { challenge: start.challenge, payload };
+		return typeof source === "string" ? { challenge: start.challenge, payload, source } : undefined;
+	} catch {
+		return undefined;
+	}
 }
 
 /**

@@ -58,11 +58,14 @@ export {
 export { contentDigest, matchesContentDigest } from "./contentDigest.ts";
 export {
 	type Credential,
+	type CredentialStart,
+	credentialStart,
 	formatCredential,
 	MAX_CREDENTIAL_LENGTH,
 	MalformedCredentialError,
 	type MalformedCredentialReason,
 	parseCredential,
+	parseCredentialAfter,
 	paymentCredentials,
 } from "./credential.ts";
 export { type Address, type Hex, InvalidPayloadError, InvalidRequestError, ZERO_ADDRESS } from "./fields.ts";

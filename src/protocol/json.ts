@@ -53,7 +53,11 @@ export function encodeJson(object: JsonObject): string {
  * ```
  */
 export function decodeJson(text: string): JsonObject {
-	const json = decodeBase64urlText(text);
+	return parseJsonObject(decodeBase64urlText(text));
+}
+
+/** The same for a text that is decoded already. Internal. */
+export function parseJsonObject(json: string): JsonObject {
 	let value: unknown;
 	try {
 		value = JSON.parse(json);

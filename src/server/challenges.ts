@@ -3,10 +3,16 @@ import {
 	assertChallengeSecrets,
 	type Challenge,
 	type ChallengeSecret,
+	type Credential,
+	type CredentialStart,
 	createChallenge,
+	credentialStart,
+	encodeBase64url,
 	formatTimestamp,
 	isOurChallenge,
 	nonceOpaque,
+	parseCredential,
+	parseCredentialAfter,
 	parseTimestamp,
 } from "../protocol/index.ts";
 import type { Offer, PaymentMethod } from "./method.ts";
@@ -25,6 +31,10 @@ export type ChallengeOptions = Readonly<{
 	random: () => Uint8Array;
 }>;
 
+/** The part of a credential's header in which a challenge of ours has its id, where a client writes that first, as most do. */
+const ID_AT = "Payment ".length;
+const ID_ENDS = ID_AT + encodeBase64url(`{"challenge":{"id":"${"-".repeat(43)}`).length;
+
 /** A challenge that this server issued, with its request as its method reads it. */
 export type Recognised = Readonly<{
 	/** The same object each time, without its `description`, which nothing vouches for. */
@@ -36,10 +46,17 @@ export type Recognised = Readonly<{
 
 type Decoded = Omit<Recognised, "expired"> & Readonly<{ expiresAtMs: number }>;
 
+/** A credential, and its challenge as ours, if it is. */
+export type ReadCredential = Readonly<{ credential: Credential; recognised: Recognised | undefined }>;
+
 /** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
 export class ChallengeBook {
 	readonly #options: ChallengeOptions;
 	readonly #recognised = new LRUCache<string, Decoded>({ max: RECOGNISED_CHALLENGES });
+	/** What credentials that answer a challenge of `#recognised` begin with, by the part that holds its id. */
+	readonly #starts = new LRUCache<string, CredentialStart & { readonly decoded: Decoded }>({
+		max: RECOGNISED_CHALLENGES,
+	});
 
 	/** @throws WeakSecretError when a secret is shorter than 32 bytes */
 	constructor(options: ChallengeOptions) {
@@ -69,12 +86,31 @@ export class ChallengeBook {
 		});
 	}
 
+	/**
+	 * Reads a credential. Of one that begins like an earlier one, which answered the same challenge, only the rest is read: the
+	 * beginning was verified, character for character.
+	 *
+	 * @throws MalformedCredentialError
+	 */
+	read(authorization: string, nowMs: number): ReadCredential {
+		const idPart = authorization.slice(ID_AT, ID_ENDS);
+		const start = this.#starts.get(idPart);
+		const again = start && parseCredentialAfter(start, authorization);
+		if (start !== undefined && again !== undefined)
+			return { credential: again, recognised: shown(start.decoded, nowMs) };
+		const sent = parseCredential(authorization);
+		const decoded = this.#decode(sent.challenge);
+		if (decoded === undefined) return { credential: sent, recognised: undefined };
+		const credential = { ...sent, challenge: decoded.challenge };
+		const first = credentialStart(authorization, sent.challenge);
+		if (first !== undefined) this.#starts.set(idPart, { ...first, challenge: decoded.challenge, decoded });
+		return { credential, recognised: shown(decoded, nowMs) };
+	}
+
 	/** The challenge as ours, or `undefined` when it is not: altered, or of another server. */
 	recognise(challenge: Challenge, nowMs: number): Recognised | undefined {
 		const decoded = this.#decode(challenge);
-		if (decoded === undefined) return undefined;
-		const { expiresAtMs, method, request } = decoded;
-		return { challenge: decoded.challenge, method, request, expired: nowMs >= expiresAtMs };
+		return decoded && shown(decoded, nowMs);
 	}
 
 	/** The method of that name, if it is taken here. */
@@ -98,6 +134,10 @@ export class ChallengeBook {
 		this.#recognised.set(challenge.id, decoded);
 		return decoded;
 	}
+}
+
+function shown({ challenge, method, request, expiresAtMs }: Decoded, nowMs: number): Recognised {
+	return { challenge, method, request, expired: nowMs >= expiresAtMs };
 }
 
 /** All that the HMAC covers is equal; `description` is for people only. */

@@ -3,7 +3,7 @@ import { type Challenge, type Problem, parseTimestamp, problem } from "../protoc
 import type { Limits } from "./context.ts";
 import type { Terms } from "./evm/terms.ts";
 import { sha256 } from "./idempotency.ts";
-import type { ChannelStore, ProofRecord } from "./store/store.ts";
+import { type ChannelStore, datedProof, type ProofRecord } from "./store/store.ts";
 
 /** How long a proof outlives its challenge's expiry: clocks differ a little. */
 const EXPIRY_MARGIN_MS = 60_000;
@@ -20,9 +20,14 @@ export function challengeIdOf(key: string): string {
 	return key.slice(CHALLENGE_KEY.length);
 }
 
-/** A credential, byte for byte, as sent after the scheme's name (D7). Only its hash is kept. */
-export function credentialKey(authorization: string): string {
-	return `credential:${sha256(authorization.slice("Payment".length).trim())}`;
+/**
+ * A credential, byte for byte, as sent after the scheme's name (D7), for as long as its challenge can be answered. Only its
+ * hash is kept.
+ */
+export function credentialKey(authorization: string, challenge: Pick<Challenge, "expires">): string {
+	const name = `credential:${sha256(authorization.slice("Payment".length).trim())}`;
+	const expiresAt = expiresAtMs(challenge);
+	return expiresAt === undefined ? name : datedProof(expiresAt + EXPIRY_MARGIN_MS, name);
 }
 
 /** A funding event of the escrow, credited once (D12). */

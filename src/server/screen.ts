@@ -3,12 +3,11 @@ import {
 	type Credential,
 	MalformedCredentialError,
 	type Problem,
-	parseCredential,
 	paymentCredentials,
 	problem,
 } from "../protocol/index.ts";
 import { type PaidRequest, type Refused, refused } from "./admission.ts";
-import type { ChallengeBook } from "./challenges.ts";
+import type { ChallengeBook, ReadCredential } from "./challenges.ts";
 import { idempotencyKeyProblem } from "./idempotency.ts";
 import type { Offer, PaymentMethod } from "./method.ts";
 import { credentialKey } from "./proofs.ts";
@@ -46,15 +45,15 @@ export function screen(
 	const badKey = idempotencyKeyProblem(idempotencyKey);
 	if (badKey !== undefined) return refused(badKey);
 
-	let sent: Credential;
+	let read: ReadCredential;
 	try {
-		sent = parseCredential(header);
+		read = challenges.read(header, nowMs);
 	} catch (error) {
 		if (error instanceof MalformedCredentialError) return refused(problem("malformed-credential", error.message));
 		throw error;
 	}
-	const recognised = challenges.recognise(sent.challenge, nowMs);
-	if (recognised === undefined) return refused(challengeProblem(sent.challenge));
+	const { credential, recognised } = read;
+	if (recognised === undefined) return refused(challengeProblem(credential.challenge));
 	const { challenge, method, request, expired } = recognised;
 	const offer = offers.find((one) => one.method === method.name && method.matches(one, challenge, request));
 	// What was paid in time may still be delivered when its challenge has expired; its method decides.
@@ -63,11 +62,11 @@ export function screen(
 	return {
 		kind: "screened",
 		method,
-		credential: { ...sent, challenge },
+		credential,
 		expired,
 		offer,
 		request,
-		credentialKey: credentialKey(header),
+		credentialKey: credentialKey(header, challenge),
 	};
 }
 

@@ -1,10 +1,14 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+	type Challenge,
 	type Credential,
+	credentialStart,
 	encodeBase64url,
 	formatCredential,
 	MAX_CREDENTIAL_LENGTH,
 	parseCredential,
+	parseCredentialAfter,
 	paymentCredentials,
 } from "../../src/protocol/index.ts";
 import { codeOf, sampleChallenge, thrownBy } from "./support.ts";
@@ -45,6 +49,83 @@ describe("a credential", () => {
 		expect(thrownBy(() => parseCredential(header, { maxLength: header.length - 1 }))).toMatchObject({
 			reason: "too_long",
 		});
+	});
+});
+
+describe("what credentials for one challenge begin with", () => {
+	const text = fc.string({ unit: "grapheme" });
+	const challenges: fc.Arbitrary<Challenge> = fc
+		.record(
+			{
+				id: text,
+				realm: text,
+				method: text,
+				intent: text,
+				request: text,
+				description: text,
+				opaque: text,
+				expires: text,
+			},
+			{ requiredKeys: ["id", "realm", "method", "intent", "request"] },
+		)
+		.map((made) => ({ ...made, id: `${made.id}x` }));
+	const payloads = fc.dictionary(text, fc.jsonValue()) as fc.Arbitrary<Credential["payload"]>;
+
+	test("is enough to read another one by, to the same result", () => {
+		fc.assert(
+			fc.property(
+				challenges,
+				payloads,
+				payloads,
+				fc.option(text, { nil: undefined }),
+				(challenge, one, other, source) => {
+					const first = formatCredential({ challenge, payload: one });
+					const second = formatCredential({ challenge, payload: other, ...(source !== undefined && { source }) });
+					const start = credentialStart(first, parseCredential(first).challenge);
+					if (start === undefined) throw new Error("it was written by formatCredential");
+					const again = parseCredentialAfter(start, second);
+					expect(again).toEqual("__proto__" in other ? again : parseCredential(second));
+				},
+			),
+		);
+	});
+
+	test("is not found where a credential is written in another way", () => {
+		const { id, ...others } = sampleChallenge;
+		const backwards = headerOf({ challenge: { ...others, id }, payload: {} });
+		expect(credentialStart(backwards, parseCredential(backwards).challenge)).toBeUndefined();
+		expect(credentialStart(header.replace("Payment", "payment"), sampleChallenge)).toBeUndefined();
+	});
+
+	test("never lets a credential be read as anything that it is not", () => {
+		const start = credentialStart(header, sampleChallenge);
+		if (start === undefined) throw new Error("it was written by formatCredential");
+		const json = JSON.stringify({ challenge: sampleChallenge, payload: credential.payload });
+		const head = json.slice(0, json.indexOf('"payload"'));
+		const endings = [
+			"}",
+			'"payload":{}',
+			'"payload":[]}',
+			'"payload":null}',
+			'"payload":{},"source":1}',
+			'"payload":{},"source":null}',
+			'"payload":{"__proto__":{}}}',
+			`"payload":{},"challenge":${JSON.stringify({ ...sampleChallenge, realm: "elsewhere" })}}`,
+			'"payload":{},"challenge":null}',
+			'"payload":{}} ',
+			'"payload":{}}}',
+			'"payload":{"a":1},"payload":{"a":2}}',
+			' "more": 1, "payload" : {} }',
+		];
+		for (const ending of endings) {
+			const sent = headerOf(head + ending);
+			const again = parseCredentialAfter(start, sent);
+			if (again !== undefined) expect(again).toEqual(parseCredential(sent));
+		}
+		for (const broken of ["=", "!", "A", " ", "\n"])
+			expect(parseCredentialAfter(start, header + broken)).toBeUndefined();
+		expect(parseCredentialAfter(start, header.slice(0, -1))).toBeUndefined();
+		expect(parseCredentialAfter(start, `${header}${"A".repeat(MAX_CREDENTIAL_LENGTH)}`)).toBeUndefined();
 	});
 });
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Challenge, encodeBase64url, WeakSecretError } from "../../src/protocol/index.ts";
+import { type Challenge, encodeBase64url, formatCredential, WeakSecretError } from "../../src/protocol/index.ts";
 import { ChallengeBook } from "../../src/server/challenges.ts";
 import { chargeOffer, sessionOffer, testMethod, testTerms } from "./evmMethod.ts";
 
@@ -56,6 +56,32 @@ describe.each([
 	["session", session],
 	["charge", charge],
 ])("a %s challenge", (_, offer) => {
+	test("is read from a credential as a book does that has seen none before, whatever was read by then", () => {
+		const seen = book(NEW);
+		const challenge = seen.issue(offer, NOW);
+		const good = formatCredential({ challenge, payload: { n: 0 } });
+		seen.read(good, NOW);
+		const odd = [{ ...challenge, description: "another" }, ...tampered(challenge).map(([, one]) => one)];
+		const headers = odd.map((one) => formatCredential({ challenge: one, payload: { n: 1 } }));
+		for (const at of [NOW, NOW + TTL_SECONDS * 1_000]) {
+			for (const header of [good, ...headers, good.replace("Payment", "payment")])
+				expect(seen.read(header, at)).toEqual(book(NEW).read(header, at));
+		}
+		expect(headers.map((header) => seen.read(header, NOW).recognised !== undefined)).toEqual(
+			odd.map((_, at) => at === 0),
+		);
+	});
+
+	test("is read again with another payload, as the same object", () => {
+		const challenges = book(NEW);
+		const challenge = challenges.issue(offer, NOW);
+		const read = (n: number) => challenges.read(formatCredential({ challenge, payload: { n } }), NOW);
+		const [first, second] = [read(1), read(2)];
+		expect([first, second].map(({ credential }) => credential.payload)).toEqual([{ n: 1 }, { n: 2 }]);
+		expect(second.credential.challenge).toBe(first.credential.challenge);
+		expect(second.recognised?.request).toBe(first.recognised?.request);
+	});
+
 	test("of ours is recognised, with its request decoded", () => {
 		const challenges = book(NEW);
 		const recognised = challenges.recognise(challenges.issue(offer, NOW), NOW);

@@ -4,7 +4,8 @@
  */
 import { type Channel, chainNow, unsettled } from "../channel.ts";
 import type { Written } from "./groupCommit.ts";
-import { all, channelKey, type Range, sortable } from "./keys.ts";
+import { all, channelKey, type Range } from "./keys.ts";
+import { sortable } from "./sortable.ts";
 import type { DueOrder } from "./store.ts";
 
 const PREFIX: Readonly<Record<DueOrder, string>> = {

@@ -3,15 +3,13 @@
  * keys by their bytes, so numbers are padded. Index entries have no value.
  */
 import type { OutboxEntry } from "../../escrow/outbox.ts";
-import type { OutboxState } from "./store.ts";
+import { DIGITS, sortable } from "./sortable.ts";
+import { datedProof, type OutboxState } from "./store.ts";
 
 /** Every key of one kind, in order: from the first that follows `gt` to the last before `lt`. */
 export type Range = Readonly<{ gt: string; lt: string }>;
 
 const OUTBOX_INDEX: Readonly<Record<OutboxState, string>> = { pending: "op:", unfinal: "of:", any: "oa:" };
-
-/** Wide enough for any whole number of JavaScript. */
-const DIGITS = 16;
 
 export const OPENS_KEY = "m:opens";
 
@@ -63,6 +61,11 @@ export function expiredBefore(now: number): Range {
 	return { gt: "xp:", lt: `xp:${sortable(now)}` };
 }
 
+/** Dated proofs whose time came before `now`. */
+export function datedBefore(now: number): Range {
+	return { gt: proofKey(datedProof(0, "")), lt: proofKey(datedProof(now, "")) };
+}
+
 /** The key of the record that an expiry or outbox index entry points to. */
 export function indexedKey(indexKey: string, numbers: number): string {
 	return indexKey.slice(3 + numbers * (DIGITS + 1));
@@ -71,12 +74,6 @@ export function indexedKey(indexKey: string, numbers: number): string {
 /** All keys that begin with `prefix`, which ends in a colon. */
 export function all(prefix: string): Range {
 	return { gt: prefix, lt: `${prefix.slice(0, -1)};` };
-}
-
-/** A whole number as text that sorts like the number. */
-export function sortable(value: number): string {
-	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
-	return value.toString().padStart(DIGITS, "0");
 }
 
 /** UTF-8 has no lone surrogates: two keys that differ in one would share a record. */

@@ -5,7 +5,7 @@ import type { Channel } from "../channel.ts";
 import { type Disk, type DiskOptions, openDisk, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
 import { GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
-import { prune } from "./prune.ts";
+import { prune, pruneDated } from "./prune.ts";
 import * as record from "./record.ts";
 import { RecordTable } from "./recordTable.ts";
 import * as scan from "./scan.ts";
@@ -248,15 +248,14 @@ export class LevelStore implements ChannelStore {
 
 	async prune(now: number): Promise<number> {
 		this.#checkUsable();
-		return prune(
-			{
-				disk: this.#disk,
-				commit: this.#commit,
-				tableOf: (key) => (keys.isProofKey(key) ? this.#proofs : this.#idempotency),
-				checkUsable: () => this.#checkUsable(),
-			},
-			now,
-		);
+		const options = {
+			disk: this.#disk,
+			commit: this.#commit,
+			tableOf: (key: string) => (keys.isProofKey(key) ? this.#proofs : this.#idempotency),
+			onGone: (key: string) => this.#proofs.forget(key),
+			checkUsable: () => this.#checkUsable(),
+		};
+		return (await prune(options, now)) + (await pruneDated(options, now));
 	}
 
 	close(): Promise<void> {

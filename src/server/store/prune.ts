@@ -1,8 +1,11 @@
-import { type Disk, pages, readMany } from "./disk.ts";
+import { type Disk, pages, readMany, unavailable } from "./disk.ts";
 import type { Batch, GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { CorruptRecordError } from "./store.ts";
 import type { Change } from "./turn.ts";
+
+/** What is deleted at a time. */
+const PAGE = 1_000;
 
 type Expiring = Readonly<{ expiresAt: number | null }>;
 type Table = Readonly<{
@@ -16,6 +19,8 @@ type PruneOptions = Readonly<{
 	commit: GroupCommit;
 	/** The table that a record's key belongs to. */
 	tableOf: (key: string) => Table;
+	/** This proof is gone. */
+	onGone: (key: string) => void;
 	/** Throws when the store was closed or failed meanwhile. */
 	checkUsable: () => void;
 }>;
@@ -34,6 +39,30 @@ export async function prune(options: PruneOptions, now: number): Promise<number>
 		const { batch, count } = deleteExpired(options, expired);
 		await batch?.durable;
 		pruned += count;
+	}
+	return pruned;
+}
+
+/**
+ * Deletes dated proofs whose time came before `now`, unread: nobody writes them any more. That they are gone need not be on
+ * disk when this resolves to how many there were.
+ */
+export async function pruneDated({ disk, onGone, checkUsable }: PruneOptions, now: number): Promise<number> {
+	let pruned = 0;
+	try {
+		const keysBefore = disk.keys(keys.datedBefore(now));
+		try {
+			for (let page = await keysBefore.nextv(PAGE); page.length > 0; page = await keysBefore.nextv(PAGE)) {
+				checkUsable();
+				await disk.batch(page.map((key) => ({ type: "del", key })));
+				for (const key of page) onGone(key);
+				pruned += page.length;
+			}
+		} finally {
+			await keysBefore.close();
+		}
+	} catch (error) {
+		throw unavailable(error);
 	}
 	return pruned;
 }

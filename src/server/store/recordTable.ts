@@ -74,6 +74,12 @@ export class RecordTable<T extends object> {
 		this.#written.set(key, { record, batch });
 	}
 
+	/** This record is not on disk any more. */
+	forget(key: string): void {
+		this.#prefetch.forget(key);
+		this.#idle.delete(key);
+	}
+
 	/** `batch` is on disk: what nobody has written again since may be forgotten. */
 	settle(batch: Batch): void {
 		for (const [key, written] of this.#written) {

@@ -5,6 +5,7 @@ import { type Disk, type Found, pages, readMany } from "./disk.ts";
 import { compareDue, dueBucket, dueEntry, dueRange } from "./dueIndex.ts";
 import * as keys from "./keys.ts";
 import { decodeAudit, decodeChannel, decodeOutbox } from "./record.ts";
+import { sortable } from "./sortable.ts";
 import { type AuditEntry, CorruptRecordError, type DueOrder, type OutboxState } from "./store.ts";
 
 type Report = (error: CorruptRecordError) => void;
@@ -26,7 +27,7 @@ export async function* channels(disk: Disk, after: string | undefined, report: R
 
 export async function* audit(disk: Disk, afterMs: number | undefined, report: Report): AsyncGenerator<AuditEntry> {
 	const range = keys.all("a:");
-	const from = afterMs === undefined ? range : { ...range, gt: `a:${keys.sortable(afterMs + 1)}` };
+	const from = afterMs === undefined ? range : { ...range, gt: `a:${sortable(afterMs + 1)}` };
 	for await (const { entries } of pages(disk, from)) {
 		for (const [key, text] of entries) {
 			const line = readable(key, text, decodeAudit, report);

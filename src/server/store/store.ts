@@ -2,6 +2,7 @@ import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import type { Holder } from "./holder.ts";
+import { sortable } from "./sortable.ts";
 
 /**
  * Something that may be used once: a credential, a challenge, a funding transaction, an authorization's nonce (I4).
@@ -9,6 +10,7 @@ import type { Holder } from "./holder.ts";
  * for is `held` until the money has moved, then `paid`, then `serving` while a request is served for it, then `used`.
  */
 export type ProofRecord = Readonly<{
+	/** One made by `datedProof` says by itself when it may be deleted. */
 	key: string;
 	state: "held" | "paid" | "serving" | "used";
 	/** The process that holds it (`ChannelStore.owner`). */
@@ -20,6 +22,20 @@ export type ProofRecord = Readonly<{
 	/** Unix milliseconds after which the record may be deleted; `null`: never. */
 	expiresAt: number | null;
 }>;
+
+const DATED = "dated:";
+
+/**
+ * The key of a proof that may be deleted from `expiresAt` on, in Unix milliseconds: for what each request brings, such as its
+ * credential. Its place is ordered by that time, so that it needs no entry in an index, and is deleted without being read.
+ */
+export function datedProof(expiresAt: number, name: string): string {
+	return `${DATED}${sortable(expiresAt)}:${name}`;
+}
+
+export function isDatedProof(key: string): boolean {
+	return key.startsWith(DATED);
+}
 
 /** An answer kept so that a retry gets it again. */
 export type StoredResponse = Readonly<{

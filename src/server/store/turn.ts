@@ -5,7 +5,15 @@ import { dueChanges } from "./dueIndex.ts";
 import type { Written } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import * as record from "./record.ts";
-import type { IdempotencyRecord, ProofRecord, TurnKeys, TurnView, TurnWrites } from "./store.ts";
+import {
+	datedProof,
+	type IdempotencyRecord,
+	isDatedProof,
+	type ProofRecord,
+	type TurnKeys,
+	type TurnView,
+	type TurnWrites,
+} from "./store.ts";
 
 export type Change = readonly [key: string, value: Written];
 
@@ -56,7 +64,9 @@ export function checkNamed(named: TurnKeys, writes: TurnWrites): void {
 	if (idempotency && idempotency.key !== named.idempotency) unnamed(`idempotency record ${idempotency.key}`);
 	for (const [key, proof] of Object.entries(proofs)) {
 		if (!named.proofs?.includes(key) || (proof !== null && proof.key !== key)) unnamed(`proof ${key}`);
+		if (proof !== null) checkDate(proof);
 	}
+	if (newProof !== undefined) checkDate(newProof);
 }
 
 /** @param auditKey the place of the next audit line of that time */
@@ -76,12 +86,12 @@ export function changes(
 		const proof = writes.proofs[name] ?? null;
 		const key = keys.proofKey(name);
 		all.push([key, proof && record.proofWriter(key, proof)]);
-		expiryChanges(key, before.proof(name), proof, all);
+		if (!isDatedProof(name)) expiryChanges(key, before.proof(name), proof, all);
 	}
 	if (writes.newProof !== undefined) {
 		const key = keys.proofKey(writes.newProof.key);
 		all.push([key, record.proofWriter(key, writes.newProof)]);
-		expiryChanges(key, undefined, writes.newProof, all);
+		if (!isDatedProof(writes.newProof.key)) expiryChanges(key, undefined, writes.newProof, all);
 	}
 	if (writes.idempotency !== undefined && named.idempotency !== undefined) {
 		const key = keys.idempotencyKey(named.idempotency);
@@ -110,6 +120,11 @@ function expiryChanges(key: string, before: Expiring | undefined, after: Expirin
 	if (from === to) return;
 	if (from !== null) all.push([keys.expiryKey(from, key), null]);
 	if (to !== null) all.push([keys.expiryKey(to, key), ""]);
+}
+
+function checkDate({ key, expiresAt }: ProofRecord): void {
+	if (isDatedProof(key) && (expiresAt === null || !key.startsWith(datedProof(expiresAt, ""))))
+		throw new TypeError(`proof ${key} expires at ${expiresAt}, and not when its key says`);
 }
 
 function unnamed(what: string): never {

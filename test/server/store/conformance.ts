@@ -6,6 +6,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
 	type ChannelStore,
+	datedProof,
 	StoreUnavailableError,
 	type TurnKeys,
 	type TurnWrites,
@@ -152,6 +153,25 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				const { value } = await store.transact({ proofs: ["once"] }, (view) => ({ value: view.proof("once") }));
 				expect(value).toEqual(once);
 				await expect(write(store, { proofs: ["other"] }, { newProof: proof("twice") })).rejects.toThrow(TypeError);
+			});
+
+			it("keeps a dated proof until its date, which its key and its record agree about", async () => {
+				const [early, late] = [10, 20].map((expiresAt) => proof(datedProof(expiresAt, "once"), { expiresAt }));
+				if (early === undefined || late === undefined) throw new Error("two proofs were made");
+				for (const one of [early, late]) await write(store, { proofs: [one.key] }, { newProof: one });
+				await write(store, { proofs: [late.key] }, { proofs: { [late.key]: { ...late, state: "used" } } });
+				store = (await under.reopen?.(store)) ?? store;
+				expect(await store.prune(15)).toBe(1);
+				const named = { proofs: [early.key, late.key] };
+				const { value } = await store.transact(named, (view) => ({
+					value: named.proofs.map((key) => view.proof(key)),
+				}));
+				expect(value).toEqual([undefined, { ...late, state: "used" }]);
+				await write(store, named, { proofs: { [late.key]: null } });
+				expect(await store.prune(25)).toBe(0);
+				const misdated = { ...late, expiresAt: 21 };
+				await expect(write(store, named, { newProof: misdated })).rejects.toThrow(TypeError);
+				await expect(write(store, named, { proofs: { [late.key]: misdated } })).rejects.toThrow(TypeError);
 			});
 
 			it("keeps an answer with its body, or without one (I6)", async () => {
