@@ -20,8 +20,10 @@ export type ChargeVerifyResult = Readonly<{
 	ours: Figures;
 	/** The same when nothing waits for the disk: for comparison alone. */
 	withoutSync: Figures;
-	/** Checked, its balance read from memory, nothing kept. */
+	/** Their signatures are checked, by a chain in memory that says yes to everything, and nothing is kept. */
+	mppx: Figures | null;
 	x402: Figures | null;
+	vsMppx: number | null;
 	vsX402: number | null;
 	/** Whole charges, with the transaction, on a chain that mines each at once. */
 	whole: Figures;
@@ -67,13 +69,19 @@ export async function measureChargeVerify(
 		const payers = makePayers(Math.min(payerCount, wholeCount));
 		await fund(place, payers);
 		const whole = await start("./whole.ts", { place, folder, payers, price: PRICE });
-		const x402 = await startPeer<Order>("x402ChargeVerify.mjs", { payers: payerCount }, { progress, folder: peers });
-		if (x402 !== undefined) sides.unshift(x402);
+		const startTheirs = async (script: string) => {
+			const side = await startPeer<Order>(script, {}, { progress, folder: peers });
+			if (side !== undefined) sides.unshift(side);
+			return side;
+		};
+		const mppx = await startTheirs("mppxChargeVerify.mjs");
+		const x402 = mppx && (await startTheirs("x402ChargeVerify.mjs"));
 
 		progress(`${rounds} rounds of ${count} charges by ${payerCount} payers, and of ${wholeCount} whole ones`);
 		const measured = await alternate(rounds, {
 			ours: { side: ours, order: { count, atOnce } },
 			withoutSync: { side: withoutSync, order: { count, atOnce } },
+			mppx: mppx && { side: mppx, order: { count: peersCount, atOnce } },
 			x402: x402 && { side: x402, order: { count: peersCount, atOnce } },
 			whole: { side: whole, order: { count: wholeCount, atOnce } },
 		});
@@ -82,7 +90,9 @@ export async function measureChargeVerify(
 			atOnce,
 			ours: figuresOf(measured.ours),
 			withoutSync: figuresOf(measured.withoutSync),
+			mppx: measured.mppx ? figuresOf(measured.mppx) : null,
 			x402: measured.x402 ? figuresOf(measured.x402) : null,
+			vsMppx: measured.mppx ? ratioOf(measured.ours, measured.mppx) : null,
 			vsX402: measured.x402 ? ratioOf(measured.ours, measured.x402) : null,
 			whole: figuresOf(measured.whole),
 		};
@@ -107,18 +117,19 @@ export const bench: Bench<ChargeVerifyResult> = {
 	name: "charge-verify",
 	description: "Charges of type authorization that are checked and durably held, up to their transaction.",
 	run: (options) => measureChargeVerify(options, options.quick ? QUICK : PLAN),
-	table({ payers, atOnce, ours, withoutSync, x402, vsX402, whole }) {
+	table({ payers, atOnce, ours, withoutSync, mppx, x402, vsMppx, vsX402, whole }) {
 		return [
 			`${payers} payers, ${atOnce} charges at once`,
 			"",
 			figuresTable("charges", [
 				{ label: "Sluice up to the transaction, fsync", figures: ours },
 				{ label: "the same without fsync", figures: withoutSync },
+				{ label: "mppx, verified in memory", figures: mppx ?? undefined },
 				{ label: "x402 exact, verified in memory", figures: x402 ?? undefined },
 				{ label: "Sluice, whole charges on anvil", figures: whole },
 			]),
 			"",
-			`Sluice with fsync: ${times(vsX402)} x402`,
+			`Sluice with fsync: ${times(vsMppx)} mppx, ${times(vsX402)} x402`,
 		].join("\n");
 	},
 };

@@ -8,7 +8,7 @@ import { signDigest } from "../lib/vouchers.ts";
 /** Pays by what it signs: it needs tokens where its charges are executed, and never any gas. */
 export type Payer = Readonly<{ address: Address; key: Hex }>;
 
-/** Whether the clock says so or not: what expires is another matter than how fast it is checked. */
+/** Long after the bench: how soon a payer lets its authorization expire changes nothing in how fast it is checked. */
 const IN_A_DAY_SECONDS = 86_400;
 
 export function makePayers(count: number): readonly Payer[] {

@@ -8,8 +8,8 @@ import { serveSide } from "../lib/side.ts";
 import type { Place } from "../lib/stage.ts";
 import { chargeHeader, type Payer } from "./charges.ts";
 
-/** How often the sender looks for a receipt: the chain has it within milliseconds, other than a public one. */
-const RECEIPT_POLL_MS = 5;
+/** How often the sender looks for a receipt: the chain has it within milliseconds, unlike a public one. */
+const RECEIPT_POLL_MS = 20;
 
 /** `payers` have tokens on chain. */
 export type Start = Readonly<{ place: Place; folder: string; payers: readonly Payer[]; price: bigint }>;

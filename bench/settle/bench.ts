@@ -34,13 +34,14 @@ const PLAN: SettlePlan = { channels: 200, batchSizes: [1, 10, 50, null] };
 const QUICK: SettlePlan = { channels: 40, batchSizes: [1, 10, null] };
 const DEPOSIT = 10n ** 9n;
 
-/** Sets a stage of its own: it changes channels on chain, which others share. */
+/** @param set sets its stage: one of its own, for it changes channels on chain that others share */
 export async function measureSettle(
 	{ rounds, progress }: Pick<RunOptions, "rounds" | "progress">,
 	{ channels: count, batchSizes }: SettlePlan,
+	set = setStage,
 ): Promise<SettleResult> {
 	// Each side has channels of its own: the others' settlements must not show in its books.
-	const stage = await setStage({ channels: count * batchSizes.length, deposit: DEPOSIT });
+	const stage = await set({ channels: count * batchSizes.length, deposit: DEPOSIT });
 	const stops: (() => Promise<void>)[] = [stage.stop];
 	try {
 		const turns: Record<string, { side: Awaited<ReturnType<typeof start>>; order: Order }> = {};

@@ -16,8 +16,8 @@ export const OWED = 100n;
 
 /** No run but the one that is measured. */
 const NEVER_MS = 3_600_000;
-/** How often the sender looks for a receipt: the chain has it within milliseconds, other than a public one. */
-const RECEIPT_POLL_MS = 5;
+/** How often the sender looks for a receipt: the chain has it within milliseconds, unlike a public one. */
+const RECEIPT_POLL_MS = 20;
 const PAYERS_AT_ONCE = 64;
 
 /** `batchSize`: the policy's; absent its default. */

