@@ -73,6 +73,7 @@ export function refusalAnswer(
  * @param own the application's own `Cache-Control`, if any
  */
 export function privateCache(own: string): string {
+	if (own === "") return "private";
 	// `private="field"` is not `private`.
 	const directives = own.match(/(?:"[^"]*"|[^,"])+/g)?.map((directive) => directive.trim().toLowerCase()) ?? [];
 	if (directives.includes("private") && !directives.includes("public")) return own;

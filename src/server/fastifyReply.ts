@@ -25,17 +25,19 @@ export function clearHeaders(reply: FastifyReply): void {
 
 /** Puts the receipt into a paid reply; returns what goes out: an event stream ends with its receipt once more. */
 export function setReceipt(reply: FastifyReply, payload: Payload, receipt: AnyReceipt): Payload {
-	setReceiptHead(reply, receipt);
-	return isStream(payload) ? withLastEvent(reply, payload, receipt) : withEvent(reply, payload, receipt);
+	if (!setReceiptHead(reply, receipt)) return payload;
+	return isStream(payload) ? withLastEvent(payload, receipt) : withEvent(payload, receipt);
 }
 
-/** The receipt in the head of a paid reply. */
-export function setReceiptHead(reply: FastifyReply, receipt: AnyReceipt): void {
+/** The receipt in the head of a paid reply. @returns whether the answer ends with it as well */
+export function setReceiptHead(reply: FastifyReply, receipt: AnyReceipt): boolean {
 	reply
 		.header(PAYMENT_RECEIPT, receiptField(receipt))
 		.header(CACHE_CONTROL, privateCache(String(reply.getHeader(CACHE_CONTROL) ?? "")));
+	const endsWithIt = endsWithReceipt(reply);
 	// It is of the answer without the receipt's event.
-	if (endsWithReceipt(reply)) reply.removeHeader("content-length");
+	if (endsWithIt) reply.removeHeader("content-length");
+	return endsWithIt;
 }
 
 /** What Fastify is going to send, its status and headers settled. */
@@ -111,12 +113,11 @@ export function endsWithReceipt(reply: FastifyReply): boolean {
 	});
 }
 
-function withEvent(reply: FastifyReply, payload: WholePayload, receipt: AnyReceipt) {
-	return endsWithReceipt(reply) ? Buffer.concat([bytesOf(payload), receiptEvent(receipt)]) : payload;
+function withEvent(payload: WholePayload, receipt: AnyReceipt): Buffer {
+	return Buffer.concat([bytesOf(payload), receiptEvent(receipt)]);
 }
 
-function withLastEvent(reply: FastifyReply, stream: Readable, receipt: AnyReceipt): Readable {
-	if (!endsWithReceipt(reply)) return stream;
+function withLastEvent(stream: Readable, receipt: AnyReceipt): Readable {
 	const longer = new Transform({
 		transform: (chunk, _encoding, done) => done(null, chunk),
 		flush: (done) => done(null, receiptEvent(receipt)),
@@ -132,9 +133,12 @@ export function isStream(payload: unknown): payload is Readable {
 
 /** @throws what Node would throw when the head is written: after the payment was taken */
 export function assertSendableHead(reply: FastifyReply): void {
-	for (const [name, value] of Object.entries(reply.getHeaders())) {
+	const headers = reply.getHeaders();
+	for (const name in headers) {
+		const value = headers[name];
 		validateHeaderName(name);
-		for (const one of Array.isArray(value) ? value : [value]) validateHeaderValue(name, String(one));
+		if (Array.isArray(value)) for (const one of value) validateHeaderValue(name, String(one));
+		else validateHeaderValue(name, String(value));
 	}
 }
 
@@ -179,7 +183,7 @@ export function storedReply(
 	const headers = Object.entries(reply.getHeaders()).flatMap(([name, value]) =>
 		value === undefined ? [] : [[name, Array.isArray(value) ? value : String(value)] as const],
 	);
-	const bytes = isStream(payload) ? null : bytesOf(withEvent(reply, payload, receipt));
+	const bytes = isStream(payload) ? null : endsWithReceipt(reply) ? withEvent(payload, receipt) : bytesOf(payload);
 	return storedResponse(reply.statusCode, headers, bytes, receipt, maxBytes);
 }
 

