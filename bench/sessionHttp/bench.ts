@@ -1,0 +1,148 @@
+/** `session-http`: whole paid requests over sockets, against the same route unpaid and against x402 on Hono. */
+import { alternate, type Bench, type RunOptions, type Turn } from "../lib/bench.ts";
+import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
+import { startPeer } from "../lib/peers.ts";
+import { startSide } from "../lib/side.ts";
+import { setStage } from "../lib/stage.ts";
+import { figuresTable, times } from "../lib/table.ts";
+import {
+	AHEAD,
+	type LoadOrder,
+	type LoadStart,
+	PRICE,
+	type ServerInfo,
+	type ServerOrder,
+	type ServerStart,
+} from "./messages.ts";
+import { type HttpOrder, turnOf } from "./turn.ts";
+
+export type SessionHttpResult = Readonly<{
+	channels: number;
+	connections: number;
+	/** A voucher for each request. */
+	ours: Figures;
+	/** Vouchers signed ahead. */
+	ahead: Figures;
+	/** The same route in a server without Sluice. */
+	unpaid: Figures;
+	/** As `ours`, without the native library. */
+	fallback: Figures;
+	/** In memory. */
+	x402: Figures | null;
+	/** Requests a second of one by those of the other, in the same round. */
+	vsX402: number | null;
+	aheadVsX402: number | null;
+	fallbackVsX402: number | null;
+	paidOverUnpaid: number;
+	/** The server's processor time that being paid adds to a request, in microseconds. */
+	addedMicros: number;
+}>;
+
+/** How much is done. */
+export type SessionHttpPlan = Readonly<{
+	channels: number;
+	/** How many requests are under way at a time, each on a connection of its own. Divides `channels`. */
+	connections: number;
+	/** Requests in a round. */
+	count: number;
+	unpaidCount: number;
+	/** Of the sides that verify in JavaScript. A multiple of `channels`: x402 needs each channel on one connection. */
+	slowCount: number;
+}>;
+
+const PLAN: SessionHttpPlan = {
+	channels: 200,
+	connections: 100,
+	count: 16_000,
+	unpaidCount: 40_000,
+	slowCount: 800,
+};
+const QUICK: SessionHttpPlan = { ...PLAN, count: 4_000, unpaidCount: 12_000, slowCount: 200 };
+const DEPOSIT = 10n ** 12n;
+
+/**
+ * @param peers where the peers are; another folder in tests
+ * @throws where an answer was not 200, or the books don't say that each was paid for once
+ */
+export async function measureSessionHttp(
+	{ rounds, progress, setStage: set = setStage }: RunOptions,
+	{ channels, connections, count, unpaidCount, slowCount }: SessionHttpPlan,
+	peers?: URL,
+): Promise<SessionHttpResult> {
+	const stage = await set({ channels, deposit: DEPOSIT });
+	const { place, folder } = stage;
+	const parts: Readonly<{ stop(): Promise<void> }>[] = [stage];
+	const begun = <Part extends Readonly<{ stop(): Promise<void> }>>(part: Part): Part => {
+		parts.unshift(part);
+		return part;
+	};
+	const serve = async (start: ServerStart, execArgv: readonly string[] = []) =>
+		begun(await startSide<ServerOrder, ServerInfo>(new URL("./server.ts", import.meta.url), start, { execArgv }));
+	try {
+		const selling: ServerStart = { shop: { place, folder } };
+		const bare = await serve({});
+		const ours = await serve(selling);
+		const portable = await serve(selling, ["--import", new URL("./withoutNative.ts", import.meta.url).href]);
+		for (const { info } of [ours, portable]) {
+			if (info.warnings.some((warning) => warning.includes("native library")) !== (info === portable.info))
+				throw new Error("a server has to warn where it verifies without the native library, and only there");
+		}
+		const x402 = await startPeer<ServerOrder, ServerInfo>("x402Http.mjs", { channels }, { progress, folder: peers });
+		if (x402 !== undefined) begun(x402);
+		const payers = begun(
+			await startSide<LoadOrder, null>(new URL("./load.ts", import.meta.url), { place } satisfies LoadStart),
+		);
+
+		progress(`${rounds} rounds of ${count} requests over ${connections} connections on ${channels} channels`);
+		const turns: Record<string, Turn<HttpOrder>> = {
+			ours: turnOf(ours, payers, "paid", { count, connections }),
+			unpaid: turnOf(bare, payers, "unpaid", { count: unpaidCount, connections }),
+			ahead: turnOf(ours, payers, "ahead", { count, connections }),
+			fallback: turnOf(portable, payers, "paid", { count: slowCount, connections }),
+		};
+		if (x402 !== undefined) turns.x402 = turnOf(x402, payers, "x402", { count: slowCount, connections });
+		const measured = await alternate(rounds, turns);
+		const figures = (name: string) => figuresOf(measured[name] ?? []);
+		const against = (name: string) =>
+			measured.x402 === undefined ? null : ratioOf(measured[name] ?? [], measured.x402);
+		return {
+			channels,
+			connections,
+			ours: figures("ours"),
+			ahead: figures("ahead"),
+			unpaid: figures("unpaid"),
+			fallback: figures("fallback"),
+			x402: measured.x402 === undefined ? null : figures("x402"),
+			vsX402: against("ours"),
+			aheadVsX402: against("ahead"),
+			fallbackVsX402: against("fallback"),
+			paidOverUnpaid: ratioOf(measured.ours ?? [], measured.unpaid ?? []),
+			addedMicros: figures("ours").cpuMicros - figures("unpaid").cpuMicros,
+		};
+	} finally {
+		for (const part of parts) await part.stop();
+	}
+}
+
+export const bench: Bench<SessionHttpResult> = {
+	name: "session-http",
+	description: "Whole paid requests over sockets from another process; CPU and memory are the server's.",
+	run: (options) => measureSessionHttp(options, options.quick ? QUICK : PLAN),
+	table({ channels, connections, ours, ahead, unpaid, fallback, x402, ...result }) {
+		const { vsX402, aheadVsX402, fallbackVsX402, paidOverUnpaid, addedMicros } = result;
+		return [
+			`${channels} channels, ${connections} connections; Sluice on Fastify, LevelDB with fsync, ${PRICE} base units a request`,
+			"",
+			figuresTable("requests", [
+				{ label: "Sluice, a voucher each", figures: ours },
+				{ label: `Sluice, vouchers signed ${AHEAD} ahead`, figures: ahead },
+				{ label: "Sluice without the native library", figures: fallback },
+				{ label: "x402 on Hono, in memory", figures: x402 ?? undefined },
+				{ label: "the same Fastify route, unpaid", figures: unpaid },
+			]),
+			"",
+			`Sluice: ${times(vsX402)} x402, ${times(aheadVsX402)} with vouchers signed ahead, ${times(fallbackVsX402)} without the native library`,
+			`Paid and unpaid: ${paidOverUnpaid.toFixed(2)} times as many requests, ${addedMicros.toFixed(1)} µs of CPU more for each`,
+		].join("\n");
+	},
+};
