@@ -74,17 +74,21 @@ export class ChainStateReader {
 		this.#follower = follower;
 	}
 
+	/** Whether the channel's stored chain state is young enough: then nobody has to be asked. */
+	isFresh(channel: Channel): boolean {
+		if (channel.finalized || this.#isYoung(channel.chainReadAt)) return true;
+		if (!this.#isFollowed()) return false;
+		this.#follower?.relied(channel);
+		return true;
+	}
+
 	/**
 	 * Resolves when the channel's stored chain state is young enough; at once when it is already.
 	 *
 	 * @throws ChainUnavailableError when the chain does not answer
 	 */
 	async ensureFresh(channel: Channel): Promise<void> {
-		if (channel.finalized || this.#isYoung(channel.chainReadAt)) return;
-		if (this.#isFollowed()) {
-			this.#follower?.relied(channel);
-			return;
-		}
+		if (this.isFresh(channel)) return;
 		await this.refresh(channel.channelId);
 		const refreshed = await this.#options.store.channel(channel.channelId);
 		if (refreshed === undefined || refreshed.finalized) return;

@@ -15,6 +15,7 @@ import type { ChannelStore } from "./store/store.ts";
 import type { RunningStreams } from "./stream/running.ts";
 import type { Wakes } from "./stream/wakes.ts";
 import type { Transactions } from "./transactions.ts";
+import type { VerifiedCredentials } from "./verifiedCredentials.ts";
 
 /** What an operator may want to see. Values never hold keys, credentials or signatures. */
 export type EngineLog = Readonly<{
@@ -102,6 +103,8 @@ export type EngineContext = Readonly<{
 	/** When channels in this token are settled without being asked; absent: never. */
 	settlement?: SettlementSettings;
 	signatures: Signatures;
+	/** Credentials that need no second look at their signature. */
+	verified: VerifiedCredentials;
 	voucherDomain: VoucherDomain;
 	/** Where the token's own signatures are good; absent where it has no ERC-3009. */
 	tokenDomain?: TokenDomain;

@@ -28,6 +28,7 @@ import { Settler } from "../settlement/settler.ts";
 import { Signatures } from "../signatures.ts";
 import { RunningStreams } from "../stream/running.ts";
 import { Wakes } from "../stream/wakes.ts";
+import { VerifiedCredentials } from "../verifiedCredentials.ts";
 import { ChannelWatch } from "../watch.ts";
 import { effectsOf } from "./effects.ts";
 import { contextFor, EvmMethod } from "./method.ts";
@@ -211,6 +212,7 @@ async function createContext(
 		terms,
 		client,
 		signatures: sameChain?.signatures ?? new Signatures({ verifier, client, now }),
+		verified: new VerifiedCredentials(),
 		voucherDomain,
 		closeGraceSeconds: facts.closeGraceSeconds,
 		...(token.settlement && { settlement: token.settlement }),

@@ -79,7 +79,6 @@ export function admittedMetered(
 	const { promise: over, resolve: end } = Promise.withResolvers<void>();
 	const { idempotencyKey } = order.request;
 	const leave = context.streams.begin(channelId, { control, idempotencyKey, ended: over }, settings.isShared);
-	durable.catch(() => undefined);
 	let ending: Promise<Captured | Refused | undefined> | undefined;
 	const finish = async (isComplete: boolean, response: (receipt: SessionReceipt) => StoredResponse) => {
 		try {

@@ -23,8 +23,9 @@ export async function admitSession(
 		if (error instanceof InvalidPayloadError) return refused(problem("bad-request", error.message));
 		throw error;
 	}
-	const admit = () => byAction(context, { request, offer: screened.offer, screened, payload });
-	return request.usesChallengeOnce ? once(context, screened.credential.challenge, admit) : admit();
+	const order: SessionOrder = { request, offer: screened.offer, screened, payload };
+	if (!request.usesChallengeOnce) return byAction(context, order);
+	return once(context, screened.credential.challenge, () => byAction(context, order));
 }
 
 function byAction(context: EngineContext, { payload, ...order }: SessionOrder): Promise<Admission> {

@@ -18,7 +18,7 @@ import { capture, type Order, release, type Spend } from "./spendEnd.ts";
  * Takes a verified voucher and promises its price to the request, in one turn on the channel
  * (draft-evm-session-00, Voucher Verification steps 6 to 10 and Per-Request Processing).
  */
-export async function spend(context: EngineContext, request: Spend): Promise<Admission> {
+export function spend(context: EngineContext, request: Spend): Promise<Admission> {
 	const order: Order = { ...request, ticket: String(++lastTicket) };
 	if (!takesPlace(order.offer, order.management)) return take(context, order);
 	return context.streams.inTurn(order.channelId, async () => {
@@ -167,13 +167,11 @@ function admitted(
 	const { metered } = order.offer;
 	if (metered !== undefined) return admittedMetered(context, order, scope, { channel, reservation }, metered, durable);
 	let ended = false;
-	// A failed write shows at capture, which waits for it too; until then nobody may be listening.
-	durable.catch(() => undefined);
 	return {
 		kind: "admitted",
 		payment: { intent: "session", amount: order.offer.amount, payer: channel.payer, channelId: channel.channelId },
-		async capture(response) {
-			if (ended) throw new Error("this payment was captured or released already");
+		capture(response) {
+			if (ended) return Promise.reject(new Error("this payment was captured or released already"));
 			ended = true;
 			const used = reservation.amount;
 			return capture(context, order, scope, { reservation, used, total: used, units: 1n, isComplete: true }, response);

@@ -10,13 +10,39 @@ import { spend } from "./spend.ts";
 
 /** `action="voucher"`: draft-evm-session-00, Voucher Verification. */
 export async function voucher(context: EngineContext, order: SessionOrder<VoucherPayload>): Promise<Admission> {
-	const checked = await verifyOnChannel(context, order.payload, occasionOf(order));
+	const checked = await verifyCredential(context, order);
 	if (checked.kind === "refused") return checked;
 	const tooMany = tooManyVouchers(context, order.payload);
 	if (tooMany !== undefined) return tooMany;
-	await context.chainState.ensureFresh(checked.channel);
+	if (!context.chainState.isFresh(checked.channel)) await context.chainState.ensureFresh(checked.channel);
 	return spendVoucher(context, order);
 }
+
+/**
+ * The channel of a voucher that was found good. Whoever signs some units ahead sends the same credential again and again, each
+ * time with an `Idempotency-Key` of its own: byte for byte the same one is as good as it was (I3).
+ */
+async function verifyCredential(
+	context: EngineContext,
+	order: SessionOrder<VoucherPayload>,
+): Promise<Verified | Refused> {
+	const { request, screened, payload } = order;
+	const isRepeatable = request.idempotencyKey !== undefined;
+	if (isRepeatable && context.verified.has(screened.credentialKey)) {
+		const channel = context.store.peek(payload.channelId) ?? (await context.store.channel(payload.channelId));
+		if (channel !== undefined) return { kind: "verified", channel };
+	}
+	const checked = await verifyOnChannel(context, payload, occasionOf(order));
+	if (isRepeatable && checked.kind === "verified" && checked.isByKey) context.verified.add(screened.credentialKey);
+	return checked;
+}
+
+type Verified = Readonly<{
+	kind: "verified";
+	channel: Channel;
+	/** The signer's own key made the signature; a contract that says it is good may change its mind. */
+	isByKey?: boolean;
+}>;
 
 /** What a voucher's request would cost: nothing when it is about the channel alone (D11). */
 export function occasionOf({ screened, request, offer }: SessionOrder): Occasion {
@@ -60,14 +86,17 @@ export async function verifyOnChannel(
 	context: EngineContext,
 	payload: VoucherPayload | ClosePayload,
 	occasion: Occasion,
-): Promise<Readonly<{ kind: "verified"; channel: Channel }> | Refused> {
+): Promise<Verified | Refused> {
 	const { store, signatures, voucherDomain } = context;
 	const { channelId, cumulativeAmount, signature } = payload;
-	const channel = await store.channel(channelId);
+	const channel = store.peek(channelId) ?? (await store.channel(channelId));
 	if (channel === undefined) return adopt(context, payload, occasion);
 	if (!isOurs(context, channel)) return refused(channelNotFoundProblem(channelId));
 	const signer = voucherSigner(channel);
-	const verdict = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const verified = signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const verdict = typeof verified === "string" ? verified : await verified;
 	const invalid = signatureProblem(verdict, channelId);
-	return invalid === undefined ? { kind: "verified", channel } : refused(invalid);
+	return invalid === undefined
+		? { kind: "verified", channel, isByKey: typeof verified === "string" }
+		: refused(invalid);
 }

@@ -15,6 +15,7 @@ import { Strangers } from "../session/strangers.ts";
 import { Signatures } from "../signatures.ts";
 import type { ChannelStore } from "../store/store.ts";
 import type { Transactions } from "../transactions.ts";
+import { VerifiedCredentials } from "../verifiedCredentials.ts";
 import { type SettlementPolicy, settlementSchema } from "./policy.ts";
 import { rowsOf } from "./rows.ts";
 import { type SettleChannelsOptions, type SettlementRun, type SettlementRunRow, settleChannels } from "./run.ts";
@@ -239,6 +240,7 @@ async function contextFor(
 		},
 		client,
 		closeGraceSeconds: facts.closeGraceSeconds,
+		verified: new VerifiedCredentials(),
 		voucherDomain,
 		settlement: settlementSchema.parse(policy),
 		strangers: sameEscrow?.strangers ?? new Strangers({ client, escrow, lookupRate: parts.lookupRate }),

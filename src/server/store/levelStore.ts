@@ -186,13 +186,16 @@ export class LevelStore implements ChannelStore {
 		return last?.durable ?? Promise.resolve();
 	}
 
+	peek(channelId: Hex): Channel | undefined {
+		this.#checkUsable();
+		return this.#channels.loaded(keys.channelKey(channelId));
+	}
+
 	async channel(channelId: Hex): Promise<Channel | undefined> {
 		this.#checkUsable();
 		const key = keys.channelKey(channelId);
-		if (!this.#channels.isLoaded(key)) {
-			await this.#channels.load(key);
-			this.#checkUsable();
-		}
+		await this.#channels.load(key);
+		this.#checkUsable();
 		return this.#channels.read(key);
 	}
 

@@ -64,6 +64,10 @@ export class MemoryStore implements ChannelStore {
 		this.#audit.push(...audit);
 	}
 
+	peek(channelId: Hex): Channel | undefined {
+		return this.#closed ? undefined : this.#channels.get(channelId);
+	}
+
 	async channel(channelId: Hex): Promise<Channel | undefined> {
 		await this.#open();
 		return this.#channels.get(channelId);

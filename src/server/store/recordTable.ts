@@ -33,6 +33,12 @@ export class RecordTable<T extends object> {
 		);
 	}
 
+	/** The record where it is in memory. */
+	loaded(key: string): T | undefined {
+		const written = this.#written.get(key);
+		return written === undefined ? this.#idle.get(key) : (written.record ?? undefined);
+	}
+
 	/** Whether `read` would find the record in memory. */
 	isLoaded(key: string): boolean {
 		return this.#written.has(key) || this.#idle.has(key);

@@ -106,7 +106,8 @@ export type Turn<T> = Readonly<{ value: T; writes?: TurnWrites }>;
 
 /**
  * The outcome of a turn. `value` is there as soon as the turn ran; `durable` resolves when its writes, and those of
- * every turn before it on the same keys, are on disk (I5). Nothing may be acknowledged before.
+ * every turn before it on the same keys, are on disk (I5). Nothing may be acknowledged before. Its rejection may go unheard:
+ * whoever acknowledges something waits for it.
  */
 export type Committed<T> = Readonly<{ value: T; durable: Promise<void> }>;
 
@@ -151,6 +152,9 @@ export interface ChannelStore {
 	 * @throws StoreUnavailableError when the store is closed or a write failed; what was not durable is lost
 	 */
 	transact<T>(keys: TurnKeys, turn: (view: TurnView) => Turn<T>): Promise<Committed<T>>;
+
+	/** The same, where it is at hand without waiting; `undefined` says nothing: ask `channel`. */
+	peek(channelId: Hex): Channel | undefined;
 
 	/** The channel as the last turn left it. */
 	channel(channelId: Hex): Promise<Channel | undefined>;
