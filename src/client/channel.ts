@@ -2,6 +2,7 @@ import type { Hex } from "viem";
 import type { Challenge } from "../protocol/index.ts";
 import type { ChannelParameters } from "../voucher/index.ts";
 import { ChannelBooks } from "./books.ts";
+import { keyOfChannel } from "./channelKey.ts";
 import { least } from "./least.ts";
 import type { PendingTopUp } from "./pending.ts";
 import type { Acknowledged } from "./recovery/staleServer.ts";
@@ -46,6 +47,7 @@ export class PayerChannel extends ChannelBooks {
 	isWanted = false;
 	readonly newestStream = new NewestStream();
 	readonly #sessionKey: SessionKey | undefined;
+	#key: string | undefined;
 	#held: HeldChannel | undefined;
 	#isRetired = false;
 	#toppingUp: Promise<unknown> | undefined;
@@ -60,6 +62,12 @@ export class PayerChannel extends ChannelBooks {
 		this.isUnrecorded = init.isUnrecorded ?? false;
 		this.#sessionKey = init.sessionKey;
 		this.counted = signed;
+	}
+
+	/** `keyOfChannel`: by which its requests find it. */
+	get key(): string {
+		this.#key ??= keyOfChannel(this);
+		return this.#key;
 	}
 
 	/** What is kept of it, its key included, while this client alone may sign for it. No printing of the channel shows it. */

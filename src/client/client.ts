@@ -78,8 +78,9 @@ export class PaymentClient {
 		const policy = () => this.#policy;
 		const prefer = parsePreference(options.prefer);
 		const nodes = new Nodes({ account, client, clients, now });
-		const { sessionKeys, tokenNames } = options;
-		const signer = new CredentialSigner({ account, authorizedSigner, sessionKeys, nodes, tokenNames, now });
+		const { sessionKeys, keyAccount, tokenNames } = options;
+		const keys = { authorizedSigner, sessionKeys, keyAccount };
+		const signer = new CredentialSigner({ account, ...keys, nodes, tokenNames, now });
 		const restore = (record: ChannelRecord) => channelFromRecord(record, signer);
 		const keeper = new Keeper({ store, payer: signer.payer, restore, now });
 		this.#recovery = { store, nodes, payer: signer.payer, sendsItself: sendsItself(account), now };

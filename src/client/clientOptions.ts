@@ -1,4 +1,4 @@
-import type { LocalAccount, PublicClient } from "viem";
+import type { Hex, LocalAccount, PublicClient } from "viem";
 import type { PayerAccount } from "./account.ts";
 import type { Approve } from "./policy/approval.ts";
 import type { PaymentPolicy } from "./policy.ts";
@@ -38,6 +38,11 @@ export type PaymentClientOptions = Readonly<{
 	 * `contracts`. Does nothing where an `authorizedSigner` is given.
 	 */
 	sessionKeys?: SessionKeyUse;
+	/**
+	 * Makes the accounts of the channels' own keys: `keyAccount` of `sluice/client/node`, which signs with libsecp256k1, or one
+	 * of viem's. Default: JavaScript signs.
+	 */
+	keyAccount?: (key: Hex) => LocalAccount;
 	/**
 	 * What this client rather pays by, as ranges of `Accept-Payment`: `["evm/session", "evm/charge;q=0.5"]`. What no range
 	 * matches is not paid. Default: anything, in the server's order.

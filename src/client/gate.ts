@@ -1,6 +1,5 @@
 import type { ChargeRequest } from "../protocol/index.ts";
 import type { PayerChannel } from "./channel.ts";
-import { keyOfChannel } from "./channelKey.ts";
 import type { Keeper } from "./keeper.ts";
 import { orAborted } from "./orAborted.ts";
 import type { Outgoing } from "./outgoing.ts";
@@ -15,12 +14,15 @@ import { assertStaticallyAllowed, type Parties } from "./policy/check.ts";
 import { amountText } from "./policy/currency.ts";
 import { PolicyRefusedError } from "./policy/errors.ts";
 import type { Policy } from "./policy/schema.ts";
-import { countersFor, refusalOf, type Spend } from "./spending.ts";
-import { HolderLostError, PausedError } from "./store/store.ts";
+import { type ChannelCounts, channelCounts, countersFor, raisedBy, refusalOf, type Spend } from "./spending.ts";
+import { type Counter, HolderLostError, PausedError } from "./store/store.ts";
 
-function spendOf({ channelId, parameters, resource }: PayerChannel, amount: bigint): Spend {
-	const { chainId, token, payee } = parameters;
-	return { amount, chainId, token, payee, host: new URL(resource.url).host, channelId };
+/** Who gets what a channel pays, and where. */
+type ChannelParties = Omit<Spend, "amount"> & Parties;
+
+function partiesOf({ channelId, parameters, resource }: PayerChannel): ChannelParties {
+	const { chainId, token, payee, escrow } = parameters;
+	return { chainId, token, payee, escrow, host: new URL(resource.url).host, channelId };
 }
 
 export type GateOptions = Readonly<{
@@ -47,6 +49,8 @@ type Raises = { waiting: Waiting[]; isWriting: boolean };
 export class Gate {
 	readonly #options: GateOptions;
 	readonly #raises = new WeakMap<PayerChannel, Raises>();
+	readonly #parties = new WeakMap<PayerChannel, ChannelParties>();
+	readonly #counts = new WeakMap<PayerChannel, ChannelCounts>();
 
 	constructor(options: GateOptions) {
 		this.#options = options;
@@ -141,8 +145,14 @@ export class Gate {
 		if (raised <= 0n) return;
 		channel.writing = amount;
 		try {
-			await this.#count({ ...spendOf(channel, raised), escrow: channel.parameters.escrow }, (counters) =>
-				keeper.write(keyOfChannel(channel), channel, { signed: amount, counters, isSpending: true }),
+			const parties = this.#partiesOf(channel);
+			const named = (rules: Policy, nowMs: number) => {
+				const counts = channelCounts(this.#counts.get(channel), rules, parties, nowMs);
+				this.#counts.set(channel, counts);
+				return raisedBy(counts.counts, raised);
+			};
+			await this.#count(parties, named, (counters) =>
+				keeper.write(channel.key, channel, { signed: amount, counters, isSpending: true }),
 			);
 		} catch (error) {
 			// Nothing was signed for it: the next request must not take it for credit.
@@ -160,9 +170,9 @@ export class Gate {
 	async deposit(channel: PayerChannel): Promise<void> {
 		const { keeper, policy } = this.#options;
 		const rules = policy();
-		assertStaticallyAllowed(rules, { ...spendOf(channel, 0n), escrow: channel.parameters.escrow });
+		assertStaticallyAllowed(rules, this.#partiesOf(channel));
 		assertSigning(rules);
-		await keeper.write(keyOfChannel(channel), channel, { isSpending: true });
+		await keeper.write(channel.key, channel, { isSpending: true });
 		if (channel.isRetired) throw new HolderLostError(channel.channelId);
 	}
 
@@ -170,18 +180,26 @@ export class Gate {
 	async charge(host: string, { amount, currency, recipient, methodDetails }: ChargeRequest): Promise<void> {
 		const { keeper } = this.#options;
 		const spend = { amount, chainId: methodDetails.chainId, token: currency, payee: recipient, host };
-		await this.#count(spend, (counters) => keeper.count(counters));
+		const named = (rules: Policy, nowMs: number) => countersFor(rules, spend, nowMs);
+		await this.#count(spend, named, (counters) => keeper.count(counters));
+	}
+
+	#partiesOf(channel: PayerChannel): ChannelParties {
+		const parties = this.#parties.get(channel) ?? partiesOf(channel);
+		this.#parties.set(channel, parties);
+		return parties;
 	}
 
 	async #count(
-		spend: Spend & Pick<Parties, "escrow">,
-		write: (counters: ReturnType<typeof countersFor>) => ReturnType<Keeper["count"]>,
+		parties: Parties,
+		named: (rules: Policy, nowMs: number) => readonly Counter[],
+		write: (counters: readonly Counter[]) => ReturnType<Keeper["count"]>,
 	) {
 		const { policy, now } = this.#options;
 		const rules = policy();
-		assertStaticallyAllowed(rules, spend);
+		assertStaticallyAllowed(rules, parties);
 		assertSigning(rules);
-		const counters = countersFor(rules, spend, now());
+		const counters = named(rules, now());
 		const refusal = await write(counters);
 		if (refusal !== undefined) throw refusalOf(rules, counters, refusal);
 	}

@@ -4,7 +4,7 @@ import { least } from "./least.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { SessionParts } from "./parts.ts";
 import { boundsFor } from "./policy.ts";
-import { SessionKey } from "./sessionKeys.ts";
+import type { SessionKey } from "./sessionKeys.ts";
 import type { CredentialSigner } from "./sign.ts";
 import { parseState, topUpFrom } from "./state.ts";
 import type { ChannelRecord } from "./store/store.ts";
@@ -44,7 +44,7 @@ export function channelFromState(state: unknown, signer: CredentialSigner, sessi
  * @throws ChannelStateError
  */
 export function channelFromRecord(record: ChannelRecord, signer: CredentialSigner): PayerChannel {
-	const sessionKey = record.sessionKey === undefined ? undefined : SessionKey.from(record.sessionKey);
+	const sessionKey = record.sessionKey === undefined ? undefined : signer.keptSessionKey(record.sessionKey);
 	const channel = channelFromState(record.state, signer, sessionKey);
 	channel.challenge = record.challenge;
 	channel.asksFirst = channel.uncertain > 0n;

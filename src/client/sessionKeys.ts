@@ -1,11 +1,21 @@
-import { type Address, type Hex, hexToBytes, type LocalAccount, type PublicClient } from "viem";
+import { type Address, bytesToHex, type Hex, hexToBytes, type LocalAccount, type PublicClient } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { signsDigests } from "./digestSigner.ts";
 
 /**
  * Whose channels get a key of their own that signs their vouchers: everybody's; those of payers that sign no vouchers
  * themselves, which are contract wallets, or that would ask a person about each; or nobody's.
  */
 export type SessionKeyUse = "always" | "contracts" | "never";
+
+/** Makes the account of a private key. */
+export type AccountOf = (key: Hex) => LocalAccount;
+
+/** The default one, which signs by JavaScript, and vouchers by their digest. */
+function portableAccount(key: Hex): LocalAccount {
+	const account = privateKeyToAccount(key);
+	return signsDigests(account, { sign: (digest) => account.sign({ hash: bytesToHex(digest) }) });
+}
 
 /** What a payer's address is on a chain. One that is `delegated` (EIP-7702) has code, and still signs with its key. */
 export type PayerKind = "key" | "delegated" | "contract";
@@ -22,20 +32,20 @@ export class SessionKey {
 	readonly account: LocalAccount;
 	readonly #key: Hex;
 
-	private constructor(key: Hex) {
-		this.account = privateKeyToAccount(key);
+	private constructor(key: Hex, accountOf: AccountOf) {
+		this.account = accountOf(key);
 		this.address = this.account.address.toLowerCase() as Address;
 		this.#key = key;
 	}
 
 	/** A fresh one. */
-	static create(): SessionKey {
-		return new SessionKey(generatePrivateKey());
+	static create(accountOf: AccountOf = portableAccount): SessionKey {
+		return new SessionKey(generatePrivateKey(), accountOf);
 	}
 
 	/** One that was kept. */
-	static from(key: Hex): SessionKey {
-		return new SessionKey(key);
+	static from(key: Hex, accountOf: AccountOf = portableAccount): SessionKey {
+		return new SessionKey(key, accountOf);
 	}
 
 	/** The private key, for the channel's record alone. */

@@ -24,18 +24,18 @@ import {
 	signAuthorization,
 	signChannelPermit,
 	signPaymentPermit,
-	signVoucher,
 	type TokenDomain,
 	transferAuthorizationTypedData,
 	type VoucherDomain,
 	ZERO_ADDRESS,
 } from "../voucher/index.ts";
 import { type PayerAccount, sendsItself } from "./account.ts";
+import { signVoucherBy } from "./digestSigner.ts";
 import type { Nodes } from "./nodes.ts";
 import { assertExecutable } from "./payerSignature.ts";
 import { type Mover, PayingAccount } from "./payingAccount.ts";
 import { remembered } from "./remembered.ts";
-import { SessionKey, type SessionKeyUse } from "./sessionKeys.ts";
+import { type AccountOf, SessionKey, type SessionKeyUse } from "./sessionKeys.ts";
 
 /** The longest that an authorization of money stays good, in seconds. A challenge can only ask for less. */
 export const AUTHORIZATION_SECONDS = 300;
@@ -47,6 +47,8 @@ export type SignerOptions = Readonly<{
 	authorizedSigner?: LocalAccount | undefined;
 	/** Whose channels get a fresh session key each, where no `authorizedSigner` is given. Default: those of `contracts`. */
 	sessionKeys?: SessionKeyUse | undefined;
+	/** Makes the accounts of session keys. Default: portable ones. */
+	keyAccount?: AccountOf | undefined;
 	nodes: Nodes;
 	/** Instead of what tokens say of themselves. */
 	tokenNames?: readonly TokenNames[] | undefined;
@@ -78,14 +80,17 @@ export class CredentialSigner {
 	readonly paying: PayingAccount;
 	readonly #sessionKey: LocalAccount | undefined;
 	readonly #sessionKeys: SessionKeyUse;
+	readonly #keyAccount: AccountOf | undefined;
 	readonly #nodes: Nodes;
 	readonly #now: () => number;
 	readonly #voucherDomains = new Map<string, VoucherDomain>();
 	readonly #tokenDomains = new Map<string, Promise<TokenDomain>>();
 	readonly #tokenNames: readonly TokenNames[];
 
-	constructor({ account, authorizedSigner, sessionKeys = "contracts", nodes, tokenNames = [], now }: SignerOptions) {
+	constructor(options: SignerOptions) {
+		const { account, authorizedSigner, sessionKeys = "contracts", nodes, tokenNames = [], now } = options;
 		this.#tokenNames = tokenNames;
+		this.#keyAccount = options.keyAccount;
 		this.paying = new PayingAccount(account, nodes);
 		this.#sessionKey = authorizedSigner;
 		this.#sessionKeys = sessionKeys;
@@ -117,8 +122,13 @@ export class CredentialSigner {
 		if (this.#sessionKey !== undefined || this.#sessionKeys === "never") return payerSigns;
 		const wants = this.#sessionKeys === "always" || sendsItself(this.paying.account);
 		if (!wants && (await this.paying.kindAt(chainId)) !== "contract") return payerSigns;
-		const sessionKey = SessionKey.create();
+		const sessionKey = SessionKey.create(this.#keyAccount);
 		return { authorizedSigner: sessionKey.address, sessionKey };
+	}
+
+	/** A session key that was kept. */
+	keptSessionKey(key: Hex): SessionKey {
+		return SessionKey.from(key, this.#keyAccount);
 	}
 
 	/** A voucher, by whoever the channel names. */
@@ -129,7 +139,7 @@ export class CredentialSigner {
 		this.#voucherDomains.set(key, domain);
 		const keys = [sessionKey?.account, this.#sessionKey];
 		const named = keys.find((account) => account !== undefined && lower(account.address) === authorizedSigner);
-		return signVoucher(named ?? this.paying.account, domain, { channelId, cumulativeAmount });
+		return signVoucherBy(named ?? this.paying.account, domain, { channelId, cumulativeAmount });
 	}
 
 	/**

@@ -55,16 +55,55 @@ const WINDOWS: readonly Window[] = ["hour", "day", "month", "ever"];
 /** How much of a moment in ISO 8601 names its window. */
 const LENGTH_OF = { hour: "2026-11-26T14".length, day: "2026-11-26".length, month: "2026-11".length } as const;
 
+const HOUR_MS = 3_600_000;
+
 /** How long a count is kept after its window, so that a clock that is set back finds it again. */
-export const KEPT_AFTER_WINDOW_MS = 48 * 3_600_000;
+export const KEPT_AFTER_WINDOW_MS = 48 * HOUR_MS;
 
 /**
  * What a spend counts into, with the limits that the policy sets. All of it is counted whether or not it has a limit now, so that
  * one that is set later knows what was spent before.
  */
 export function countersFor(policy: Policy, spend: Spend, nowMs: number): readonly Counter[] {
-	const { amount, payee, host, channelId } = spend;
-	if (amount <= 0n) return [];
+	return raisedBy(countsOf(policy, spend, nowMs), spend.amount);
+}
+
+/** One count, with the limit that the policy sets, and no amount yet. */
+type NamedCount = Omit<Counter, "add">;
+
+/** The counts of spends that differ in nothing but their amount, each raised by it. */
+export function raisedBy(counts: readonly NamedCount[], amount: bigint): readonly Counter[] {
+	return amount <= 0n ? [] : counts.map((count) => ({ ...count, add: amount }));
+}
+
+/** The counts of a channel's spends, for as long as no window begins anew. */
+export type ChannelCounts = Readonly<{
+	policy: Policy;
+	sinceMs: number;
+	untilMs: number;
+	counts: readonly NamedCount[];
+}>;
+
+/**
+ * What spends of a channel count into. Each of its vouchers counts into the same, until a window begins anew or there is another
+ * policy: to name the counts takes as long as to write them.
+ *
+ * @param last - what was said the last time
+ */
+export function channelCounts(
+	last: ChannelCounts | undefined,
+	policy: Policy,
+	spend: Omit<Spend, "amount">,
+	nowMs: number,
+): ChannelCounts {
+	if (last?.policy === policy && nowMs >= last.sinceMs && nowMs < last.untilMs) return last;
+	// The shortest window: each of the others has whole ones.
+	const sinceMs = nowMs - (nowMs % HOUR_MS);
+	return { policy, sinceMs, untilMs: sinceMs + HOUR_MS, counts: countsOf(policy, spend, nowMs) };
+}
+
+function countsOf(policy: Policy, spend: Omit<Spend, "amount">, nowMs: number): readonly NamedCount[] {
+	const { payee, host, channelId } = spend;
 	const unit = unitOf(policy, spend);
 	const { limits } = boundsFor(policy, spend);
 	const scopes: (readonly [Scope, string?])[] = [
@@ -75,12 +114,11 @@ export function countersFor(policy: Policy, spend: Spend, nowMs: number): readon
 		["total"],
 	];
 	return scopes.flatMap(([scope, subject]) =>
-		(scope === "channel" ? (["ever"] as const) : WINDOWS).map((window): Counter => {
+		(scope === "channel" ? (["ever"] as const) : WINDOWS).map((window): NamedCount => {
 			const max = limitOf(limits, scope, window, subject);
 			const endsAtMs = windowEnd(window, nowMs);
 			return {
 				key: counterKey({ unit, scope, ...(subject !== undefined && { subject }), ...windowAt(window, nowMs) }),
-				add: amount,
 				...(max !== undefined && { max }),
 				...(endsAtMs !== undefined && { untilMs: endsAtMs + KEPT_AFTER_WINDOW_MS }),
 			};

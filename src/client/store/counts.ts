@@ -1,5 +1,5 @@
 /** What is counted, up to its limits. */
-import { seal, unseal } from "./frame.ts";
+import { checkedCopy, framed, unseal } from "./frame.ts";
 import { counterKey, EXPIRIES, expiryIn, expiryKey } from "./keys.ts";
 import { type Count, countShape } from "./records.ts";
 import type { View } from "./rounds.ts";
@@ -9,11 +9,14 @@ import { type Counter, type CounterRefusal, PayerStoreError } from "./store.ts";
 const KEPT = 2_000;
 /** How many go at a time. */
 const PRUNED = 1_000;
+/** As `sumShape` has it. */
+const MAX_DIGITS = 100;
 
 /** Counts all of them, or none: the first that would rise above its limit is the answer then. */
 export async function countAll(view: View, counters: readonly Counter[]): Promise<CounterRefusal | undefined> {
 	const keys = [...new Set(counters.map(({ key }) => key))];
-	const found = await readCounts(view, keys);
+	const places = keys.map(counterKey);
+	const found = await readAt(view, places);
 	const before = new Map(keys.map((key, index) => [key, found[index]]));
 	const after = new Map<string, Count>();
 	for (const { key, add, max, untilMs } of counters) {
@@ -22,19 +25,28 @@ export async function countAll(view: View, counters: readonly Counter[]): Promis
 		const current = BigInt(last?.count ?? 0);
 		if (max !== undefined && current + add > max) return { key, current, max };
 		const until = later(last?.untilMs, untilMs);
-		after.set(key, { count: String(current + add), ...(until !== undefined && { untilMs: until }) });
+		const count = String(current + add);
+		after.set(key, until === undefined ? { count } : { count, untilMs: until });
 	}
-	for (const [key, count] of after) writeCount(view, key, count, before.get(key));
+	for (const [index, key] of keys.entries()) {
+		const count = after.get(key);
+		if (count !== undefined) writeCount(view, { key, place: places[index] ?? counterKey(key) }, count, found[index]);
+	}
 	return undefined;
 }
 
 /** In the order of the keys. @throws PayerStoreError naming the counter that is damaged */
-export async function readCounts(view: View, keys: readonly string[]): Promise<readonly (Count | undefined)[]> {
-	const places = keys.map(counterKey);
+export function readCounts(view: View, keys: readonly string[]): Promise<readonly (Count | undefined)[]> {
+	return readAt(view, keys.map(counterKey));
+}
+
+async function readAt(view: View, places: readonly string[]): Promise<readonly (Count | undefined)[]> {
+	const known = places.map((place) => view.recall(place) as Count | undefined);
+	if (!known.includes(undefined)) return known;
 	const texts = await view.getMany(places);
 	return places.map((place, index) => {
 		const text = texts[index];
-		return text === undefined ? undefined : countFrom(place, text);
+		return known[index] ?? (text === undefined ? undefined : countFrom(place, text));
 	});
 }
 
@@ -52,9 +64,16 @@ export async function pruneCounts(view: View, nowMs: number): Promise<void> {
 	}
 }
 
-function writeCount(view: View, key: string, count: Count, before: Count | undefined): void {
-	const place = counterKey(key);
-	view.put(place, seal(place, count, countShape));
+function writeCount(
+	view: View,
+	{ key, place }: Readonly<{ key: string; place: string }>,
+	count: Count,
+	before: Count | undefined,
+): void {
+	const isRaised = before !== undefined && before.untilMs === count.untilMs && count.count.length <= MAX_DIGITS;
+	// Summed up here, it has digits alone.
+	const written = isRaised ? count : checkedCopy(place, count, countShape);
+	view.put(place, () => framed(place, written), written);
 	if (before?.untilMs === count.untilMs) return;
 	if (before?.untilMs !== undefined) view.delete(expiryKey(before.untilMs, key));
 	if (count.untilMs !== undefined) view.put(expiryKey(count.untilMs, key), "1");

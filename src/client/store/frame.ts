@@ -15,9 +15,21 @@ export class DamagedValueError extends Error {
 
 /** Puts `value`, which has to be plain JSON of this shape, into a frame for the place `key`. */
 export function seal<T>(key: string, value: T, schema: z.ZodType<T>): string {
-	// Checked before it is written: what can't be read back must not get there.
+	return framed(key, checkedCopy(key, value, schema));
+}
+
+/**
+ * A copy of `value` that nobody else has, once it is known to be plain JSON of this shape: what can't be read back must not be
+ * written.
+ */
+export function checkedCopy<T>(key: string, value: T, schema: z.ZodType<T>): T {
 	const checked = schema.safeParse(value);
 	if (!checked.success) throw new TypeError(`${key} can't be kept: ${describe(checked.error)}`);
+	return checked.data;
+}
+
+/** As `seal`, for what was checked before. */
+export function framed(key: string, value: unknown): string {
 	const json = JSON.stringify(value);
 	return `${VERSION} ${checksum(key, json)} ${json}`;
 }

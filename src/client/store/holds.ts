@@ -1,10 +1,11 @@
 /** What the holder of a channel may do with it, by the fence that it was given. */
 import type { Hex } from "viem";
-import { holderKey } from "./keys.ts";
+import { channelKey, holderKey } from "./keys.ts";
+import { readPause } from "./pause.ts";
 import type { Row } from "./records.ts";
 import type { View } from "./rounds.ts";
 import { free, idsHeldBy, readRow, writeRow } from "./rows.ts";
-import { type HeldChannel, HolderLostError } from "./store.ts";
+import { type HeldChannel, HolderLostError, PausedError } from "./store.ts";
 
 /** A hold that a holder says it has. */
 export type ClaimedHold = Readonly<{ channelId: Hex; fence: number }>;
@@ -40,6 +41,20 @@ export async function heldRow(view: View, holder: string, { record, fence }: Hel
 	return row;
 }
 
+/**
+ * Whether this holder may pay more out of what was signed and written before.
+ *
+ * @throws HolderLostError
+ * @throws PausedError
+ * @throws PayerStoreError when either can't be read
+ */
+export async function confirmHold(view: View, holder: string, { channelId, fence }: ClaimedHold): Promise<void> {
+	const row = await readRow(view, channelId);
+	if (row?.holder !== holder || row.fence !== fence) throw new HolderLostError(channelId);
+	const reason = await readPause(view);
+	if (reason !== undefined) throw new PausedError(reason);
+}
+
 /** The channels of which it is true that this holder has them: nobody had them since. */
 export async function keepHeld(view: View, holder: string, claimed: readonly ClaimedHold[]): Promise<ReadonlySet<Hex>> {
 	const kept = new Set<Hex>();
@@ -47,7 +62,7 @@ export async function keepHeld(view: View, holder: string, claimed: readonly Cla
 		const row = await readRow(view, channelId).catch(() => undefined);
 		if (row?.fence !== fence || (row.holder ?? holder) !== holder) continue;
 		if (row.holder === undefined) writeRow(view, { ...row, holder }, row);
-		else view.told.holds.set(channelId, { holder, fence });
+		else view.remember(channelKey(channelId), row);
 		kept.add(channelId);
 	}
 	return kept;

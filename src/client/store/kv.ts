@@ -5,8 +5,18 @@ export type Range = Readonly<{ gt: string; lt: string; limit?: number; reverse?:
 
 export type Entry = readonly [key: string, text: string];
 
+/**
+ * A text, or how it is made: what is written into memory alone may never be read as text, and of what several turns write to
+ * one key at once only the last is. Making it never fails.
+ */
+export type Text = string | (() => string);
+
+export function textOf(text: Text): string {
+	return typeof text === "string" ? text : text();
+}
+
 /** Texts by key; `null` deletes. */
-export type Operations = ReadonlyMap<string, string | null>;
+export type Operations = ReadonlyMap<string, Text | null>;
 
 /** Where the texts are. Reads show what was written last, and writes are whole or not at all. */
 export interface Kv {

@@ -1,4 +1,4 @@
-import type { Entry, Kv, Operations, Range } from "./kv.ts";
+import { type Entry, type Kv, type Operations, type Range, textOf } from "./kv.ts";
 import { unavailable } from "./unavailable.ts";
 
 /**
@@ -39,7 +39,7 @@ export class LevelKv implements Kv {
 
 	async write(operations: Operations, isSynced: boolean): Promise<void> {
 		const all = [...operations].map(([key, value]) =>
-			value === null ? { type: "del" as const, key } : { type: "put" as const, key, value },
+			value === null ? { type: "del" as const, key } : { type: "put" as const, key, value: textOf(value) },
 		);
 		await attempt(this.#db.batch(all, { sync: isSynced }));
 	}

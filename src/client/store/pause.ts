@@ -7,6 +7,7 @@ import { PayerStoreError } from "./store.ts";
 
 /** Why spending is paused. @throws PayerStoreError when that can't be read: nothing may be spent then */
 export async function readPause(view: View): Promise<string | undefined> {
+	if (view.pause !== undefined) return view.pause.reason;
 	const text = await view.get(PAUSED_KEY);
 	if (text === undefined) return undefined;
 	try {

@@ -2,16 +2,16 @@ import type { Hex } from "viem";
 import { BookHandle } from "./bookHandle.ts";
 import { readChannels } from "./channelList.ts";
 import { type ClosedBounds, pruneClosed } from "./closed.ts";
-import { Confirmations } from "./confirmations.ts";
 import { countAll, pruneCounts, readCounts } from "./counts.ts";
 import { Holders, type Neighbours } from "./holders.ts";
-import { type ClaimedHold, freeAll, heldRow, keepHeld } from "./holds.ts";
+import { type ClaimedHold, confirmHold, freeAll, heldRow, keepHeld } from "./holds.ts";
 import { LIVE } from "./keys.ts";
 import type { Kv } from "./kv.ts";
 import { readPause, recallPause, writePause } from "./pause.ts";
 import { dropPayment, freePayment, keepPayment, takePayment } from "./paymentBook.ts";
 import { keepReceipt, readReceipts } from "./receiptBook.ts";
-import { type Exclusive, Rounds, View } from "./rounds.ts";
+import { Recent } from "./recent.ts";
+import { type Exclusive, Rounds, type View } from "./rounds.ts";
 import { changed, free, hold, readRow, writeRow } from "./rows.ts";
 import {
 	type ChannelRecord,
@@ -65,7 +65,6 @@ export type PayerBookOptions = Readonly<{
 export class PayerBook {
 	readonly #kv: Kv;
 	readonly #rounds: Rounds;
-	readonly #confirmations: Confirmations;
 	readonly #holders: Holders;
 	readonly #takers: Takers;
 	readonly #neighbours: Neighbours | undefined;
@@ -80,8 +79,8 @@ export class PayerBook {
 	constructor(kv: Kv, options: PayerBookOptions = {}) {
 		const { exclusive = (task) => task(), neighbours, graceMs = GRACE_MS, now = Date.now } = options;
 		this.#kv = kv;
-		this.#confirmations = new Confirmations({ kv, isShared: options.exclusive !== undefined });
-		this.#rounds = new Rounds(kv, exclusive, (told, isWritten) => this.#confirmations.written(told, isWritten));
+		// Others who write into the same database tell nobody here: then everything is read.
+		this.#rounds = new Rounds(kv, exclusive, options.exclusive === undefined ? new Recent() : undefined);
 		this.#holders = new Holders({ graceMs, neighbours });
 		this.#takers = new Takers(this.#rounds, this.#holders, (holder, { record, fence }) => {
 			// What can't be given back now is given back by closing, or by the grace of the next owner.
@@ -217,7 +216,7 @@ export class PayerBook {
 	 */
 	async confirm(holder: string, channelId: Hex, fence: number): Promise<void> {
 		this.#check(holder);
-		await this.#confirmations.confirm(holder, channelId, fence);
+		await confirmHold(this.#rounds.look(), holder, { channelId, fence });
 	}
 
 	release(holder: string, channelId: Hex, fence: number): Promise<void> {
@@ -244,7 +243,7 @@ export class PayerBook {
 
 	async counts(holder: string, keys: readonly string[]): Promise<readonly bigint[]> {
 		this.#check(holder);
-		const counts = await readCounts(new View(this.#kv), keys);
+		const counts = await readCounts(this.#rounds.look(), keys);
 		return counts.map((count) => BigInt(count?.count ?? 0));
 	}
 
@@ -257,7 +256,7 @@ export class PayerBook {
 
 	async receipts(holder: string, limit?: number): Promise<readonly ReceiptRecord[]> {
 		this.#check(holder);
-		return await readReceipts(new View(this.#kv), limit);
+		return await readReceipts(this.#rounds.look(), limit);
 	}
 
 	keepPayment(holder: string, key: string, payment: PaymentRecord): Promise<void> {
@@ -284,7 +283,7 @@ export class PayerBook {
 
 	async paused(holder: string): Promise<string | undefined> {
 		this.#check(holder);
-		return await readPause(new View(this.#kv));
+		return await readPause(this.#rounds.look());
 	}
 
 	onWanted(holder: string, listener: (channelId: Hex) => void): () => void {

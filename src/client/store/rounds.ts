@@ -1,5 +1,5 @@
-import type { Hex } from "viem";
-import type { Entry, Kv, Operations, Range } from "./kv.ts";
+import { type Entry, type Kv, type Operations, type Range, type Text, textOf } from "./kv.ts";
+import type { Recent } from "./recent.ts";
 import { PayerStoreError } from "./store.ts";
 import { unavailable } from "./unavailable.ts";
 
@@ -13,32 +13,43 @@ const MAX_WAITING = 10_000;
 
 /** What a turn writes, or has read, that is asked for too often to be read each time. */
 export type Told = {
-	/** Who has a channel, and by which fence; `undefined` where nobody has it. */
-	readonly holds: Map<Hex, Hold | undefined>;
+	/** What was written, as it is before it becomes text; `undefined` where it is to be read. Nobody else has these objects. */
+	readonly values: Map<string, unknown>;
 	/** Why spending is paused, if it is. */
 	pause?: Readonly<{ reason: string | undefined }> | undefined;
 };
 
-/** Who may write a channel. */
-export type Hold = Readonly<{ holder: string; fence: number }>;
-
 /** What is kept, as one turn sees it: what was written before it, by earlier turns of its round too, and by itself. */
 export class View {
 	readonly #kv: Kv;
+	/** What earlier rounds have written, as far as it is remembered. */
+	readonly #recent: Recent | undefined;
 	/** What earlier turns of the round have written. */
-	readonly #before: Operations;
+	readonly #before: Before;
 	/** What this turn writes. */
-	readonly written = new Map<string, string | null>();
+	readonly written = new Map<string, Text | null>();
 	/** Whether what it writes has to be on disk before anybody is told of it. */
 	isSynced = true;
 	/** What is to be done as soon as it is written. */
 	readonly afterwards: (() => void)[] = [];
-	/** What it knows of who has which channel, and of the pause, once it is written: for a memory of that. */
-	readonly told: Told = { holds: new Map() };
+	/** What it knows once it is written: for a memory of that. */
+	readonly told: Told = { values: new Map() };
 
-	constructor(kv: Kv, before: Operations = new Map()) {
+	constructor(kv: Kv, recent?: Recent, before: Before = { written: new Map(), told: { values: new Map() } }) {
 		this.#kv = kv;
+		this.#recent = recent;
 		this.#before = before;
+	}
+
+	/** What was put there with its value, if that is remembered. It must not be changed, nor handed out. */
+	recall(key: string): unknown {
+		const { values } = this.told.values.has(key) ? this.told : this.#before.told;
+		return values.has(key) ? values.get(key) : this.#recent?.value(key);
+	}
+
+	/** Whether it is known why spending is paused, if it is. */
+	get pause(): Told["pause"] {
+		return this.told.pause ?? this.#before.told.pause ?? this.#recent?.pause;
 	}
 
 	async get(key: string): Promise<string | undefined> {
@@ -56,32 +67,44 @@ export class View {
 	}
 
 	async entries(range: Range): Promise<readonly Entry[]> {
-		const changed = new Map<string, string | null>();
-		for (const operations of [this.#before, this.written]) {
+		const changed = new Map<string, Text | null>();
+		for (const operations of [this.#before.written, this.written]) {
 			for (const [key, text] of operations) if (key > range.gt && key < range.lt) changed.set(key, text);
 		}
 		const { limit = Number.POSITIVE_INFINITY, reverse = false } = range;
 		// One that was deleted leaves a gap, which the next one fills.
 		const found = await this.#kv.entries({ ...range, ...(limit < Infinity && { limit: limit + changed.size }) });
 		if (changed.size === 0) return found;
-		const all = new Map<string, string | null>([...found, ...changed]);
-		const there = [...all].filter((entry): entry is [string, string] => entry[1] !== null);
+		const all = new Map<string, Text | null>([...found, ...changed]);
+		const there = [...all].flatMap(([key, text]): Entry[] => (text === null ? [] : [[key, textOf(text)]]));
 		there.sort(([a], [b]) => (a < b === reverse ? 1 : -1));
 		return there.slice(0, limit);
 	}
 
-	put(key: string, text: string): void {
+	/** @param value - what to remember of it: a copy that nobody else has, of which `text` makes the text */
+	put(key: string, text: Text, value?: unknown): void {
 		this.written.set(key, text);
+		this.told.values.set(key, value);
+	}
+
+	/** What was read there, and is asked for again soon. */
+	remember(key: string, value: object): void {
+		this.told.values.set(key, value);
 	}
 
 	delete(key: string): void {
 		this.written.set(key, null);
+		this.told.values.set(key, undefined);
 	}
 
 	#pending(key: string): string | null | undefined {
-		return this.written.get(key) ?? (this.written.has(key) ? null : this.#before.get(key));
+		const text = this.written.has(key) ? this.written.get(key) : this.#before.written.get(key);
+		return typeof text === "function" ? text() : text;
 	}
 }
+
+/** What earlier turns of a round have written. */
+type Before = Readonly<{ written: Operations; told: Told }>;
 
 type Waiting = Readonly<{ turn: (view: View) => Promise<() => void>; reject: (error: unknown) => void }>;
 
@@ -92,15 +115,20 @@ type Waiting = Readonly<{ turn: (view: View) => Promise<() => void>; reject: (er
 export class Rounds {
 	readonly #kv: Kv;
 	readonly #exclusive: Exclusive;
-	readonly #written: (told: Told, isWritten: boolean) => void;
+	readonly #recent: Recent | undefined;
 	readonly #waiting: Waiting[] = [];
 	#running: Promise<void> | undefined;
 
-	/** @param written - told of each turn in their order, as soon as it is on disk and before anybody else is; or that it may be */
-	constructor(kv: Kv, exclusive: Exclusive, written: (told: Told, isWritten: boolean) => void = () => {}) {
+	/** @param recent - told of each turn in their order, as soon as it is on disk and before anybody else is; or that it may be */
+	constructor(kv: Kv, exclusive: Exclusive, recent?: Recent) {
 		this.#kv = kv;
 		this.#exclusive = exclusive;
-		this.#written = written;
+		this.#recent = recent;
+	}
+
+	/** What is kept now, outside of any turn. */
+	look(): View {
+		return new View(this.#kv, this.#recent);
 	}
 
 	/**
@@ -142,16 +170,19 @@ export class Rounds {
 	}
 
 	async #round(): Promise<void> {
-		const written = new Map<string, string | null>();
+		const written = new Map<string, Text | null>();
+		const before: Told = { values: new Map() };
 		const views: View[] = [];
 		const told: Readonly<{ tell: () => void; fail: (error: unknown) => void }>[] = [];
 		for (let count = 0; count < MAX_TURNS; count++) {
 			const next = this.#waiting.shift();
 			if (next === undefined) break;
-			const view = new View(this.#kv, written);
+			const view = new View(this.#kv, this.#recent, { written, told: before });
 			try {
 				const tell = await next.turn(view);
 				for (const [key, text] of view.written) written.set(key, text);
+				for (const [key, value] of view.told.values) before.values.set(key, value);
+				before.pause = view.told.pause ?? before.pause;
 				views.push(view);
 				told.push({ tell, fail: next.reject });
 			} catch (error) {
@@ -162,11 +193,11 @@ export class Rounds {
 			const isSynced = views.some((view) => view.isSynced && view.written.size > 0);
 			if (written.size > 0) await this.#kv.write(written, isSynced);
 		} catch (cause) {
-			for (const view of views) this.#written(view.told, false);
+			for (const view of views) this.#recent?.written(view.told, false);
 			for (const { fail } of told) fail(unavailable(cause));
 			return;
 		}
-		for (const view of views) this.#written(view.told, true);
+		for (const view of views) this.#recent?.written(view.told, true);
 		for (const { tell } of told) tell();
 		for (const view of views) for (const then of view.afterwards) then();
 	}

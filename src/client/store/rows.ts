@@ -1,14 +1,21 @@
 /** The channels of a book, and the indexes that find them. */
 import type { Hex } from "viem";
-import { DamagedValueError, seal, unseal } from "./frame.ts";
+import { checkedCopy, DamagedValueError, framed, unseal } from "./frame.ts";
 import { channelIn, channelKey, closedKey, heldBy, holderKey, isIn, liveKey, liveOf } from "./keys.ts";
+import { withOtherAmounts } from "./otherAmounts.ts";
 import { type Row, rowShape } from "./records.ts";
 import type { View } from "./rounds.ts";
 import { type ChannelRecord, type HeldChannel, PayerStoreError } from "./store.ts";
 
-/** @throws PayerStoreError naming the channel when its record is damaged or can't be read */
+/**
+ * It must not be changed, nor be handed out while it is kept.
+ *
+ * @throws PayerStoreError naming the channel when its record is damaged or can't be read
+ */
 export async function readRow(view: View, channelId: Hex): Promise<Row | undefined> {
 	const key = channelKey(channelId);
+	const known = view.recall(key);
+	if (known !== undefined) return known as Row;
 	const text = await view.get(key);
 	return text === undefined ? undefined : rowFrom(key, text);
 }
@@ -28,13 +35,19 @@ export function rowFrom(key: string, text: string): Row {
 	}
 }
 
-/** Writes a channel, and its places in the indexes. */
+/**
+ * Writes a channel, and its places in the indexes.
+ *
+ * @param before - as it was read
+ */
 export function writeRow(view: View, row: Row, before: Row | undefined): void {
 	const { channelId } = row.record.state;
 	const key = channelKey(channelId);
-	view.put(key, seal(key, row, rowShape));
-	const { holder, fence } = row;
-	view.told.holds.set(channelId, holder === undefined ? undefined : { holder, fence });
+	// Most writes only raise amounts. That all else is as it was when it was checked is seen sooner than it is checked again.
+	const raised = before && withOtherAmounts(before, row);
+	const written = raised ?? checkedCopy(key, row, rowShape);
+	view.put(key, () => framed(key, written), written);
+	if (raised !== undefined) return;
 	const [places, old] = [placesOf(row), before === undefined ? undefined : placesOf(before)];
 	for (const place of old?.keys() ?? []) if (!places.has(place)) view.delete(place);
 	for (const [place, value] of places) if (old?.get(place) !== value) view.put(place, value);
@@ -44,7 +57,6 @@ export function writeRow(view: View, row: Row, before: Row | undefined): void {
 export function removeRow(view: View, row: Row): void {
 	const { channelId } = row.record.state;
 	view.delete(channelKey(channelId));
-	view.told.holds.set(channelId, undefined);
 	for (const place of placesOf(row).keys()) view.delete(place);
 }
 
