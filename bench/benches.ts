@@ -2,6 +2,7 @@
 import { bench as chargeVerify } from "./chargeVerify/bench.ts";
 import type { Section, Sections } from "./goals.ts";
 import type { Bench } from "./lib/bench.ts";
+import { bench as sessionHttp } from "./sessionHttp/bench.ts";
 import { bench as sessionVerify } from "./sessionVerify/bench.ts";
 import { bench as settle } from "./settle/bench.ts";
 import { bench as stream } from "./stream/bench.ts";
@@ -18,6 +19,22 @@ export const BENCHES: readonly Entry[] = [
 	entry(sessionVerify, ["sessionVerify"], ({ ours, mppx, x402, vsMppx, vsX402 }) => ({
 		sessionVerify: { ours: ours.perSecond, mppx: perSecond(mppx), x402: perSecond(x402), vsMppx, vsX402 },
 	})),
+	entry(
+		sessionHttp,
+		["sessionHttp", "fallback"],
+		({ ours, x402, unpaid, vsX402, aheadVsX402, fallbackVsX402, addedMicros, paidOverUnpaid }) => ({
+			sessionHttp: {
+				ours: ours.perSecond,
+				x402: perSecond(x402),
+				unpaid: unpaid.perSecond,
+				vsX402,
+				aheadVsX402,
+				addedMicros,
+				paidOverUnpaid,
+			},
+			fallback: { vsX402: fallbackVsX402 },
+		}),
+	),
 	entry(stream, ["stream"], ({ unitsPerSecond, rssMb }) => ({ stream: { unitsPerSecond, rssMb } })),
 	forDetails(chargeVerify),
 	forDetails(settle),
