@@ -172,8 +172,10 @@ describe("the digest of an authorization", () => {
 		const others = Array.from({ length: 150 }, (_, at) => ({ ...domain, name: `${name}${at}` }));
 		const alike = [
 			{ ...domain, name: `${name}"`, version: `",${version}` },
-			{ ...domain, name: `${name},${version}`, version: "" },
-			{ ...domain, name: "", version: `${name},${version}` },
+			{ ...domain, name: `${name},${version}`, version: "1" },
+			{ ...domain, version: `${version},1` },
+			{ ...domain, name: `${name}${version}`, version: "" },
+			{ ...domain, name: "", version: `${name}${version}` },
 			{ ...domain, version: `${version}1`, chainId },
 			{ ...domain, version, chainId: chainId + 1 },
 		];
