@@ -31,7 +31,7 @@ export type SessionVerifyPlan = Readonly<{
 }>;
 
 const PLAN: SessionVerifyPlan = { channels: 200, atOnce: 128, count: 20_000, peersCount: 600 };
-const QUICK: SessionVerifyPlan = { ...PLAN, count: 4_000, peersCount: 150 };
+const QUICK: SessionVerifyPlan = { ...PLAN, count: 2_500, peersCount: 60 };
 const DEPOSIT = 10n ** 12n;
 
 /** @param peers where the peers are; another folder in tests */
