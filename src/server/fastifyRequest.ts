@@ -52,8 +52,8 @@ export function routeOf({ method, url }: FastifyRequest["routeOptions"]["config"
 
 /** As far as Fastify can tell: behind a proxy that it trusts, protocol and address are the client's own. */
 export function transportOf({ protocol, ip }: FastifyRequest): Transport {
-	// A Unix socket has no address.
-	return { isSecure: protocol === "https", isLoopback: !ip || isLoopback(ip) };
+	// A Unix socket has no address. The usual one is told without a pattern, which takes microseconds where it is seldom used.
+	return { isSecure: protocol === "https", isLoopback: !ip || ip === "127.0.0.1" || isLoopback(ip) };
 }
 
 export function headersOf({ headers, raw }: FastifyRequest): Pick<PaidRequest, "authorization" | "idempotencyKey"> {
