@@ -57,6 +57,11 @@ export type EngineOptions = TokenOptions &
 		 * who sends nothing more stays unnoticed (I9).
 		 */
 		watch?: Readonly<{ pollMs?: number }> | false;
+		/**
+		 * How many threads recover the keys of vouchers' signatures beside the server's own (default 0: none). One brings the most
+		 * where a second processor is there for it; it holds about 10 MB. See docs/performance.md.
+		 */
+		verifierThreads?: number;
 		/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
 		secrets: readonly ChallengeSecret[];
 		/** Where channels are kept; see `LevelStore.open`. */
@@ -154,6 +159,7 @@ const optionsSchema = z.object({
 	deployments: deploymentsSchema.optional(),
 	also: z.array(z.object(tokenShape)).max(64, "must be at most 64 tokens").default([]),
 	allowPlainHttp: z.boolean().default(false),
+	verifierThreads: z.int().nonnegative().max(64).default(0),
 	watch: z
 		.union([z.literal(false), z.strictObject({ pollMs: positive.max(60_000).default(WATCH_POLL_MS) })])
 		.optional(),
@@ -176,6 +182,7 @@ export type TokenSettings = Readonly<{
 export type Settings = Readonly<{
 	realm: string;
 	allowPlainHttp: boolean;
+	verifierThreads: number;
 	limits: Limits;
 	/** Absent: the escrow's events are not followed. */
 	watch?: Readonly<{ pollMs: number }>;
@@ -186,7 +193,11 @@ export type Settings = Readonly<{
 /** @throws EngineOptionsError naming the option */
 export function checkOptions(options: EngineOptions): Settings {
 	const limits = exact(check(limitsSchema, { ...DEFAULT_LIMITS, ...options.limits }, "limits."));
-	const { realm, allowPlainHttp, watch, deployments, also, ...first } = check(optionsSchema, options, "");
+	const { realm, allowPlainHttp, verifierThreads, watch, deployments, also, ...first } = check(
+		optionsSchema,
+		options,
+		"",
+	);
 	const clients = [options.client, ...(options.also ?? []).map(({ client }) => client)];
 	const tokens = [first, ...also].map(({ escrow, token, settlement = settlementSchema.parse({}), ...rest }, at) => ({
 		...rest,
@@ -203,7 +214,7 @@ export function checkOptions(options: EngineOptions): Settings {
 		seen.add(key);
 	}
 	const watched = watch !== false && { watch: watch ?? { pollMs: WATCH_POLL_MS } };
-	return { realm, allowPlainHttp, limits, tokens, ...watched };
+	return { realm, allowPlainHttp, verifierThreads, limits, tokens, ...watched };
 }
 
 /** Without the members that are there and undefined. */

@@ -3,6 +3,9 @@ import type { Address, Hex, PublicClient } from "viem";
 import { hasCode, isContractSignatureValid } from "../escrow/reads.ts";
 import {
 	type Keccak256,
+	type ParsedSignature,
+	parseSignature,
+	SignatureFormatError,
 	type SignatureVerdict,
 	type Voucher,
 	type VoucherDomain,
@@ -10,6 +13,7 @@ import {
 	voucherDigest,
 } from "../voucher/index.ts";
 import { RateLimit } from "./rateLimit.ts";
+import type { RecoveryThreads } from "./recovery/threads.ts";
 
 /** How many signers are remembered for whether they are contracts. */
 const KNOWN_SIGNERS = 10_000;
@@ -23,7 +27,22 @@ const LOOKS_PER_SECOND = 50;
 /** How many contract wallets are asked at a time, and how many questions wait. */
 const MAX_ASKED = 32;
 
-export type SignaturesOptions = Readonly<{ verifier: VoucherVerifier; client: PublicClient; now: () => number }>;
+export type SignaturesOptions = Readonly<{
+	verifier: VoucherVerifier;
+	/** Other threads that do the arithmetic of vouchers. */
+	threads?: Pick<RecoveryThreads, "recover"> | undefined;
+	client: PublicClient;
+	now: () => number;
+}>;
+
+/** What a voucher's signature was found to be, and by whom. */
+export type VoucherVerdict = Readonly<{
+	verdict: SignatureVerdict;
+	/** Good for ever: the signer's own key made it. What a contract says is good, it may refuse later. */
+	isByKey: boolean;
+}>;
+
+const BY_KEY: VoucherVerdict = { verdict: "valid", isByKey: true };
 
 /**
  * Verifies signatures of accounts and of contract wallets on one chain (draft-evm-session-00, Signature Verification).
@@ -47,16 +66,40 @@ export class Signatures {
 		return this.#options.verifier.keccak256;
 	}
 
-	/** Whether `signature` is `signer`'s over `voucher`; at once for accounts. Rejects when the chain does not answer. */
+	/**
+	 * Whether `signature` is `signer`'s over `voucher`; for accounts at once, or when another thread has done the arithmetic.
+	 * Rejects when the chain does not answer.
+	 */
 	verifyVoucher(
 		domain: VoucherDomain,
 		signer: Address,
 		voucher: Voucher,
 		signature: Hex,
-	): SignatureVerdict | Promise<SignatureVerdict> {
-		const verdict = this.#options.verifier.verifyVoucher(domain, signer, voucher, signature);
-		if (verdict === "valid") return this.#signsItself(signer);
-		return this.#askContract(signer, voucherDigest(domain, voucher), signature, verdict);
+	): VoucherVerdict | Promise<VoucherVerdict> {
+		const { verifier, threads } = this.#options;
+		const digest = voucherDigest(domain, voucher, verifier.keccak256);
+		const parsed = threads && parsedOrNot(signature);
+		const elsewhere = parsed && threads?.recover(parsed.compact, parsed.recovery, digest);
+		if (elsewhere === undefined)
+			return this.#voucherVerdict(
+				signer,
+				digest,
+				signature,
+				verifier.verifyDigest(signer, digest, parsed ?? signature),
+			);
+		return elsewhere.then((key) => this.#voucherVerdict(signer, digest, signature, verifier.verdictOn(signer, key)));
+	}
+
+	#voucherVerdict(
+		signer: Address,
+		digest: Uint8Array,
+		signature: Hex,
+		verdict: SignatureVerdict,
+	): VoucherVerdict | Promise<VoucherVerdict> {
+		if (verdict !== "valid")
+			return this.#askContract(signer, digest, signature, verdict).then((said) => ({ verdict: said, isByKey: false }));
+		this.#signsItself(signer);
+		return BY_KEY;
 	}
 
 	/** Whether the signer's own key made the signature: then it is good wherever no contract is asked. Asks nobody. */
@@ -122,6 +165,16 @@ export class Signatures {
 		const found = await hasCode(this.#options.client, signer);
 		this.#contracts.set(signer, found);
 		return found;
+	}
+}
+
+/** A signature that is not canonical is left to the verifier, which says so. */
+function parsedOrNot(signature: Hex): ParsedSignature | undefined {
+	try {
+		return parseSignature(signature);
+	} catch (error) {
+		if (error instanceof SignatureFormatError) return undefined;
+		throw error;
 	}
 }
 

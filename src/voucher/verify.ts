@@ -39,6 +39,12 @@ export interface VoucherVerifier {
 	 */
 	verifyDigest(signer: Address, digest: Uint8Array, signature: Hex | ParsedSignature): SignatureVerdict;
 	/**
+	 * What a signature was that had its maker's key recovered elsewhere, by the same arithmetic; `undefined`: no key fits it.
+	 *
+	 * @throws {FieldFormatError} when `signer` is malformed.
+	 */
+	verdictOn(signer: Address, recovered: Uint8Array | undefined): SignatureVerdict;
+	/**
 	 * Whether `signature` is `signer`'s over `voucher` in `domain`.
 	 *
 	 * @throws {AmountOutOfRangeError} outside `0..2^128-1`.
@@ -76,17 +82,17 @@ export function createVoucherVerifier(options: VoucherVerifierOptions = {}): Vou
 
 	function verifyDigest(signer: Address, digest: Uint8Array, signature: Hex | ParsedSignature): SignatureVerdict {
 		if (digest.length !== 32) throw new FieldFormatError("digest", "32 bytes", `${digest.length} bytes`);
+		const parsed = typeof signature === "string" ? parseOrRefuse(signature) : signature;
+		return verdictOn(signer, parsed && secp256k1.recover(parsed.compact, parsed.recovery, digest));
+	}
+
+	function verdictOn(signer: Address, recovered: Uint8Array | undefined): SignatureVerdict {
 		const address = signer.toLowerCase();
 		const known = publicKeys.get(address);
 		if (known === undefined && !readHex(address, 20, expected, 0)) {
 			throw new FieldFormatError("signer", "0x and 40 hex digits", signer);
 		}
-
-		const parsed = typeof signature === "string" ? parseOrRefuse(signature) : signature;
-		if (parsed === undefined) return "invalid-signature";
-		const recovered = secp256k1.recover(parsed.compact, parsed.recovery, digest);
 		if (recovered === undefined) return "invalid-signature";
-
 		if (known !== undefined) return equal(recovered, known) ? "valid" : "signer-mismatch";
 		if (!equal(keccak256(recovered.subarray(1)).subarray(12), expected)) return "signer-mismatch";
 		publicKeys.set(address, recovered.slice());
@@ -99,6 +105,7 @@ export function createVoucherVerifier(options: VoucherVerifierOptions = {}): Vou
 			return publicKeys.size;
 		},
 		verifyDigest,
+		verdictOn,
 		verifyVoucher: (domain, signer, voucher, signature) =>
 			verifyDigest(signer, voucherDigest(domain, voucher, keccak256), signature),
 	};

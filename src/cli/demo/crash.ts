@@ -132,8 +132,11 @@ function watched(
 				for (const entry of entries) beforeWrite(entry);
 				return step;
 			});
-			return { value, durable: durable.then(() => entries.forEach(afterWrite)) };
+			const told = durable.then(() => entries.forEach(afterWrite));
+			told.catch(() => undefined);
+			return { value, durable: told };
 		},
+		peek: (channelId) => store.peek(channelId),
 		channel: (channelId) => store.channel(channelId),
 		due: (order, options) => store.due(order, options),
 		channels: (options) => store.channels(options),

@@ -17,6 +17,7 @@ import type { EngineContext } from "../context.ts";
 import { STOP_GRACE_MS, within } from "../deadline.ts";
 import { describeError } from "../describeError.ts";
 import type { PaymentMethod } from "../method.ts";
+import type { RecoveryThreads } from "../recovery/threads.ts";
 import type { Screened } from "../screen.ts";
 import { resumeClose } from "../session/close.ts";
 import { admitSession } from "../session/session.ts";
@@ -59,8 +60,15 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	readonly #contexts: ReadonlyMap<Terms, EngineContext>;
 	readonly #settlers: readonly Settler[];
 	readonly #watches: readonly ChannelWatch[];
+	readonly #threads: RecoveryThreads | undefined;
 
-	constructor(contexts: readonly EngineContext[], settlers: readonly Settler[], watches: readonly ChannelWatch[]) {
+	constructor(
+		contexts: readonly EngineContext[],
+		settlers: readonly Settler[],
+		watches: readonly ChannelWatch[],
+		threads?: RecoveryThreads,
+	) {
+		this.#threads = threads;
 		this.#settlers = settlers;
 		this.#watches = watches;
 		this.terms = contexts.map(({ terms }) => terms);
@@ -179,6 +187,8 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	}
 
 	async stop(deadlineMs: number): Promise<void> {
+		// Whatever still comes is verified on this thread.
+		await this.#threads?.stop();
 		const begun = performance.now();
 		await within(deadlineMs, [
 			...this.#watches.map((watch) => watch.stop()),

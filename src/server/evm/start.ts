@@ -10,7 +10,8 @@ import {
 import { ChainStateReader, ChainUnavailableError } from "../chainState.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext, EngineLog, Limits } from "../context.ts";
-import { loadCrypto } from "../crypto.ts";
+import { type Crypto, loadCrypto } from "../crypto.ts";
+import { slowCurve } from "../curves.ts";
 import { describeError } from "../describeError.ts";
 import type { Listeners } from "../hooks.ts";
 import {
@@ -22,6 +23,7 @@ import {
 	type TokenSettings,
 } from "../options.ts";
 import { RateLimit } from "../rateLimit.ts";
+import { RecoveryThreads } from "../recovery/threads.ts";
 import { Drains } from "../session/drain.ts";
 import { Strangers } from "../session/strangers.ts";
 import { Settler } from "../settlement/settler.ts";
@@ -39,10 +41,6 @@ import { tokenDomainOf } from "./tokenFacts.ts";
 /** Channels whose voucher rate is remembered. */
 const RATED_CHANNELS = 10_000;
 
-/** What it costs, and what to do. */
-const PORTABLE_HINT =
-	"signatures are verified without the native library, which takes many times as long: optional package secp256k1 is not installed, or its binary does not load here; install it with its build scripts, for this Node and platform";
-
 export type EvmParts = Readonly<{
 	options: EngineOptions;
 	settings: Settings;
@@ -59,7 +57,17 @@ export type EvmParts = Readonly<{
  */
 export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 	const settlers: Settlers = new Map();
-	const contexts = await createContexts(parts, settlers);
+	const crypto = await loadCrypto();
+	const { log, settings } = parts;
+	const { verifierThreads } = settings;
+	const threads =
+		verifierThreads > 0
+			? new RecoveryThreads({ threads: verifierThreads, secp256k1: crypto.secp256k1, log })
+			: undefined;
+	const contexts = await createContexts(parts, settlers, crypto, threads).catch(async (error: unknown) => {
+		await threads?.stop();
+		throw error;
+	});
 	if (parts.settings.limits.minSponsoredDeposit === 0n && contexts.some(({ terms }) => terms.feePayer)) {
 		const hint = "anyone can make this server pay gas for deposits of one base unit; set limits.minSponsoredDeposit";
 		parts.log.warn({ minSponsoredDeposit: "0" }, hint);
@@ -68,7 +76,7 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 		if (context.settlement !== undefined)
 			settlers.set(tokenKey(context.terms), new Settler(context, context.settlement));
 	}
-	return new EvmMethod(contexts, [...settlers.values()], watchesOf(parts, contexts));
+	return new EvmMethod(contexts, [...settlers.values()], watchesOf(parts, contexts), threads);
 }
 
 /**
@@ -79,18 +87,21 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 export async function createContexts(
 	parts: EvmParts,
 	settlers: Settlers = new Map(),
+	crypto?: Crypto,
+	threads?: RecoveryThreads,
 ): Promise<readonly EngineContext[]> {
-	const { curve, secp256k1, keccak256 } = await loadCrypto();
+	const { curve, passedOver, secp256k1, keccak256 } = crypto ?? (await loadCrypto());
 	const verifier = createVoucherVerifier({ secp256k1, keccak256 });
 	const shared = sharedParts(parts, verifier, settlers);
 	const contexts: EngineContext[] = [];
 	for (const token of parts.settings.tokens)
-		contexts.push(await askingTheChain(token, () => createContext(parts, shared, token, contexts)));
+		contexts.push(await askingTheChain(token, () => createContext(parts, { ...shared, threads }, token, contexts)));
 	for (const { terms } of contexts) {
 		const { chainId, escrow, currency, recipient } = terms;
 		parts.log.info({ curve, chainId, escrow, currency, recipient }, "payment engine starts");
 	}
-	if (curve !== "libsecp256k1") parts.log.warn({ curve }, PORTABLE_HINT);
+	const slow = slowCurve({ curve, passedOver });
+	if (slow !== undefined) parts.log.warn({ curve, passedOver }, `${slow.detail}; ${slow.hint}`);
 	return contexts;
 }
 
@@ -177,7 +188,7 @@ export function sharedParts(
 
 async function createContext(
 	{ options, settings }: EvmParts,
-	{ verifier, ...shared }: Shared,
+	{ verifier, threads, ...shared }: Shared & Readonly<{ threads: RecoveryThreads | undefined }>,
 	token: TokenSettings,
 	before: EngineContext[],
 ): Promise<EngineContext> {
@@ -211,7 +222,7 @@ async function createContext(
 		...shared,
 		terms,
 		client,
-		signatures: sameChain?.signatures ?? new Signatures({ verifier, client, now }),
+		signatures: sameChain?.signatures ?? new Signatures({ verifier, threads, client, now }),
 		verified: new VerifiedCredentials(),
 		voucherDomain,
 		closeGraceSeconds: facts.closeGraceSeconds,

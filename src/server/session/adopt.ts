@@ -90,7 +90,7 @@ export async function find(
 	const identity = await identify(context, channelId);
 	if ("kind" in identity) return identity;
 	const signer = voucherSigner(identity);
-	const verdict = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const { verdict } = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
 	const invalid = signatureProblem(verdict, channelId);
 	if (invalid !== undefined) return refused(invalid);
 	const chain = await chainState.read(channelId);

@@ -45,7 +45,7 @@ export async function describeOpening(
 		return { problem: problem("bad-request", detail, { channelId }) };
 	}
 	const signer = voucherSigner(identity);
-	const verdict = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const { verdict } = await signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
 	const invalid = signatureProblem(verdict, channelId);
 	if (invalid !== undefined) return { problem: invalid };
 	return {

@@ -93,10 +93,8 @@ export async function verifyOnChannel(
 	if (channel === undefined) return adopt(context, payload, occasion);
 	if (!isOurs(context, channel)) return refused(channelNotFoundProblem(channelId));
 	const signer = voucherSigner(channel);
-	const verified = signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
-	const verdict = typeof verified === "string" ? verified : await verified;
+	const verifying = signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
+	const { verdict, isByKey } = "verdict" in verifying ? verifying : await verifying;
 	const invalid = signatureProblem(verdict, channelId);
-	return invalid === undefined
-		? { kind: "verified", channel, isByKey: typeof verified === "string" }
-		: refused(invalid);
+	return invalid === undefined ? { kind: "verified", channel, isByKey } : refused(invalid);
 }

@@ -1,0 +1,15 @@
+/** A thread that recovers keys: curve arithmetic and nothing else. It knows no channel and decides nothing. */
+import { parentPort } from "node:worker_threads";
+import { loadCrypto } from "../crypto.ts";
+import { packAnswers, unpackQuestions } from "./messages.ts";
+
+const { secp256k1 } = await loadCrypto();
+
+parentPort?.on("message", (packed: Uint8Array) => {
+	const keys = unpackQuestions(packed).map(({ compact, recovery, digest }) =>
+		secp256k1.recover(compact, recovery, digest),
+	);
+	const answers = packAnswers(keys);
+	parentPort?.postMessage(answers, [answers.buffer]);
+});
+parentPort?.postMessage("ready");

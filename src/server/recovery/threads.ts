@@ -1,0 +1,166 @@
+import { extname } from "node:path";
+import { setImmediate } from "node:timers";
+import { Worker } from "node:worker_threads";
+import type { Secp256k1 } from "../../voucher/index.ts";
+import type { EngineLog } from "../context.ts";
+import { describeError } from "../describeError.ts";
+import { packQuestions, type Question, unpackAnswers } from "./messages.ts";
+
+/**
+ * How many signatures go to a thread at a time: few enough that this thread has the first answers to work on while the other
+ * one makes the next, many enough that the message costs each of them little.
+ */
+const BATCH = 16;
+
+/** How many signatures may wait for one thread: 20 ms of its work, about. More are this thread's own. */
+const MOST_WAITING = 512;
+
+type Recovered = Uint8Array | undefined;
+type Waiting = Readonly<{ questions: readonly Question[]; resolves: readonly ((key: Recovered) => void)[] }>;
+
+export type RecoveryThreadsOptions = Readonly<{
+	/** How many threads. */
+	threads: number;
+	/** This thread's own arithmetic: the same. */
+	secp256k1: Secp256k1;
+	log: EngineLog;
+	/** What they run. */
+	script?: URL;
+}>;
+
+// Compiled, it is JavaScript as this file is then.
+const SCRIPT = new URL(`./thread${extname(import.meta.url)}`, import.meta.url);
+
+/**
+ * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
+ * the rest. Only arithmetic goes there. Where a signature comes alone, handing it over would take longer than the answer, so
+ * the first one of each turn of the event loop is left to whoever asks.
+ */
+export class RecoveryThreads {
+	readonly #options: RecoveryThreadsOptions;
+	readonly #threads: Thread[] = [];
+	#questions: Question[] = [];
+	#resolves: ((key: Recovered) => void)[] = [];
+	/** A signature came in this turn of the event loop. */
+	#isBusy = false;
+	#isStopped = false;
+
+	constructor(options: RecoveryThreadsOptions) {
+		this.#options = options;
+		for (let n = 0; n < options.threads; n++) this.#threads.push(new Thread(options, (thread) => this.#lost(thread)));
+	}
+
+	/** How many threads take questions. */
+	get ready(): number {
+		return this.#threads.filter(({ isReady }) => isReady).length;
+	}
+
+	/** Like `Secp256k1.recover`, on another thread; `undefined`: do it here. Never rejects. */
+	recover(compact: Uint8Array, recovery: 0 | 1, digest: Uint8Array): Promise<Recovered> | undefined {
+		if (!this.#isBusy) {
+			this.#isBusy = true;
+			setImmediate(this.#endTurn);
+			return undefined;
+		}
+		if (this.#freest() === undefined) return undefined;
+		return new Promise((resolve) => {
+			this.#questions.push({ compact, recovery, digest });
+			this.#resolves.push(resolve);
+			if (this.#questions.length >= BATCH) this.#send();
+		});
+	}
+
+	/** Ends the threads; what they have not answered is answered here. */
+	async stop(): Promise<void> {
+		this.#isStopped = true;
+		await Promise.all(this.#threads.splice(0).map((thread) => thread.stop()));
+		this.#send();
+	}
+
+	readonly #endTurn = (): void => {
+		this.#isBusy = false;
+		this.#send();
+	};
+
+	#send(): void {
+		if (this.#questions.length === 0) return;
+		const waiting = { questions: this.#questions, resolves: this.#resolves };
+		this.#questions = [];
+		this.#resolves = [];
+		const thread = this.#freest();
+		if (thread === undefined) answerHere(waiting, this.#options.secp256k1);
+		else thread.ask(waiting);
+	}
+
+	/** The thread that the fewest wait for, if one can take more. */
+	#freest(): Thread | undefined {
+		let freest: Thread | undefined;
+		for (const thread of this.#threads) {
+			if (thread.waiting < (freest?.waiting ?? MOST_WAITING) && thread.isReady) freest = thread;
+		}
+		return freest;
+	}
+
+	/** It ended by itself: without it this thread does the work, as it would without any. */
+	#lost(thread: Thread): void {
+		const at = this.#threads.indexOf(thread);
+		if (at >= 0) this.#threads.splice(at, 1);
+		if (this.#isStopped) return;
+		this.#options.log.warn(
+			{ left: this.#threads.length, reason: describeError(thread.fault) },
+			"a thread that verifies signatures has ended; the others, or the server's own, do its work until the next start",
+		);
+	}
+}
+
+class Thread {
+	/** Signatures that wait for it. */
+	waiting = 0;
+	isReady = false;
+	fault: unknown;
+	readonly #worker: Worker;
+	readonly #asked: Waiting[] = [];
+	readonly #secp256k1: Secp256k1;
+
+	constructor({ secp256k1, script = SCRIPT }: RecoveryThreadsOptions, onLost: (thread: Thread) => void) {
+		this.#secp256k1 = secp256k1;
+		this.#worker = new Worker(script);
+		this.#worker.unref();
+		this.#worker.on("message", (message: "ready" | Uint8Array) => {
+			if (message === "ready") this.isReady = true;
+			else this.#answer(unpackAnswers(message));
+		});
+		this.#worker.on("error", (error) => {
+			this.fault = error;
+		});
+		this.#worker.on("exit", () => {
+			this.isReady = false;
+			onLost(this);
+			for (const waiting of this.#asked.splice(0)) answerHere(waiting, this.#secp256k1);
+		});
+	}
+
+	ask(waiting: Waiting): void {
+		this.#asked.push(waiting);
+		this.waiting += waiting.questions.length;
+		const packed = packQuestions(waiting.questions);
+		this.#worker.postMessage(packed, [packed.buffer]);
+	}
+
+	async stop(): Promise<void> {
+		await this.#worker.terminate();
+	}
+
+	/** Answers come in the order of the questions. */
+	#answer(keys: readonly Recovered[]): void {
+		const waiting = this.#asked.shift();
+		if (waiting === undefined) return;
+		this.waiting -= waiting.questions.length;
+		for (const [place, resolve] of waiting.resolves.entries()) resolve(keys[place]);
+	}
+}
+
+function answerHere({ questions, resolves }: Waiting, secp256k1: Secp256k1): void {
+	for (const [place, { compact, recovery, digest }] of questions.entries())
+		resolves[place]?.(secp256k1.recover(compact, recovery, digest));
+}

@@ -1,0 +1,127 @@
+import { randomBytes } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
+import { bytesToHex } from "viem";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { type Crypto, loadCrypto } from "../../../src/server/crypto.ts";
+import {
+	packAnswers,
+	packQuestions,
+	type Question,
+	unpackAnswers,
+	unpackQuestions,
+} from "../../../src/server/recovery/messages.ts";
+import { RecoveryThreads } from "../../../src/server/recovery/threads.ts";
+import { parseSignature } from "../../../src/voucher/index.ts";
+
+const account = privateKeyToAccount(generatePrivateKey());
+let crypto: Crypto;
+let threads: RecoveryThreads;
+let warned: unknown[];
+const log = { info: () => undefined, error: () => undefined, warn: (values: object) => void warned.push(values) };
+
+beforeEach(async () => {
+	crypto = await loadCrypto();
+	warned = [];
+	threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log });
+	await allReady();
+});
+afterEach(() => threads.stop());
+
+const allReady = () => vi.waitFor(() => expect(threads.ready).toBe(2), { timeout: 30_000 });
+
+async function signed(): Promise<Question> {
+	const digest = randomBytes(32);
+	const { compact, recovery } = parseSignature(await account.sign({ hash: bytesToHex(digest) }));
+	return { compact, recovery, digest };
+}
+
+/** Some that are good, some that no key fits. */
+function questions(count: number): Promise<Question[]> {
+	const garbage = (): Question => ({ compact: randomBytes(64).fill(255, 0, 32), recovery: 0, digest: randomBytes(32) });
+	return Promise.all(Array.from({ length: count }, async (_, n) => (n % 5 === 4 ? garbage() : signed())));
+}
+
+const here = ({ compact, recovery, digest }: Question) => crypto.secp256k1.recover(compact, recovery, digest);
+const there = ({ compact, recovery, digest }: Question) => threads.recover(compact, recovery, digest);
+
+describe("threads that recover keys", () => {
+	it("answer what this thread would, each question its own answer", async () => {
+		const all = await questions(100);
+		const answers = await Promise.all(all.map(there));
+		expect(answers[0]).toBeUndefined();
+		expect(answers.slice(1).map((key) => key && Buffer.from(key))).toEqual(
+			all.slice(1).map((question) => {
+				const key = here(question);
+				return key && Buffer.from(key);
+			}),
+		);
+	});
+
+	it("leave the first question of each turn of the event loop to whoever asks", async () => {
+		const question = await signed();
+		for (let turn = 0; turn < 3; turn++) {
+			expect(there(question)).toBeUndefined();
+			const second = there(question);
+			expect(second).toBeInstanceOf(Promise);
+			await second;
+			await setImmediate();
+		}
+	});
+
+	it("have a bound: what is beyond it is done here", async () => {
+		const question = await signed();
+		there(question);
+		const asked = Array.from({ length: 5_000 }, () => there(question));
+		const waiting = asked.filter((answer) => answer !== undefined);
+		expect(waiting.length).toBeGreaterThan(0);
+		expect(waiting.length).toBeLessThanOrEqual(2 * 512 + 16);
+		const expected = here(question);
+		for (const key of await Promise.all(waiting))
+			expect(key && Buffer.from(key)).toEqual(expected && Buffer.from(expected));
+	});
+
+	it("that end by themselves are replaced by this one, and nobody waits for ever (I10)", async () => {
+		await threads.stop();
+		const script = new URL("./broken.ts", import.meta.url);
+		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, script });
+		await allReady();
+		const all = await questions(60);
+		const asked = all.map(there);
+		const answers = await Promise.all(asked);
+		for (const [n, answer] of answers.entries()) {
+			if (asked[n] !== undefined) expect(answer && Buffer.from(answer)).toEqual(ofHere(all[n] as Question));
+		}
+		await vi.waitFor(() => expect(warned).toHaveLength(2), { timeout: 30_000 });
+		await setImmediate();
+		there(all[0] as Question);
+		expect(there(all[1] as Question)).toBeUndefined();
+	});
+
+	it("that are stopped have answered first", async () => {
+		const all = await questions(30);
+		const asked = all.map(there);
+		await threads.stop();
+		for (const [n, answer] of (await Promise.all(asked)).entries())
+			if (asked[n] !== undefined) expect(answer && Buffer.from(answer)).toEqual(ofHere(all[n] as Question));
+		expect(warned).toEqual([]);
+	});
+
+	function ofHere(question: Question) {
+		const key = here(question);
+		return key && Buffer.from(key);
+	}
+});
+
+describe("messages", () => {
+	it("carry questions and answers as they are", async () => {
+		const all = await questions(7);
+		expect(unpackQuestions(packQuestions(all)).map(plain)).toEqual(all.map(plain));
+		const keys = all.map(here);
+		expect(unpackAnswers(packAnswers(keys)).map((key) => key && bytesToHex(key))).toEqual(
+			keys.map((key) => key && bytesToHex(key)),
+		);
+	});
+
+	const plain = ({ compact, recovery, digest }: Question) => [bytesToHex(compact), recovery, bytesToHex(digest)];
+});
