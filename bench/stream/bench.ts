@@ -1,10 +1,10 @@
 /** `stream`: metered units a second, over many streams at once. */
 import { alternate, type Bench, type RunOptions, type Turn } from "../lib/bench.ts";
-import { type Figures, figuresOf, median } from "../lib/figures.ts";
+import { type Figures, figuresOf } from "../lib/figures.ts";
 import type { Round } from "../lib/round.ts";
 import { type RunningSide, startSide } from "../lib/side.ts";
 import { setStage } from "../lib/stage.ts";
-import { figuresTable, megabytes } from "../lib/table.ts";
+import { figuresTable } from "../lib/table.ts";
 import {
 	type Left,
 	type LoadOrder,

@@ -64,7 +64,7 @@ class Connection {
 	constructor(socket: Socket, onFree: () => void) {
 		this.#socket = socket;
 		socket.on("data", (bytes) => {
-			this.#head += bytes.latin1Slice();
+			this.#head += bytes.toString("latin1");
 			if (!this.#head.endsWith("\r\n\r\n")) return;
 			const head = this.#head;
 			this.#head = "";

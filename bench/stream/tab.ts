@@ -52,8 +52,8 @@ export function readStream({ port, channelId, request, vouchers, pay, signed, is
 	socket.on("connect", () => socket.write(request, "latin1"));
 	socket.on("error", reject);
 	socket.on("end", () => {
-		const text = Buffer.concat(last).latin1Slice();
-		const number = Number(text.match(/data: token (\d+)\n\n(?![^]*data: token)/)?.[1]);
+		const text = Buffer.concat(last).toString("latin1");
+		const number = Number([...text.matchAll(/data: token (\d+)\n\n/g)].at(-1)?.[1]);
 		const receipt = isPaid ? receiptIn(text) : undefined;
 		if (!(number <= events) || (isPaid && receipt === undefined)) reject(new Error(`a stream has ended: ${text}`));
 		resolve({ channelId, events: number, signed, units: receipt?.units ?? 0, spent: receipt?.spent ?? 0n });

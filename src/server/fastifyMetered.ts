@@ -240,12 +240,15 @@ async function sendMetered(
 	return stream;
 }
 
+/** How much of one answer is written at a time, about: what other streams wait for. */
+const TURN_BYTES = 16_384;
+
 /** As a Node stream that reads nothing ahead. */
 function nodeBody(body: MeteredBody): Readable {
 	const stream = new Readable({
 		highWaterMark: 0,
 		read() {
-			body.next().then(
+			body.nextOfTurn(TURN_BYTES).then(
 				(bytes) => void this.push(bytes ?? null),
 				(error: Error) => void this.destroy(error),
 			);

@@ -2,10 +2,9 @@ import type { Admitted } from "../admission.ts";
 import { receiptEvent } from "../eventStream.ts";
 import type { AnyReceipt } from "../receipts.ts";
 import type { StoredResponse } from "../store/store.ts";
-import { EventCutter } from "./eventCutter.ts";
-import { needEvent, pieceBytes } from "./events.ts";
+import { needEvent } from "./events.ts";
+import { Making } from "./making.ts";
 import { type MeterControl, MeterStoppedError, type VoucherNeed } from "./meter.ts";
-import { paidSoFar } from "./paidSoFar.ts";
 import type { PieceSource } from "./source.ts";
 import type { Tariff } from "./tariff.ts";
 
@@ -32,34 +31,26 @@ export type MeteredBodyParts = Readonly<{
 	clock?: () => number;
 }>;
 
-/** What leaves next. `mark`: of a piece, what was charged when it was made. */
+/** What leaves next. `mark`: of pieces, what was charged when the last of them was made. */
 type Step = Readonly<{ bytes: Uint8Array | undefined; mark?: bigint }>;
 
 const END: Step = { bytes: undefined };
 
-const NOTHING = new Uint8Array();
-
 /**
  * The body of a metered answer, as any face takes it: each piece leaves when it is paid for, and is made when its reader
- * asks for it. Nothing is buffered but the piece in hand, so that a slow reader slows the meter. It fails, also while
+ * asks for it. Nothing is buffered but what is in hand, so that a slow reader slows the meter. It fails, also while
  * nobody reads, where the meter stops before the handler's end: what has left by then is charged, nothing else.
  *
- * One `next` at a time.
+ * One `next` or `nextOfTurn` at a time.
  */
 export class MeteredBody {
 	/** What the whole answer was charged with, once it has ended well; for a trailer. `undefined` when it has not. */
 	readonly receipt: Promise<AnyReceipt | undefined>;
 	readonly #parts: MeteredBodyParts;
-	readonly #clock: () => number;
+	readonly #making: Making;
 	readonly #tellReceipt: (receipt: AnyReceipt | undefined) => void;
-	readonly #cutter: EventCutter | undefined;
 	readonly #stopNeeds: () => void;
-	/** Paid for, but not asked for yet. */
-	readonly #blocks: Step[] = [];
 	#prepared: Step | undefined;
-	#isMaking = false;
-	/** The source has nothing more. */
-	#isDry = false;
 	/** To be said. */
 	#need: VoucherNeed | undefined;
 	/** Heard of last: a meter looks again whenever something happens on its channel. */
@@ -68,15 +59,20 @@ export class MeteredBody {
 	/** Ends well, or has failed. */
 	#isOver = false;
 	#ending: Promise<unknown> = Promise.resolve();
-	#wake: () => void = () => undefined;
-	#onFailure: (error: unknown) => void = () => undefined;
+	/** Of who waits for the next step. */
+	#wake: () => void = nothing;
+	/** Of who has a step, and waits for more of the same turn. */
+	#hurry: () => void = nothing;
+	/** Resolves when whoever reads has taken what is there. */
+	#taking: PromiseWithResolvers<void> | undefined;
+	#isReading = false;
+	#onFailure: (error: unknown) => void = nothing;
 
 	constructor(parts: MeteredBodyParts) {
-		const { admitted, isEventStream, clock = () => performance.now() } = parts;
+		const { source, admitted, tariff, isEventStream, clock = () => performance.now() } = parts;
 		const { metered } = admitted;
 		this.#parts = parts;
-		this.#clock = clock;
-		this.#cutter = isEventStream ? new EventCutter() : undefined;
+		this.#making = new Making({ source, metered, tariff, isEventStream, clock, onNews: () => this.#onNews() });
 		const { promise, resolve } = Promise.withResolvers<AnyReceipt | undefined>();
 		this.receipt = promise;
 		this.#tellReceipt = resolve;
@@ -86,6 +82,7 @@ export class MeteredBody {
 			this.#need = need;
 			this.#wake();
 		});
+		metered.beforeBlock(() => this.#takenSoon());
 		const { signal } = metered.meter;
 		if (signal.aborted) this.#fail(signal.reason);
 		else signal.addEventListener("abort", this.#onStop);
@@ -114,16 +111,23 @@ export class MeteredBody {
 	}
 
 	/**
-	 * The next bytes, never none; `undefined` after the last ones.
+	 * The next bytes, never none; `undefined` after the last ones. Of an event stream one event, of others one piece.
 	 *
 	 * @throws what the handler or the payment fails with
 	 */
-	async next(): Promise<Uint8Array | undefined> {
-		const { bytes, mark } = this.#prepared ?? (await this.#step());
-		this.#prepared = undefined;
-		if (this.#failure !== undefined) await this.#throw(this.#failure);
-		if (mark !== undefined) this.#parts.admitted.metered.delivered(mark);
-		return bytes;
+	next(): Promise<Uint8Array | undefined> {
+		return this.#read(0);
+	}
+
+	/**
+	 * The same, with what becomes ready in the same turn of the event loop: a write to a socket costs more than all the rest of
+	 * a small event. A handler that waits for something lets go of what it has given.
+	 *
+	 * @param size Characters or bytes: no more pieces are asked for when there are so many.
+	 * @throws what the handler or the payment fails with, when what was made before has been read
+	 */
+	nextOfTurn(size: number): Promise<Uint8Array | undefined> {
+		return this.#read(size);
 	}
 
 	/** The client has left, or never came: what it has got is charged. Resolves when that is written down. */
@@ -132,19 +136,72 @@ export class MeteredBody {
 		await this.#ending;
 	}
 
-	async #step(): Promise<Step> {
+	async #read(size: number): Promise<Uint8Array | undefined> {
+		this.#isReading = true;
+		const { bytes, mark } = this.#prepared ?? (await this.#step(size));
+		this.#prepared = undefined;
+		this.#isReading = false;
+		const taking = this.#taking;
+		this.#taking = undefined;
+		if (this.#failure === undefined && mark !== undefined) this.#parts.admitted.metered.delivered(mark);
+		taking?.resolve();
+		if (this.#failure !== undefined) await this.#throw(this.#failure);
+		return bytes;
+	}
+
+	async #step(size = 0): Promise<Step> {
+		const making = this.#making;
 		for (;;) {
 			if (this.#failure !== undefined) return this.#throw(this.#failure);
-			const block = this.#blocks.shift();
-			if (block !== undefined) return block;
-			if (this.#isDry) return this.#end();
+			if (making.hasBlocks && size > 0) await this.#endOfTurn(size);
+			// It may have failed meanwhile: then nothing of it leaves.
+			const taken = making.take(size > 0);
+			if (taken !== undefined) return taken;
+			if (making.failure !== undefined) {
+				this.#fail(making.failure.error);
+				continue;
+			}
+			if (making.isDry) return this.#end();
 			const need = this.#takeNeed();
-			if (need !== undefined && this.#cutter !== undefined) return { bytes: needEvent(need) };
+			if (need !== undefined && this.#parts.isEventStream) return { bytes: needEvent(need) };
 			const { promise, resolve } = Promise.withResolvers<void>();
 			this.#wake = resolve;
-			this.#make();
+			making.want(size > 0 ? size : 1);
 			await promise;
 		}
+	}
+
+	/** Until nothing more comes of itself, or others are to have their turn. */
+	async #endOfTurn(size: number): Promise<void> {
+		this.#making.want(size);
+		if (!this.#making.isAtWork) return;
+		const { promise, resolve } = Promise.withResolvers<void>();
+		this.#hurry = resolve;
+		const turn = setImmediate(resolve);
+		await promise;
+		clearImmediate(turn);
+		this.#hurry = nothing;
+	}
+
+	/** What is made and about to be read is taken first; nobody waits for a reader who is not there. */
+	#takenSoon(): Promise<void> | undefined {
+		if (!this.#isReading || !this.#making.hasBlocks) return undefined;
+		this.#taking ??= Promise.withResolvers<void>();
+		this.#hurry();
+		return this.#taking.promise;
+	}
+
+	#onNews(): void {
+		if (this.#isOver) return;
+		const { failure } = this.#making;
+		if (failure !== undefined) {
+			this.#fail(failure.error);
+			return;
+		}
+		// Whatever was needed for it has come.
+		if (this.#heard !== undefined && this.#standingNeed() === undefined) this.#heard = undefined;
+		if (!this.#making.isAtWork) this.#hurry();
+		this.#wake();
 	}
 
 	/** The need that is to be said, if it has not been met while nobody read. */
@@ -161,43 +218,6 @@ export class MeteredBody {
 			standing = need;
 		})();
 		return standing;
-	}
-
-	/** Has one more piece made, unless one is under way. */
-	#make(): void {
-		if (this.#isMaking) return;
-		this.#isMaking = true;
-		this.#makeOne().then(
-			() => {
-				this.#isMaking = false;
-				this.#wake();
-			},
-			(error: unknown) => this.#fail(error),
-		);
-	}
-
-	async #makeOne(): Promise<void> {
-		const { source, tariff, admitted } = this.#parts;
-		const { metered } = admitted;
-		const startedAt = this.#clock();
-		const { done, value } = await source.next();
-		const bytes = done ? NOTHING : pieceBytes(value);
-		// Also what the handler has charged and not waited for.
-		const paid = source.paid?.() ?? paidSoFar(metered);
-		await tariff(bytes.length, this.#clock() - startedAt);
-		const before = await paid;
-		const mark = metered.settings.per === undefined ? before : metered.mark();
-		// Whatever was needed for it has come.
-		if (this.#heard !== undefined && this.#standingNeed() === undefined) this.#heard = undefined;
-		for (const block of this.#blocksOf(bytes, done === true)) {
-			if (block.length > 0) this.#blocks.push({ bytes: block, mark });
-		}
-		this.#isDry = done === true;
-	}
-
-	#blocksOf(bytes: Uint8Array, isEnd: boolean): readonly Uint8Array[] {
-		if (this.#cutter === undefined) return [bytes];
-		return isEnd ? [this.#cutter.rest()] : this.#cutter.push(bytes);
 	}
 
 	async #end(): Promise<Step> {
@@ -244,6 +264,8 @@ export class MeteredBody {
 			.release()
 			.catch(onFault)
 			.finally(() => this.#tellReceipt(undefined));
+		this.#hurry();
+		this.#taking?.resolve();
 		this.#wake();
 	}
 
@@ -253,6 +275,8 @@ export class MeteredBody {
 		this.#parts.admitted.metered.meter.signal.removeEventListener("abort", this.#onStop);
 	}
 }
+
+const nothing = () => undefined;
 
 /** Whoever closes the socket throws away what it still holds: what was handed over in this task has left it after that. */
 function afterWrites(): Promise<void> {

@@ -46,6 +46,17 @@ export class EventCutter {
 		return blocks;
 	}
 
+	/** Whether it stands between two events: a whole one that comes then is a block as it is, and needs no cutting. */
+	get isBetween(): boolean {
+		return this.#held.length === 0 && this.#isLineEmpty;
+	}
+
+	/** A whole event went by, its empty line included, while it stood between two. */
+	passed(): void {
+		this.#isAfterCr = false;
+		this.#hasJustEnded = true;
+	}
+
 	/** What is left of a stream that has ended: an event without its empty line. */
 	rest(): Uint8Array {
 		return this.#joined(new Uint8Array());
@@ -53,7 +64,8 @@ export class EventCutter {
 
 	#ends(bytes: Uint8Array): number[] {
 		const ends: number[] = [];
-		for (const [at, byte] of bytes.entries()) {
+		for (let at = 0; at < bytes.length; at++) {
+			const byte = bytes[at];
 			if (byte === LF && this.#isAfterCr) {
 				this.#isAfterCr = false;
 				if (!this.#hasJustEnded) continue;

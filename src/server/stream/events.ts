@@ -22,37 +22,46 @@ export class UnsendablePieceError extends TypeError {
 	}
 }
 
-const encoder = new TextEncoder();
+/**
+ * A piece as it leaves: whole events as text, all else as bytes.
+ *
+ * @throws UnsendablePieceError
+ */
+export function pieceContent(piece: unknown): Readonly<{ event: string } | { bytes: Uint8Array }> {
+	if (typeof piece === "string") return { bytes: Buffer.from(piece) };
+	if (piece instanceof Uint8Array) return { bytes: piece };
+	if (typeof piece === "object" && piece !== null && "data" in piece) {
+		return { event: eventText(piece as ServerSentEvent) };
+	}
+	throw new UnsendablePieceError(piece);
+}
 
 /**
- * A piece as it leaves.
+ * The same as bytes.
  *
  * @throws UnsendablePieceError
  */
 export function pieceBytes(piece: unknown): Uint8Array {
-	if (typeof piece === "string") return encoder.encode(piece);
-	if (piece instanceof Uint8Array) return piece;
-	if (typeof piece === "object" && piece !== null && "data" in piece) {
-		return encoder.encode(eventText(piece as ServerSentEvent));
-	}
-	throw new UnsendablePieceError(piece);
+	const content = pieceContent(piece);
+	return "bytes" in content ? content.bytes : Buffer.from(content.event);
 }
 
 /** An event as text: each line of its data in a field of its own. */
 export function eventText({ data, event, id, retry }: ServerSentEvent): string {
 	const text = typeof data === "string" ? data : (JSON.stringify(data) ?? "");
-	const fields = [
-		...(event === undefined ? [] : [`event: ${oneLine(event)}`]),
-		...(id === undefined ? [] : [`id: ${oneLine(id)}`]),
-		...(retry === undefined ? [] : [`retry: ${retry}`]),
-		...text.split(/\r\n|[\r\n]/).map((line) => `data: ${line}`),
-	];
-	return `${fields.join("\n")}\n\n`;
+	const lines = LINE_BREAK.test(text) ? text.split(/\r\n|[\r\n]/).join("\ndata: ") : text;
+	let fields = `data: ${lines}\n\n`;
+	if (retry !== undefined) fields = `retry: ${retry}\n${fields}`;
+	if (id !== undefined) fields = `id: ${oneLine(id)}\n${fields}`;
+	if (event !== undefined) fields = `event: ${oneLine(event)}\n${fields}`;
+	return fields;
 }
+
+const LINE_BREAK = /[\r\n]/;
 
 /** The event that asks for a voucher (draft-evm-session-00, Insufficient Balance During Streaming). */
 export function needEvent(need: VoucherNeed): Uint8Array {
-	return encoder.encode(eventText({ event: "payment-need-voucher", data: needData(need) }));
+	return Buffer.from(eventText({ event: "payment-need-voucher", data: needData(need) }));
 }
 
 /** A need in wire form: of an event, or of a message on a socket. */

@@ -85,8 +85,16 @@ export interface MeterControl {
 	readonly settings: MeterSettings;
 	/** Hears when a voucher is needed; the last one at once, where one is needed already. Returns an end to it. */
 	onNeed(listener: (need: VoucherNeed) => void): () => void;
-	/** Resolves when every charge so far is paid for, also those that nobody waits for; rejects where one is not. */
-	settled(): Promise<void>;
+	/**
+	 * Resolves when every charge so far is paid for, also those that nobody waits for; rejects where one is not. `undefined` where
+	 * all are paid for already.
+	 */
+	settled(): Promise<void> | undefined;
+	/**
+	 * What `wait` gives is waited for before another block is reserved: what is about to leave is captured with the block that
+	 * has paid for it, so that a crash does not cost more than one.
+	 */
+	beforeBlock(wait: () => Promise<void> | undefined): void;
 	/** How much was charged so far, with what is not paid for yet, in base units: for `delivered`, when what it was charged for leaves later. */
 	mark(): bigint;
 	/** What was charged up to `mark`, all of it by default, has left: it stays charged whatever comes. */

@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { fromReader, type PieceSource } from "./source.ts";
 
 /** What went into a stream's buffer, and what was charged by then. */
-type Made = { left: number; readonly paid: Promise<bigint> };
+type Made = { left: number; readonly paid: Promise<bigint> | bigint };
 
 /**
  * A Node stream, chunk by chunk as it gives them. It reads ahead what it always does, its `highWaterMark`: a chunk costs what
@@ -10,7 +10,7 @@ type Made = { left: number; readonly paid: Promise<bigint> };
  *
  * @param paidSoFar asked with each chunk that is made
  */
-export function fromNode(stream: Readable, paidSoFar?: () => Promise<bigint>): PieceSource {
+export function fromNode(stream: Readable, paidSoFar?: () => Promise<bigint> | bigint): PieceSource {
 	const source = fromReader(toWeb(stream, { strategy: { highWaterMark: 0 } }));
 	if (paidSoFar === undefined) return source;
 	const made: Made[] = stream.readableLength > 0 ? [{ left: stream.readableLength, paid: paidSoFar() }] : [];
@@ -25,7 +25,7 @@ export function fromNode(stream: Readable, paidSoFar?: () => Promise<bigint>): P
 		if (size > 0) made.push({ left: size, paid: paidSoFar() });
 		return push(chunk, encoding);
 	};
-	let paid: Promise<bigint> | undefined;
+	let paid: Promise<bigint> | bigint | undefined;
 	return {
 		...source,
 		async next() {

@@ -86,7 +86,7 @@ function paidSocketOf(line: SocketLine, { payment, metered }: Admitted, signal: 
 		frame: string | Uint8Array,
 		bytes: number,
 		workedMs: number,
-		paid: Promise<bigint> | undefined,
+		paid: Promise<bigint> | bigint | undefined,
 	) => {
 		signal.throwIfAborted();
 		const before = await paid;

@@ -2,9 +2,10 @@ import type { Piece } from "./events.ts";
 
 /** Where the pieces of an answer come from: each is made when it is asked for, one after the other. */
 export type PieceSource = Readonly<{
+	/** Rejects or throws where that fails. */
 	next(): Promise<IteratorResult<unknown, unknown>>;
 	/** Of a piece that was made before `next` gave it: what was charged by then, once it is paid for. */
-	paid?(): Promise<bigint> | undefined;
+	paid?(): Promise<bigint> | bigint | undefined;
 	/** Lets go of it: whoever feeds it may stop, also while a piece is being made. Never throws. */
 	cancel(reason: unknown): void;
 }>;
@@ -20,7 +21,7 @@ export function isPieces(value: unknown): value is AsyncIterable<Piece> {
 export function fromPieces(pieces: AsyncIterable<Piece>): PieceSource {
 	const iterator = pieces[Symbol.asyncIterator]();
 	return {
-		next: async () => iterator.next(),
+		next: () => iterator.next(),
 		// A generator ends where it stands; one that is at work ends when it comes to its next piece. Nobody waits for that.
 		cancel: () => quietly(() => iterator.return?.()),
 	};

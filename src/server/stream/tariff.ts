@@ -1,13 +1,11 @@
 import type { MeterControl } from "./meter.ts";
 
 /**
- * Charges what the route says that a piece costs, before it leaves.
+ * Charges what the route says that a piece costs, before it leaves. Nothing to wait for where it costs nothing.
  *
  * @param workedMs how long its handler has worked on it
  */
-export type Tariff = (bytes: number, workedMs: number) => Promise<void>;
-
-const FREE: Promise<void> = Promise.resolve();
+export type Tariff = (bytes: number, workedMs: number) => Promise<void> | undefined;
 
 /**
  * The tariff of one answer. What has no bytes costs nothing. Of a route that is paid by the second, the second that has
@@ -18,12 +16,12 @@ export function tariffOf({ meter, settings: { per } }: Pick<MeterControl, "meter
 	let seconds = 0n;
 	return (bytes, workedMs) => {
 		totalMs += workedMs;
-		if (bytes === 0 || per === undefined) return FREE;
+		if (bytes === 0 || per === undefined) return undefined;
 		if (per === "piece") return meter.charge(1n);
 		if (per === "byte") return meter.charge(bytes);
 		const begun = BigInt(Math.floor(totalMs / 1_000)) + 1n;
 		const more = begun - seconds;
 		seconds = begun;
-		return more > 0n ? meter.charge(more) : FREE;
+		return more > 0n ? meter.charge(more) : undefined;
 	};
 }

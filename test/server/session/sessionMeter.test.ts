@@ -4,6 +4,8 @@ import { describe, expect, it } from "vitest";
 import { applyEvent } from "../../../src/server/ledger.ts";
 import { SessionMeter } from "../../../src/server/session/sessionMeter.ts";
 import { MemoryStore } from "../../../src/server/store/memoryStore.ts";
+import { type AdmittedMetered, MeteredBody } from "../../../src/server/stream/body.ts";
+import { fromPieces } from "../../../src/server/stream/source.ts";
 import { Wakes } from "../../../src/server/stream/wakes.ts";
 import { channel, id } from "../store/records.ts";
 
@@ -36,6 +38,8 @@ async function stage({ block = 4, accepted = 1_000, stallMs = 60_000, isFresh = 
 		control,
 		meter,
 		wakes,
+		/** What the ledger has captured, in units. */
+		captured: async () => Number(((await store.channel(channelId))?.spent ?? 0n) / PRICE),
 		/** A voucher for `units` in all. */
 		async pay(units: number) {
 			await store.transact({ channel: channelId }, (view) => {
@@ -144,9 +148,60 @@ describe("a meter", () => {
 		expect(await charges[4]).toBe("METER_STOPPED");
 	});
 
+	it.each([1, 2, 4, 7])(
+		"of blocks of %i has no more than one delivered that is not captured, however fast its handler is",
+		async (block) => {
+			const { meter, control, captured } = await stage({ block, accepted: 100 });
+			const pieces = (async function* () {
+				for (let n = 1; n <= 30; n++) {
+					await meter.charge(1);
+					yield { data: String(n) };
+				}
+				await new Promise(() => undefined);
+			})();
+			const released = Promise.withResolvers<void>();
+			const admitted = { metered: control, release: async () => released.resolve() } as unknown as AdmittedMetered;
+			const body = new MeteredBody({
+				source: fromPieces(pieces),
+				admitted,
+				tariff: () => undefined,
+				isEventStream: true,
+				stored: () => ({ status: 200, headers: {}, body: null }),
+				onFault: () => undefined,
+			});
+			let delivered = 0;
+			while (delivered < 30) {
+				const bytes = await body.nextOfTurn(10_000);
+				delivered += new TextDecoder().decode(bytes).split("\n\n").length - 1;
+				expect(delivered - (await captured())).toBeLessThanOrEqual(block);
+			}
+			await body.leave();
+			await released.promise;
+		},
+	);
+
+	it("takes a charge of nothing in its turn, and none after its end", async () => {
+		const { meter, control, pay } = await stage({ block: 2, accepted: 2 });
+		await meter.charge(2);
+		const order: string[] = [];
+		const waits = meter.charge(1).then(() => order.push("one"));
+		const nothing = meter.charge(0).then(() => order.push("nothing"));
+		await hops(10);
+		await pay(3);
+		await Promise.all([waits, nothing]);
+		expect(order).toEqual(["one", "nothing"]);
+		control.stop("closed");
+		await expect(meter.charge(0)).rejects.toMatchObject({ why: "closed" });
+	});
+
 	it("ends with the ledger, the meter and the payer's bound agreeing, whatever order things happen in (I1, I7)", async () => {
 		const step = fc.oneof(
-			fc.record({ do: fc.constant("charge" as const), units: fc.integer({ min: 0, max: 9 }), wait: fc.boolean() }),
+			fc.record({
+				do: fc.constant("charge" as const),
+				units: fc.integer({ min: 0, max: 9 }),
+				wait: fc.boolean(),
+				isBig: fc.boolean(),
+			}),
 			fc.record({ do: fc.constant("deliver" as const) }),
 			fc.record({ do: fc.constant("pay" as const), more: fc.integer({ min: 1, max: 20 }) }),
 			fc.record({ do: fc.constant("hops" as const), count: fc.integer({ min: 0, max: 12 }) }),
@@ -165,7 +220,7 @@ describe("a meter", () => {
 					const charges: Promise<unknown>[] = [];
 					for (const one of steps) {
 						if (one.do === "charge") {
-							const charging = meter.charge(one.units).then(
+							const charging = meter.charge(one.isBig ? BigInt(one.units) : one.units).then(
 								() => {
 									charged += one.units;
 								},

@@ -29,6 +29,7 @@ function stage(
 	const stopped = new AbortController();
 	let listener: ((need: VoucherNeed) => void) | undefined;
 	let standing: VoucherNeed | undefined;
+	let takenSoon: () => Promise<void> | undefined = () => undefined;
 	let charged = 0n;
 	let unpaid: Promise<void> = Promise.resolve();
 	const admitted: AdmittedMetered = {
@@ -45,6 +46,9 @@ function stage(
 			},
 			settled: () => unpaid,
 			mark: () => charged,
+			beforeBlock: (wait) => {
+				takenSoon = wait;
+			},
 			delivered: (mark) => void log.push(mark === 0n ? "delivered" : `delivered up to ${mark}`),
 			stop: (why: MeterStop) => stopped.abort(new MeterStoppedError(why)),
 		},
@@ -66,6 +70,7 @@ function stage(
 		body,
 		log,
 		stop: admitted.metered.stop,
+		takenSoon: () => takenSoon(),
 		ask(asked = need) {
 			standing = asked;
 			listener?.(asked);
@@ -260,5 +265,99 @@ describe("a metered body", () => {
 		expect(asked).toBe(1);
 		await reader.cancel();
 		await expect(body.next()).rejects.toMatchObject({ why: "left" });
+	});
+
+	describe("read by turns of the event loop", () => {
+		it("gives together what is ready in the same turn, and waits for nothing that comes later", async () => {
+			const later = Promise.withResolvers<void>();
+			const pieces = (async function* () {
+				yield* ["data: a\n\n", "data: b\n\n"];
+				await later.promise;
+				yield "data: c\n\n";
+			})();
+			const { body, log, charge } = stage(pieces, { isEventStream: true });
+			charge(3n);
+			expect(text(await body.nextOfTurn(1_000))).toBe("data: a\n\ndata: b\n\n");
+			expect(log).toEqual(["delivered up to 3"]);
+			later.resolve();
+			expect(text(await body.nextOfTurn(1_000))).toBe("data: c\n\n");
+		});
+
+		it("asks for no more pieces when it has enough, nor while nobody reads", async () => {
+			let asked = 0;
+			const counting = (async function* () {
+				for (;;) yield { data: `event ${++asked}` };
+			})();
+			const { body } = stage(counting as AsyncIterable<never>, { isEventStream: true });
+			const once = text(await body.nextOfTurn(50)) ?? "";
+			expect(once.length).toBeGreaterThanOrEqual(50);
+			expect(asked).toBe(4);
+			await new Promise((resolve) => setTimeout(resolve, 20));
+			expect(asked).toBe(4);
+			await body.leave();
+		});
+
+		it("delivers what its handler has made before it throws, and then fails", async () => {
+			const pieces = (async function* () {
+				yield* ["a", "b"];
+				throw new Error("the model failed");
+			})();
+			const { body, log } = stage(pieces);
+			expect(text(await body.nextOfTurn(1_000))).toBe("ab");
+			await expect(body.nextOfTurn(1_000)).rejects.toThrow("the model failed");
+			expect(log).toEqual(["delivered", "hears no needs", "released"]);
+		});
+
+		it("delivers nothing of a turn in which its meter stops", async () => {
+			let stop: (why: MeterStop) => void = () => undefined;
+			const pieces = (async function* () {
+				yield "a";
+				stop("replaced");
+				yield "b";
+			})();
+			const { body, log, ...rest } = stage(pieces);
+			({ stop } = rest);
+			await expect(body.nextOfTurn(1_000)).rejects.toMatchObject({ why: "replaced" });
+			expect(log).toEqual(["hears no needs", "released"]);
+		});
+
+		it("has delivered all that is ready when another block is about to be reserved; nobody waits for a reader who is not there", async () => {
+			const gate = Promise.withResolvers<void>();
+			let reserve: () => Promise<void> = async () => undefined;
+			const pieces = (async function* () {
+				yield* ["a", "b"];
+				await reserve();
+				await gate.promise;
+				yield "c";
+			})();
+			const { body, log, takenSoon } = stage(pieces);
+			reserve = async () => {
+				await takenSoon();
+				log.push("the next block");
+			};
+			expect(text(await body.nextOfTurn(1_000))).toBe("ab");
+			await expect.poll(() => log).toEqual(["delivered", "the next block"]);
+			gate.resolve();
+			await new Promise((resolve) => setTimeout(resolve, 20));
+			expect(takenSoon()).toBeUndefined();
+			await body.leave();
+		});
+
+		it("puts events and bytes together in their order, as they are", async () => {
+			const pieces = (async function* () {
+				yield { data: "a" };
+				yield "data: b\r\n\r";
+				yield new TextEncoder().encode("\ndata: c\n");
+				yield { data: "d\ne", id: "7", event: "x", retry: 5 };
+				yield { data: "ü" };
+			})();
+			const { body } = stage(pieces as AsyncIterable<never>, { isEventStream: true });
+			let all = "";
+			for (let bytes = await body.nextOfTurn(1_000); bytes !== undefined; bytes = await body.nextOfTurn(1_000))
+				all += text(bytes);
+			expect(all).toMatch(
+				/^data: a\n\ndata: b\r\n\r\ndata: c\nevent: x\nid: 7\nretry: 5\ndata: d\ndata: e\n\ndata: ü\n\n\n\nevent: payment-receipt/,
+			);
+		});
 	});
 });
