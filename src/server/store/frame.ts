@@ -24,16 +24,25 @@ export function seal(key: string, value: object): string {
  * @throws CorruptRecordError when its version is unknown, its checksum is wrong or its shape is not `schema`'s
  */
 export function unseal<T>(key: string, text: string, schema: z.ZodType<T>): T {
+	const parsed = schema.safeParse(open(key, text));
+	if (parsed.success) return parsed.data;
+	const [issue] = parsed.error.issues;
+	throw new CorruptRecordError(key, `wrong shape: ${issue?.path.join(".")} ${issue?.message}`);
+}
+
+/**
+ * The same, whatever its shape: that is for the caller to check.
+ *
+ * @throws CorruptRecordError when its version is unknown or its checksum is wrong
+ */
+export function open(key: string, text: string): unknown {
 	const header = HEADER.exec(text);
 	if (header === null) throw new CorruptRecordError(key, "no version and checksum");
 	const [{ length }, version, expected] = header;
 	if (version !== VERSION) throw new CorruptRecordError(key, `unknown version ${version}`);
 	const json = text.slice(length);
 	if (checksum(key, json) !== expected) throw new CorruptRecordError(key, "wrong checksum");
-	const parsed = schema.safeParse(parseJson(key, json));
-	if (parsed.success) return parsed.data;
-	const [issue] = parsed.error.issues;
-	throw new CorruptRecordError(key, `wrong shape: ${issue?.path.join(".")} ${issue?.message}`);
+	return parseJson(key, json);
 }
 
 function checksum(key: string, json: string): string {

@@ -2,6 +2,7 @@
  * Where each record and index entry is kept. Records begin with one letter, indexes of them with two; LevelDB orders
  * keys by their bytes, so numbers are padded. Index entries have no value.
  */
+import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import { DIGITS, sortable } from "./sortable.ts";
 import { datedProof, type OutboxState } from "./store.ts";
@@ -15,6 +16,11 @@ export const OPENS_KEY = "m:opens";
 
 export function channelKey(channelId: string): string {
 	return `c:${wellFormed(channelId)}`;
+}
+
+/** The channel that a `channelKey` is of. */
+export function channelIdOf(key: string): Hex {
+	return key.slice(2) as Hex;
 }
 
 export function proofKey(key: string): string {

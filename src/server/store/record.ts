@@ -5,7 +5,7 @@
 import type { Address, Hex } from "viem";
 import { z } from "zod";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
-import type { ChainState, Channel } from "../channel.ts";
+import { checkAmount, checkWhole } from "./channelRecord.ts";
 import { seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import {
@@ -15,6 +15,8 @@ import {
 	type IdempotencyRecord,
 	type ProofRecord,
 } from "./store.ts";
+
+export { channelWriter, decodeChannel, encodeChannel } from "./channelRecord.ts";
 
 /** A record with its amounts as strings: a field that is added to the record and not here does not compile. */
 type Written<T> = {
@@ -30,117 +32,6 @@ const amount = z.string().regex(/^\d+$/).transform(BigInt);
 const hex = z.custom<Hex>((value) => typeof value === "string" && value.startsWith("0x"), "is not hex");
 const address: z.ZodType<Address> = hex;
 const strings = z.record(z.string(), z.string());
-
-// What records of earlier releases lack has the value that it had in them.
-const chainShape = z.strictObject({
-	deposit: amount,
-	settledOnChain: amount,
-	closeRequestedAt: z.int(),
-	finalized: z.boolean(),
-	blockNumber: z.int().default(0),
-});
-const channelShape: z.ZodType<Channel> = z.strictObject({
-	...chainShape.shape,
-	channelId: hex,
-	chainId: z.int(),
-	escrow: address,
-	payer: address,
-	payee: address,
-	token: address,
-	authorizedSigner: address,
-	chainReadAt: z.int(),
-	behind: chainShape.nullable().default(null),
-	acceptedCumulative: amount,
-	voucherSignature: hex,
-	contractSigner: z.boolean().default(false),
-	spent: amount,
-	reservations: z.record(z.string(), amount),
-	generation: z.int(),
-	publishedCumulative: amount.nullable(),
-	challengeIds: z.array(z.string()),
-	closeTxHash: hex.nullable(),
-	closingBy: z.string().nullable(),
-	openedAt: z.int(),
-	lastActivityAt: z.int(),
-	unsettledSince: z.int().nullable().default(null),
-	deferredAt: z.int().default(0),
-});
-
-export function encodeChannel(key: string, channel: Channel): string {
-	return channelWriter(key, channel)();
-}
-
-/** Checks the channel now; what comes of it makes its record, when that is about to be written. */
-export function channelWriter(key: string, channel: Channel): () => string {
-	checkChain(channel);
-	if (channel.behind !== null) checkChain(channel.behind);
-	for (const owner in channel.reservations) checkAmount(channel.reservations[owner]);
-	checkAmount(channel.acceptedCumulative);
-	checkAmount(channel.spent);
-	if (channel.publishedCumulative !== null) checkAmount(channel.publishedCumulative);
-	if (channel.unsettledSince !== null) checkWhole(channel.unsettledSince);
-	checkWhole(channel.chainId);
-	checkWhole(channel.chainReadAt);
-	checkWhole(channel.generation);
-	checkWhole(channel.openedAt);
-	checkWhole(channel.lastActivityAt);
-	checkWhole(channel.deferredAt);
-	return () => writeChannel(key, channel);
-}
-
-function writeChannel(key: string, channel: Channel): string {
-	const reservations: Record<string, string> = {};
-	for (const owner in channel.reservations) reservations[owner] = String(channel.reservations[owner]);
-	const written: Written<Omit<Channel, "behind">> & { behind: Written<ChainState> | null } = {
-		channelId: channel.channelId,
-		chainId: channel.chainId,
-		escrow: channel.escrow,
-		payer: channel.payer,
-		payee: channel.payee,
-		token: channel.token,
-		authorizedSigner: channel.authorizedSigner,
-		...writtenChain(channel),
-		chainReadAt: channel.chainReadAt,
-		behind: channel.behind && writtenChain(channel.behind),
-		acceptedCumulative: channel.acceptedCumulative.toString(),
-		voucherSignature: channel.voucherSignature,
-		contractSigner: channel.contractSigner,
-		spent: channel.spent.toString(),
-		reservations,
-		generation: channel.generation,
-		publishedCumulative: channel.publishedCumulative?.toString() ?? null,
-		challengeIds: channel.challengeIds,
-		closeTxHash: channel.closeTxHash,
-		closingBy: channel.closingBy,
-		openedAt: channel.openedAt,
-		lastActivityAt: channel.lastActivityAt,
-		unsettledSince: channel.unsettledSince,
-		deferredAt: channel.deferredAt,
-	};
-	return seal(key, written);
-}
-
-function checkChain({ deposit, settledOnChain, closeRequestedAt, blockNumber }: ChainState): void {
-	checkAmount(deposit);
-	checkAmount(settledOnChain);
-	checkWhole(closeRequestedAt);
-	checkWhole(blockNumber);
-}
-
-function writtenChain({ deposit, settledOnChain, closeRequestedAt, finalized, blockNumber }: ChainState) {
-	return {
-		deposit: deposit.toString(),
-		settledOnChain: settledOnChain.toString(),
-		closeRequestedAt,
-		finalized,
-		blockNumber,
-	};
-}
-
-export function decodeChannel(key: string, text: string): Channel {
-	const channel = unseal(key, text, channelShape);
-	return at(key, keys.channelKey(channel.channelId), channel);
-}
 
 const proofShape: z.ZodType<ProofRecord> = z.strictObject({
 	key: z.string(),
@@ -271,12 +162,4 @@ export function decodeOpens(text: string): number {
 function at<T>(key: string, own: string, record: T): T {
 	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
 	return record;
-}
-
-function checkAmount(value: bigint | undefined): void {
-	if (typeof value !== "bigint" || value < 0n) throw new RangeError(`${value} is no amount`);
-}
-
-function checkWhole(value: number): void {
-	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
 }

@@ -109,6 +109,17 @@ describe("a stored record", () => {
 		expect(record.decodeOutbox(`o:${id(3)}`, seal(`o:${id(3)}`, sent))).toEqual(sent);
 	});
 
+	it("of a channel that has another shape is refused, whichever value it is (I10)", () => {
+		const row = JSON.parse(record.encodeChannel(KEY, channel(1)).slice("1 01234567 ".length)) as unknown[];
+		const decode = (other: readonly unknown[]) => record.decodeChannel(KEY, seal(KEY, other));
+		expect(decode(row)).toEqual(channel(1));
+		for (const [at, value] of row.entries()) {
+			for (const wrong of [-1.5, { other: 1 }, [1], ...(value === null ? [] : [null])])
+				expect(() => decode(row.with(at, wrong)), `value ${at} as ${JSON.stringify(wrong)}`).toThrow(/wrong shape/);
+		}
+		for (const other of [[], row.slice(1), [...row, 0]]) expect(() => decode(other)).toThrow(/wrong shape/);
+	});
+
 	it("of a channel with an amount or a time that is none is refused when it is written (I10)", () => {
 		const { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber } = channel(1);
 		const chain = { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber };
