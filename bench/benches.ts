@@ -6,6 +6,7 @@ import { bench as sessionHttp } from "./sessionHttp/bench.ts";
 import { bench as sessionVerify } from "./sessionVerify/bench.ts";
 import { bench as settle } from "./settle/bench.ts";
 import { bench as stream } from "./stream/bench.ts";
+import { bench as twoCores } from "./twoCores/bench.ts";
 
 /** A bench, and which members of the report are told by its result. */
 export type Entry<Result = unknown> = Readonly<{
@@ -35,6 +36,7 @@ export const BENCHES: readonly Entry[] = [
 			fallback: { vsX402: fallbackVsX402 },
 		}),
 	),
+	entry(twoCores, ["twoCores"], ({ ratio }) => ({ twoCores: { ratio } })),
 	entry(stream, ["stream"], ({ unitsPerSecond, rssMb }) => ({ stream: { unitsPerSecond, rssMb } })),
 	forDetails(chargeVerify),
 	forDetails(settle),

@@ -1,6 +1,7 @@
 /** Sluice's side: each voucher is screened, verified, accepted, reserved and captured, and its capture is on disk. */
 import { join } from "node:path";
 import type { Challenge } from "../../src/protocol/index.ts";
+import { eachAtOnce, paidRequest, pay } from "../lib/pay.ts";
 import { measureRound } from "../lib/round.ts";
 import { openShop } from "../lib/shop.ts";
 import { serveSide } from "../lib/side.ts";
@@ -10,17 +11,24 @@ import { domainOf, voucherHeader } from "../lib/vouchers.ts";
 /** What one request costs, in base units. */
 const PRICE = 100n;
 
-export type Start = Readonly<{ place: Place; folder: string; fsync: boolean }>;
+export type Start = Readonly<{
+	place: Place;
+	folder: string;
+	fsync: boolean;
+	/** Threads that verify beside the engine's own. */
+	threads?: number;
+}>;
 
 export type Order = Readonly<{
 	/** How many vouchers. */
 	count: number;
-	/** How many requests are under way at a time, each on a channel of its own. */
+	/** How many requests are under way at a time. */
 	atOnce: number;
 }>;
 
-serveSide(async ({ place, folder, fsync }: Start) => {
-	const shop = await openShop(place, { folder: join(folder, fsync ? "synced" : "unsynced"), fsync });
+serveSide(async ({ place, folder, fsync, threads = 0 }: Start) => {
+	const books = join(folder, `books-${process.pid}`);
+	const shop = await openShop(place, { folder: books, fsync, options: { verifierThreads: threads } });
 	const { engine } = shop;
 	const domain = domainOf(place);
 	const offers = engine.offers("GET /verify", { price: PRICE, unitType: "request" });
@@ -47,32 +55,14 @@ serveSide(async ({ place, folder, fsync }: Start) => {
 		});
 	}
 
-	async function pay(authorization: string): Promise<void> {
-		const request = { method: "GET", url: "/verify", authorization: [authorization], idempotencyKey: undefined };
-		const screened = engine.screen({ ...request, offers });
-		if (screened.kind === "refused") throw new Error(screened.problem.detail);
-		const admission = await engine.admit({ ...request, bodyDigest: "", offers }, screened);
-		if (admission.kind !== "admitted") throw new Error(`a voucher was ${admission.kind}`);
-		const captured = await admission.capture(() => ({ status: 200, headers: {}, body: null }));
-		if (captured.kind !== "captured") throw new Error(captured.problem.detail);
-	}
-
 	return {
 		info: {},
 		async round({ count, atOnce }: Order) {
 			challenges.clear();
 			const headers = prepare(count);
-			let at = 0;
-			return measureRound(count, async (latenciesMs) => {
-				const worker = async () => {
-					for (let header = headers[at++]; header !== undefined; header = headers[at++]) {
-						const startedAt = performance.now();
-						await pay(header);
-						latenciesMs.push(performance.now() - startedAt);
-					}
-				};
-				await Promise.all(Array.from({ length: atOnce }, worker));
-			});
+			return measureRound(count, (latenciesMs) =>
+				eachAtOnce(headers, atOnce, (header) => pay(engine, paidRequest(offers, "/verify", header)), latenciesMs),
+			);
 		},
 		stop: shop.close,
 	};

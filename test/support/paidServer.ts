@@ -66,6 +66,7 @@ export type ServerOptions = Readonly<{
 			| "methods"
 			| "allowPlainHttp"
 			| "settlement"
+			| "verifierThreads"
 			| "watch"
 			| "relayer"
 		>
