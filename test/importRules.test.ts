@@ -16,7 +16,16 @@ type Room = "voucher" | "protocol" | "escrow" | "server" | "client" | "cli" | "d
 type Annex = "client/node" | "client/browser";
 
 const BROWSER_ROOMS: readonly (Room | Annex)[] = ["voucher", "protocol", "escrow", "client", "client/browser"];
-const NODE_ONLY = ["node:fs", "node:crypto", "fastify", "fastify-plugin", "level", "secp256k1", "commander"];
+const NODE_ONLY = [
+	"node:fs",
+	"node:crypto",
+	"fastify",
+	"fastify-plugin",
+	"level",
+	"secp256k1",
+	"tiny-secp256k1",
+	"commander",
+];
 
 /** What each room may import of ours, and what not. */
 const allowed: readonly [Room, Room][] = [

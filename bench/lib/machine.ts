@@ -21,7 +21,7 @@ export type Machine = Readonly<{
 export type Versions = Readonly<Record<string, string | null>> & Readonly<{ node: string; curve: string }>;
 
 const PEERS = ["mppx", "@x402/core", "@x402/evm", "@x402/hono", "hono", "@hono/node-server", "viem"];
-const OWN = ["viem", "fastify", "level", "secp256k1", "hash-wasm", "@foundry-rs/anvil"];
+const OWN = ["viem", "fastify", "level", "secp256k1", "tiny-secp256k1", "hash-wasm", "@foundry-rs/anvil"];
 
 /** What statfs calls them (Linux). */
 const FILE_SYSTEMS: Readonly<Record<number, string>> = {

@@ -25,14 +25,17 @@ export type SessionHttpResult = Readonly<{
 	ahead: Figures;
 	/** The same route in a server without Sluice. */
 	unpaid: Figures;
-	/** As `ours`, without the native library. */
+	/** As `ours`, without the native library: by WebAssembly. */
 	fallback: Figures;
+	/** As `ours`, by JavaScript. */
+	portable: Figures;
 	/** In memory. */
 	x402: Figures | null;
 	/** Requests a second of one by those of the other, in the same round. */
 	vsX402: number | null;
 	aheadVsX402: number | null;
 	fallbackVsX402: number | null;
+	portableVsX402: number | null;
 	paidOverUnpaid: number;
 	/** The server's processor time that being paid adds to a request, in microseconds. */
 	addedMicros: number;
@@ -82,11 +85,13 @@ export async function measureSessionHttp(
 		const selling: ServerStart = { shop: { place, folder } };
 		const bare = await serve({});
 		const ours = await serve(selling);
-		const portable = await serve(selling, ["--import", new URL("./withoutNative.ts", import.meta.url).href]);
-		for (const { info } of [ours, portable]) {
-			if (info.warnings.some((warning) => warning.includes("native library")) !== (info === portable.info))
-				throw new Error("a server has to warn where it verifies without the native library, and only there");
-		}
+		const without = (packages: string) =>
+			serve(selling, ["--import", new URL(`../lib/without.ts?${packages}`, import.meta.url).href]);
+		const fallback = await without("secp256k1");
+		const portable = await without("secp256k1&tiny-secp256k1");
+		checkWarning(ours.info, undefined);
+		checkWarning(fallback.info, "by WebAssembly");
+		checkWarning(portable.info, "by JavaScript");
 		const x402 = await startPeer<ServerOrder, ServerInfo>("x402Http.mjs", { channels }, { progress, folder: peers });
 		if (x402 !== undefined) begun(x402);
 		const payers = begun(
@@ -98,7 +103,8 @@ export async function measureSessionHttp(
 			ours: turnOf(ours, payers, "paid", { count, connections }),
 			unpaid: turnOf(bare, payers, "unpaid", { count: unpaidCount, connections }),
 			ahead: turnOf(ours, payers, "ahead", { count, connections }),
-			fallback: turnOf(portable, payers, "paid", { count: slowCount, connections }),
+			fallback: turnOf(fallback, payers, "paid", { count: slowCount, connections }),
+			portable: turnOf(portable, payers, "paid", { count: slowCount, connections }),
 		};
 		if (x402 !== undefined) turns.x402 = turnOf(x402, payers, "x402", { count: slowCount, connections });
 		const measured = await alternate(rounds, turns);
@@ -112,10 +118,12 @@ export async function measureSessionHttp(
 			ahead: figures("ahead"),
 			unpaid: figures("unpaid"),
 			fallback: figures("fallback"),
+			portable: figures("portable"),
 			x402: measured.x402 === undefined ? null : figures("x402"),
 			vsX402: against("ours"),
 			aheadVsX402: against("ahead"),
 			fallbackVsX402: against("fallback"),
+			portableVsX402: against("portable"),
 			paidOverUnpaid: ratioOf(measured.ours ?? [], measured.unpaid ?? []),
 			addedMicros: figures("ours").cpuMicros - figures("unpaid").cpuMicros,
 		};
@@ -124,24 +132,32 @@ export async function measureSessionHttp(
 	}
 }
 
+/** @throws where a server verifies by something else than it should here, or does not say so */
+function checkWarning({ warnings }: ServerInfo, by: string | undefined): void {
+	const told = warnings.filter((warning) => warning.includes("native library"));
+	if (by === undefined ? told.length === 0 : told.length === 1 && told[0]?.includes(by)) return;
+	throw new Error(`a server has to warn where it verifies without the native library, and only there: ${told}`);
+}
+
 export const bench: Bench<SessionHttpResult> = {
 	name: "session-http",
 	description: "Whole paid requests over sockets from another process; CPU and memory are the server's.",
 	run: (options) => measureSessionHttp(options, options.quick ? QUICK : PLAN),
-	table({ channels, connections, ours, ahead, unpaid, fallback, x402, ...result }) {
-		const { vsX402, aheadVsX402, fallbackVsX402, paidOverUnpaid, addedMicros } = result;
+	table({ channels, connections, ours, ahead, unpaid, fallback, portable, x402, ...result }) {
+		const { vsX402, aheadVsX402, fallbackVsX402, portableVsX402, paidOverUnpaid, addedMicros } = result;
 		return [
 			`${channels} channels, ${connections} connections; Sluice on Fastify, LevelDB with fsync, ${PRICE} base units a request`,
 			"",
 			figuresTable("requests", [
 				{ label: "Sluice, a voucher each", figures: ours },
 				{ label: `Sluice, vouchers signed ${AHEAD} ahead`, figures: ahead },
-				{ label: "Sluice without the native library", figures: fallback },
+				{ label: "Sluice without the native library: WebAssembly", figures: fallback },
+				{ label: "Sluice without either: JavaScript", figures: portable },
 				{ label: "x402 on Hono, in memory", figures: x402 ?? undefined },
 				{ label: "the same Fastify route, unpaid", figures: unpaid },
 			]),
 			"",
-			`Sluice: ${times(vsX402)} x402, ${times(aheadVsX402)} with vouchers signed ahead, ${times(fallbackVsX402)} without the native library`,
+			`Sluice: ${times(vsX402)} x402, ${times(aheadVsX402)} with vouchers signed ahead, ${times(fallbackVsX402)} without the native library, ${times(portableVsX402)} by JavaScript alone`,
 			`Paid and unpaid: ${paidOverUnpaid.toFixed(2)} times as many requests, ${addedMicros.toFixed(1)} µs of CPU more for each`,
 		].join("\n");
 	},

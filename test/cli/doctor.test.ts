@@ -49,6 +49,7 @@ it("finds nothing wrong with a good server, beside which it runs", async () => {
 	expect(ran.code, JSON.stringify(ran.value, undefined, 1)).toBe(0);
 	expect(ran.value).toMatchObject({ outcome: "ok", failed: 0 });
 	expect(statuses(ran)).toEqual({
+		signatures: "ok",
 		rpc: "ok",
 		"rpc head": "ok",
 		clock: "ok",
@@ -149,7 +150,7 @@ describe("says what is wrong, and exits with 1", () => {
 
 	test("no store, or a damaged record in it", async () => {
 		const none = await doctor("--data", join(folder, "none"));
-		expect(statuses(none)).toEqual({ store: "fail" });
+		expect(statuses(none)).toEqual({ signatures: "ok", store: "fail" });
 		const { server, channels } = await openShop(world, [100n]);
 		await server.stop();
 		const disk = new Level<string, string>(server.folder);

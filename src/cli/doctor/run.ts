@@ -5,6 +5,7 @@ import type { CommonOptions, Run } from "../shared/command.ts";
 import { EXIT, type ExitCode, UsageError } from "../shared/exit.ts";
 import { type Check, fail, skip } from "./check.ts";
 import { type ChainParts, escrowChecks, recordCheck, tokenChecks, withoutChain } from "./contracts.ts";
+import { curveCheck } from "./curve.ts";
 import { askEndpoints, clockCheck, type Endpoint } from "./endpoints.ts";
 import { gasChecks } from "./gas.ts";
 import { closingCheck, type StoreFindings, storeChecks } from "./store.ts";
@@ -53,6 +54,7 @@ function lineOf({ name, status, detail, hint }: Check): string {
 /** One check after the other, each as soon as it is known. */
 async function* examine(options: DoctorOptions): AsyncGenerator<Check> {
 	const { rpc = [], chainId, data } = options;
+	yield curveCheck();
 	const { checks, answering, close } = await askEndpoints(rpc, chainId);
 	try {
 		yield* checks;
