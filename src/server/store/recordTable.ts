@@ -56,8 +56,12 @@ export class RecordTable<T extends object> {
 	 * @throws StoreUnavailableError when the disk can't be read
 	 */
 	read(key: string): T | undefined {
-		const record = this.peek(key);
-		if (record !== undefined && !this.#written.has(key)) this.#keep(key, record);
+		const written = this.#written.get(key);
+		if (written !== undefined) return written.record ?? undefined;
+		const idle = this.#idle.get(key);
+		if (idle !== undefined) return idle;
+		const record = this.#decode(key, readNow(this.#options.disk, key));
+		if (record !== undefined) this.#keep(key, record);
 		return record;
 	}
 
