@@ -33,5 +33,13 @@ export function parseTimestamp(text: string): number | undefined {
  * ```
  */
 export function formatTimestamp(ms: number): string {
-	return new Date(ms).toISOString().replace(".000Z", "Z");
+	if (ms !== lastMs) {
+		lastText = new Date(ms).toISOString().replace(".000Z", "Z");
+		lastMs = ms;
+	}
+	return lastText;
 }
+
+// A busy server writes many receipts in one millisecond.
+let lastMs = Number.NaN;
+let lastText = "";

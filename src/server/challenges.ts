@@ -16,6 +16,7 @@ import {
 	parseTimestamp,
 } from "../protocol/index.ts";
 import type { Offer, PaymentMethod } from "./method.ts";
+import { credentialKey } from "./proofs.ts";
 
 /** Challenges recognised lately: their HMAC and their request need no second look. */
 const RECOGNISED_CHALLENGES = 10_000;
@@ -30,6 +31,9 @@ export type ChallengeOptions = Readonly<{
 	/** Fills 16 bytes with randomness. */
 	random: () => Uint8Array;
 }>;
+
+/** Credentials that may come again as they are. */
+const REPEATED_CREDENTIALS = 2_000;
 
 /** The part of a credential's header in which a challenge of ours has its id, where a client writes that first, as most do. */
 const ID_AT = "Payment ".length;
@@ -47,7 +51,14 @@ export type Recognised = Readonly<{
 type Decoded = Omit<Recognised, "expired"> & Readonly<{ expiresAtMs: number }>;
 
 /** A credential, and its challenge as ours, if it is. */
-export type ReadCredential = Readonly<{ credential: Credential; recognised: Recognised | undefined }>;
+export type ReadCredential = Readonly<{
+	credential: Credential;
+	recognised: Recognised | undefined;
+	/** Names it byte for byte. */
+	credentialKey: string;
+}>;
+
+type Known = Readonly<{ credential: Credential; decoded: Decoded; credentialKey: string }>;
 
 /** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
 export class ChallengeBook {
@@ -57,6 +68,9 @@ export class ChallengeBook {
 	readonly #starts = new LRUCache<string, CredentialStart & { readonly decoded: Decoded }>({
 		max: RECOGNISED_CHALLENGES,
 	});
+
+	/** By the whole header. */
+	readonly #repeated = new LRUCache<string, Known>({ max: REPEATED_CREDENTIALS });
 
 	/** @throws WeakSecretError when a secret is shorter than 32 bytes */
 	constructor(options: ChallengeOptions) {
@@ -90,21 +104,30 @@ export class ChallengeBook {
 	 * Reads a credential. Of one that begins like an earlier one, which answered the same challenge, only the rest is read: the
 	 * beginning was verified, character for character.
 	 *
+	 * @param isRepeatable it came with an `Idempotency-Key`, and may come again as it is with others: then it is remembered
 	 * @throws MalformedCredentialError
 	 */
-	read(authorization: string, nowMs: number): ReadCredential {
+	read(authorization: string, nowMs: number, isRepeatable = false): ReadCredential {
+		const repeated = isRepeatable ? this.#repeated.get(authorization) : undefined;
+		const known = repeated ?? this.#readNew(authorization);
+		if ("recognised" in known) return known;
+		if (isRepeatable && repeated === undefined) this.#repeated.set(authorization, known);
+		const { credential, decoded, credentialKey: key } = known;
+		return { credential, recognised: shown(decoded, nowMs), credentialKey: key };
+	}
+
+	#readNew(authorization: string): Known | (ReadCredential & Readonly<{ recognised: undefined }>) {
 		const idPart = authorization.slice(ID_AT, ID_ENDS);
 		const start = this.#starts.get(idPart);
 		const again = start && parseCredentialAfter(start, authorization);
-		if (start !== undefined && again !== undefined)
-			return { credential: again, recognised: shown(start.decoded, nowMs) };
+		if (start !== undefined && again !== undefined) return named(authorization, again, start.decoded);
 		const sent = parseCredential(authorization);
 		const decoded = this.#decode(sent.challenge);
-		if (decoded === undefined) return { credential: sent, recognised: undefined };
-		const credential = { ...sent, challenge: decoded.challenge };
+		if (decoded === undefined)
+			return { credential: sent, recognised: undefined, credentialKey: credentialKey(authorization, sent.challenge) };
 		const first = credentialStart(authorization, sent.challenge);
 		if (first !== undefined) this.#starts.set(idPart, { ...first, challenge: decoded.challenge, decoded });
-		return { credential, recognised: shown(decoded, nowMs) };
+		return named(authorization, { ...sent, challenge: decoded.challenge }, decoded);
 	}
 
 	/** The challenge as ours, or `undefined` when it is not: altered, or of another server. */
@@ -134,6 +157,10 @@ export class ChallengeBook {
 		this.#recognised.set(challenge.id, decoded);
 		return decoded;
 	}
+}
+
+function named(authorization: string, credential: Credential, decoded: Decoded): Known {
+	return { credential, decoded, credentialKey: credentialKey(authorization, decoded.challenge) };
 }
 
 function shown({ challenge, method, request, expiresAtMs }: Decoded, nowMs: number): Recognised {

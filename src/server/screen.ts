@@ -10,7 +10,6 @@ import { type PaidRequest, type Refused, refused } from "./admission.ts";
 import type { ChallengeBook, ReadCredential } from "./challenges.ts";
 import { idempotencyKeyProblem } from "./idempotency.ts";
 import type { Offer, PaymentMethod } from "./method.ts";
-import { credentialKey } from "./proofs.ts";
 
 /** A credential that answers a challenge of ours for this route. Its signatures are not looked at yet. */
 export type Screened<O extends Offer = Offer, Request = unknown> = Readonly<{
@@ -47,12 +46,12 @@ export function screen(
 
 	let read: ReadCredential;
 	try {
-		read = challenges.read(header, nowMs);
+		read = challenges.read(header, nowMs, idempotencyKey !== undefined);
 	} catch (error) {
 		if (error instanceof MalformedCredentialError) return refused(problem("malformed-credential", error.message));
 		throw error;
 	}
-	const { credential, recognised } = read;
+	const { credential, recognised, credentialKey } = read;
 	if (recognised === undefined) return refused(challengeProblem(credential.challenge));
 	const { challenge, method, request, expired } = recognised;
 	const offer = offers.find((one) => one.method === method.name && method.matches(one, challenge, request));
@@ -66,7 +65,7 @@ export function screen(
 		expired,
 		offer,
 		request,
-		credentialKey: credentialKey(header, challenge),
+		credentialKey,
 	};
 }
 

@@ -72,6 +72,24 @@ describe.each([
 		);
 	});
 
+	test("is read once where it may come again as it is, and never for another one", () => {
+		const challenges = book(NEW);
+		const challenge = challenges.issue(offer, NOW);
+		const header = (n: number) => formatCredential({ challenge, payload: { n } });
+		const first = challenges.read(header(1), NOW, true);
+		expect(challenges.read(header(1), NOW, true).credential).toBe(first.credential);
+		for (const [at, isRepeatable] of [
+			[NOW, true],
+			[NOW, false],
+			[NOW + TTL_SECONDS * 1_000, true],
+		] as const)
+			for (const n of [1, 2])
+				expect(challenges.read(header(n), at, isRepeatable)).toEqual(book(NEW).read(header(n), at));
+		for (let n = 0; n < 5_000; n++) challenges.read(header(n), NOW, true);
+		expect(challenges.read(header(1), NOW, true)).toEqual(first);
+		expect(challenges.read(header(1), NOW, true).credential).not.toBe(first.credential);
+	});
+
 	test("is read again with another payload, as the same object", () => {
 		const challenges = book(NEW);
 		const challenge = challenges.issue(offer, NOW);

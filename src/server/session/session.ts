@@ -1,4 +1,11 @@
-import { InvalidPayloadError, parseSessionPayload, problem, type SessionPayload } from "../../protocol/index.ts";
+import {
+	type Credential,
+	InvalidPayloadError,
+	type JsonObject,
+	parseSessionPayload,
+	problem,
+	type SessionPayload,
+} from "../../protocol/index.ts";
 import { type Admission, type PaidRequest, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import type { ScreenedSession } from "../evm/method.ts";
@@ -18,7 +25,7 @@ export async function admitSession(
 ): Promise<Admission> {
 	let payload: SessionPayload;
 	try {
-		payload = parseSessionPayload(screened.credential.payload);
+		payload = payloadOf(screened.credential, request.idempotencyKey !== undefined);
 	} catch (error) {
 		if (error instanceof InvalidPayloadError) return refused(problem("bad-request", error.message));
 		throw error;
@@ -26,6 +33,18 @@ export async function admitSession(
 	const order: SessionOrder = { request, offer: screened.offer, screened, payload };
 	if (!request.usesChallengeOnce) return byAction(context, order);
 	return once(context, screened.credential.challenge, () => byAction(context, order));
+}
+
+/** What was parsed of credentials that may come again as they are: each as the same object then. */
+const PARSED = new WeakMap<JsonObject, SessionPayload>();
+
+/** @throws InvalidPayloadError */
+function payloadOf({ payload }: Credential, isRepeatable: boolean): SessionPayload {
+	const known = isRepeatable ? PARSED.get(payload) : undefined;
+	if (known !== undefined) return known;
+	const parsed = parseSessionPayload(payload);
+	if (isRepeatable) PARSED.set(payload, parsed);
+	return parsed;
 }
 
 function byAction(context: EngineContext, { payload, ...order }: SessionOrder): Promise<Admission> {

@@ -70,13 +70,20 @@ const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 });
 
 export function encodeIdempotency(key: string, record: IdempotencyRecord): string {
+	return idempotencyWriter(key, record)();
+}
+
+/** Checks the record now; what comes of it writes it down, when that is about to happen. */
+export function idempotencyWriter(key: string, record: IdempotencyRecord): () => string {
 	checkWhole(record.expiresAt);
 	const { response } = record;
-	if (response === undefined) return seal(key, record);
-	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
+	if (response === undefined) return () => seal(key, record);
 	checkWhole(response.status);
-	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
-	return seal(key, { ...record, response: { ...response, body: base64 } });
+	return () => {
+		const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
+		const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+		return seal(key, { ...record, response: { ...response, body: base64 } });
+	};
 }
 
 export function decodeIdempotency(key: string, text: string): IdempotencyRecord {

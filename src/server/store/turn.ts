@@ -96,7 +96,7 @@ export function changes(
 	if (writes.idempotency !== undefined && named.idempotency !== undefined) {
 		const key = keys.idempotencyKey(named.idempotency);
 		const { idempotency } = writes;
-		all.push([key, idempotency && record.encodeIdempotency(key, idempotency)]);
+		all.push([key, idempotency && record.idempotencyWriter(key, idempotency)]);
 		expiryChanges(key, before.idempotency, idempotency, all);
 	}
 	for (const entry of writes.outbox ?? []) {
