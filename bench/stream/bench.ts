@@ -47,7 +47,7 @@ export type Size = Readonly<{
 
 /** The pace is that of a model which gives 20 tokens a second to each reader. */
 const FULL: Size = { streams: 1_000, events: 300, pacedEvents: 100, pauseMs: 50 };
-const QUICK: Size = { streams: 1_000, events: 100, pacedEvents: 20, pauseMs: 50 };
+const QUICK: Size = { streams: 1_000, events: 20, pacedEvents: 8, pauseMs: 50 };
 
 export const bench: Bench<StreamResult> = {
 	name: "stream",
@@ -67,7 +67,7 @@ export async function runStream(
 	{ rounds, progress, setStage: set = setStage }: Pick<RunOptions, "rounds" | "progress" | "setStage">,
 	{ streams, events, pacedEvents, pauseMs }: Size,
 ): Promise<StreamResult> {
-	progress(`stream: opening ${streams} channels`);
+	progress(`opening ${streams} channels`);
 	const stage = await set({ channels: streams, deposit: 10n ** 12n });
 	const sides: Pick<RunningSide<unknown, unknown>, "stop">[] = [];
 	try {
@@ -84,15 +84,16 @@ export async function runStream(
 		const ledger = new Books();
 		const turn = (mode: Mode): Turn<Plan> => ({
 			side: { round: (plan) => streamRound(server, load, plan, ledger) },
-			order: { mode, streams, events: mode === "paced" ? pacedEvents : events, pauseMs },
+			order: { mode, streams, events: MODES[mode].isPaced ? pacedEvents : events, pauseMs },
 		});
-		progress(`stream: ${rounds} rounds of ${streams} streams`);
+		progress(`${rounds} rounds of ${streams} streams`);
 		const measured = await alternate(rounds, {
 			unit: turn("unit"),
 			four: turn("four"),
 			byte: turn("byte"),
-			paced: turn("paced"),
 			free: turn("free"),
+			paced: turn("paced"),
+			freePaced: turn("freePaced"),
 		});
 		const left = (await server.round("left")) as Left;
 		return resultOf(measured, ledger, left);

@@ -7,8 +7,11 @@ import type { Place } from "../lib/stage.ts";
 /** What one unit costs, in base units. */
 export const PRICE = 100n;
 
-/** How an answer is made, and what it charges. Free: the same events from the same Fastify, and Sluice has no part in it. */
-export type Mode = "unit" | "four" | "byte" | "paced" | "free";
+/**
+ * How an answer is made, and what it charges. Free: the same events from the same Fastify, and Sluice has no part in it. Paced:
+ * each event has a pause before it, as those of a model have, and leaves alone; the others are made as fast as they go.
+ */
+export type Mode = "unit" | "four" | "byte" | "free" | "paced" | "freePaced";
 
 export type ModeOf = Readonly<{
 	path: string;
@@ -19,6 +22,7 @@ export type ModeOf = Readonly<{
 	/** What a client signs for beyond what it has got, and how much more each time, in units. */
 	ahead: number;
 	step: number;
+	isPaced: boolean;
 	label: string;
 }>;
 
@@ -26,7 +30,8 @@ export type ModeOf = Readonly<{
 export const EVENT_BYTES = eventOf(1).length;
 
 /** Blocks, and what is signed ahead and at a time, are what both packages do by default; of bytes as many times as much. */
-const BY_DEFAULT = { unitsPerEvent: 1, metered: true, ahead: 100, step: 50 } as const;
+const BY_DEFAULT = { unitsPerEvent: 1, metered: true, ahead: 100, step: 50, isPaced: false } as const;
+const FREE = { unitsPerEvent: 1, ahead: 0, step: 0, isPaced: false } as const;
 
 export const MODES: Readonly<Record<Mode, ModeOf>> = {
 	unit: { ...BY_DEFAULT, path: "/unit", label: "one unit an event" },
@@ -37,10 +42,12 @@ export const MODES: Readonly<Record<Mode, ModeOf>> = {
 		metered: { per: "byte", blockUnits: 32 * EVENT_BYTES, estimateUnits: EVENT_BYTES },
 		ahead: 100 * EVENT_BYTES,
 		step: 50 * EVENT_BYTES,
+		isPaced: false,
 		label: "by the byte",
 	},
-	paced: { ...BY_DEFAULT, path: "/paced", label: "one unit an event, each at its own time" },
-	free: { path: "/free", unitsPerEvent: 1, ahead: 0, step: 0, label: "the same events, unpaid" },
+	free: { ...FREE, path: "/free", label: "the same events, unpaid" },
+	paced: { ...BY_DEFAULT, path: "/paced", isPaced: true, label: "one unit an event, each at its own time" },
+	freePaced: { ...FREE, path: "/free-paced", isPaced: true, label: "the same events at theirs, unpaid" },
 };
 
 /** As a text: the handlers give it away as an event, the load counts it. */
@@ -59,7 +66,7 @@ export type Plan = Readonly<{
 	streams: number;
 	/** How many events each has. */
 	events: number;
-	/** Before each event of `paced`, in ms. */
+	/** Before each event of one that is paced, in ms. */
 	pauseMs: number;
 }>;
 

@@ -42,14 +42,15 @@ class Run {
 	/** Gives each event away by its number, when it may be made. */
 	async *numbers(charge: () => Promise<void> | undefined): AsyncGenerator<number, void, undefined> {
 		const { events, mode, pauseMs } = this.#plan;
+		const { isPaced } = MODES[mode];
 		await charge();
 		yield 1;
 		if (++this.#atBegin === this.#plan.streams) this.#start();
 		await this.#begin.promise;
 		// So that they don't march in step.
-		if (mode === "paced") await pause(Math.random() * pauseMs);
+		if (isPaced) await pause(Math.random() * pauseMs);
 		for (let number = 2; number <= events; number++) {
-			if (mode === "paced") await pause(pauseMs);
+			if (isPaced) await pause(pauseMs);
 			await charge();
 			yield number;
 		}
