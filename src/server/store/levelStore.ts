@@ -17,6 +17,7 @@ import {
 	type CursorRecord,
 	type DueOrder,
 	type IdempotencyRecord,
+	isDatedProof,
 	type OutboxState,
 	type ProofRecord,
 	type QuarantinedRecord,
@@ -107,12 +108,20 @@ export class LevelStore implements ChannelStore {
 		this.#opens = opens;
 		const shared = { disk, onCorrupt: this.#report };
 		this.#channels = new RecordTable({ ...shared, decode: record.decodeChannel, idle: idleChannels });
-		this.#proofs = new RecordTable({ ...shared, decode: record.decodeProof, idle: IDLE_PROOFS });
+		this.#proofs = new RecordTable({
+			...shared,
+			decode: record.decodeProof,
+			idle: IDLE_PROOFS,
+			// A credential that was used once is hardly seen again; where it is, it is kept from then on.
+			worthKeeping: ({ key, state }, wasRead) => wasRead || state !== "used" || !isDatedProof(key),
+		});
 		this.#idempotency = new RecordTable({
 			...shared,
 			decode: record.decodeIdempotency,
 			idle: IDLE_IDEMPOTENCY,
-			worthKeeping: ({ response }) => (response?.body?.byteLength ?? 0) <= IDLE_BODY_BYTES,
+			// Few requests are sent again; an answer that was asked for again may be once more.
+			worthKeeping: ({ state, response }, wasRead) =>
+				(wasRead || state === "running") && (response?.body?.byteLength ?? 0) <= IDLE_BODY_BYTES,
 		});
 		this.#commit = new GroupCommit({
 			write: (operations) => writeThrough(disk, operations),

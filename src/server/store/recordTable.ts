@@ -9,7 +9,8 @@ type RecordTableOptions<T> = Readonly<{
 	decode: (key: string, text: string) => T;
 	/** How many records stay in memory while nothing happens to them. */
 	idle: number;
-	worthKeeping?: (record: T) => boolean;
+	/** Whether it is kept in memory; asked again when it was changed. What was read while it was being written is wanted. */
+	worthKeeping?: (record: T, wasRead: boolean) => boolean;
 	onCorrupt: (error: CorruptRecordError) => void;
 }>;
 
@@ -20,7 +21,7 @@ type RecordTableOptions<T> = Readonly<{
 export class RecordTable<T extends object> {
 	readonly #options: RecordTableOptions<T>;
 	/** `null`: deleted. */
-	readonly #written = new Map<string, Readonly<{ record: T | null; batch: Batch }>>();
+	readonly #written = new Map<string, { record: T | null; batch: Batch; wasRead: boolean }>();
 	readonly #idle: LRUCache<string, T>;
 	readonly #prefetch: Prefetch;
 
@@ -57,11 +58,14 @@ export class RecordTable<T extends object> {
 	 */
 	read(key: string): T | undefined {
 		const written = this.#written.get(key);
-		if (written !== undefined) return written.record ?? undefined;
+		if (written !== undefined) {
+			written.wasRead = true;
+			return written.record ?? undefined;
+		}
 		const idle = this.#idle.get(key);
 		if (idle !== undefined) return idle;
 		const record = this.#decode(key, readNow(this.#options.disk, key));
-		if (record !== undefined) this.#keep(key, record);
+		if (record !== undefined) this.#keep(key, record, true);
 		return record;
 	}
 
@@ -81,7 +85,7 @@ export class RecordTable<T extends object> {
 	write(key: string, record: T | null, batch: Batch): void {
 		this.#prefetch.forget(key);
 		// What is idle of it is old from here on; `settle` puts the new one in its place.
-		this.#written.set(key, { record, batch });
+		this.#written.set(key, { record, batch, wasRead: this.#written.get(key)?.wasRead ?? false });
 	}
 
 	/** This record is not on disk any more. */
@@ -95,21 +99,22 @@ export class RecordTable<T extends object> {
 		for (const [key, written] of this.#written) {
 			if (written.batch !== batch) continue;
 			this.#written.delete(key);
-			if (written.record === null || !this.#keep(key, written.record)) this.#idle.delete(key);
+			const { record, wasRead } = written;
+			if (record === null || !this.#keep(key, record, wasRead)) this.#idle.delete(key);
 		}
 	}
 
 	#found(key: string, found: Found): void {
 		if (typeof found !== "string") return;
 		try {
-			this.#keep(key, this.#options.decode(key, found));
+			this.#keep(key, this.#options.decode(key, found), true);
 		} catch {
 			// `read` decodes it again, and throws.
 		}
 	}
 
-	#keep(key: string, record: T): boolean {
-		const isKept = this.#options.worthKeeping?.(record) ?? true;
+	#keep(key: string, record: T, wasRead: boolean): boolean {
+		const isKept = this.#options.worthKeeping?.(record, wasRead) ?? true;
 		if (isKept) this.#idle.set(key, record);
 		return isKept;
 	}
