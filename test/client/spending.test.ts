@@ -3,7 +3,15 @@ import fc from "fast-check";
 import type { Address, Hex } from "viem";
 import { describe, expect, it, test } from "vitest";
 import { limitsStatus, type PaymentPolicy, parsePolicy } from "../../src/client/policy.ts";
-import { counterKey, countersFor, parseCounterKey, refusalOf, type Spend } from "../../src/client/spending.ts";
+import {
+	channelCounts,
+	counterKey,
+	countersFor,
+	parseCounterKey,
+	raisedBy,
+	refusalOf,
+	type Spend,
+} from "../../src/client/spending.ts";
 import { MemoryPayerStore } from "../../src/client/store/memoryStore.ts";
 import type { CounterRefusal, PayerStore } from "../../src/client/store/store.ts";
 
@@ -322,5 +330,35 @@ describe("the state of limits", () => {
 			({ name, subject }) => name === "host.day" && subject === "api.x.com",
 		);
 		expect(later?.current).toBe(0n);
+	});
+});
+
+describe("the counts of a channel's vouchers, which are named once", () => {
+	it("are at every moment those that are named anew", () => {
+		const moment = fc.integer({ min: AT - 40 * 86_400_000, max: AT + 40 * 86_400_000 });
+		const nearby = fc.tuple(moment, fc.integer({ min: -7_200_000, max: 7_200_000 }));
+		fc.assert(
+			fc.property(fc.array(fc.oneof(moment, nearby), { minLength: 1, maxLength: 30 }), (moments) => {
+				let last: ReturnType<typeof channelCounts> | undefined;
+				for (const nowMs of moments.flatMap((one) => (typeof one === "number" ? [one] : [one[0], one[0] + one[1]]))) {
+					last = channelCounts(last, rules, spend(), nowMs);
+					expect(raisedBy(last.counts, 5n)).toEqual(countersFor(rules, spend({ amount: 5n }), nowMs));
+				}
+			}),
+		);
+	});
+
+	it("are the same ones within an hour, and others with another policy", () => {
+		const first = channelCounts(undefined, rules, spend(), AT);
+		expect(channelCounts(first, rules, spend(), AT + 60_000)).toBe(first);
+		const { currencies: _, ...unlistedOnly } = policy;
+		const tighter = parsePolicy({ ...unlistedOnly, limits: { total: { day: 1n } } });
+		const changed = channelCounts(first, tighter, spend({ token: unlisted }), AT);
+		expect(changed.counts).toEqual(channelCounts(undefined, tighter, spend({ token: unlisted }), AT).counts);
+		expect(changed).not.toEqual(first);
+	});
+
+	it("count nothing where nothing is raised", () => {
+		expect(raisedBy(channelCounts(undefined, rules, spend(), AT).counts, 0n)).toEqual([]);
 	});
 });

@@ -2,9 +2,8 @@
  * The demo's agent, a process of its own with a wallet on disk. Tells what comes of what it is told to do. Ends with its input.
  */
 import { createPublicClient, http } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
 import { PaymentClient } from "../../client/index.ts";
-import { openWallet } from "../../client/node/index.ts";
+import { keyAccount, openWallet } from "../../client/node/index.ts";
 import type { AgentCommand, AgentSettings } from "./agentSettings.ts";
 import { asText, runAsChild, type Started, say } from "./asChild.ts";
 import { payAll } from "./channelOutcome.ts";
@@ -14,7 +13,7 @@ await runAsChild(start);
 async function start(settings: AgentSettings): Promise<Started<AgentCommand>> {
 	const store = await openWallet(settings.wallet);
 	const payer = new PaymentClient({
-		account: privateKeyToAccount(settings.privateKey),
+		account: keyAccount(settings.privateKey),
 		client: createPublicClient({ transport: http(settings.rpcUrl), pollingInterval: 50, cacheTime: 0 }),
 		store,
 		policy: {

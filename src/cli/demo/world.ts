@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { type Address, encodeFunctionData, type Hex, type LocalAccount, type PublicClient } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { PaymentClient, type PaymentClientOptions } from "../../client/index.ts";
+import { keyAccount } from "../../client/node/index.ts";
 import { approveCall, type Call } from "../../escrow/calls.ts";
 import { type EscrowChannel, readBalance, readChannel } from "../../escrow/reads.ts";
 import { TransactionSender } from "../../escrow/sender.ts";
@@ -91,7 +92,7 @@ async function furnish(
 	const payeeKey = generatePrivateKey();
 	const payee = privateKeyToAccount(payeeKey);
 	const payerKey = generatePrivateKey();
-	const payer = privateKeyToAccount(payerKey);
+	const payer = keyAccount(payerKey);
 	const payers: LocalAccount[] = [payer];
 	const deposit = 2n * PRICE * BigInt(requests);
 	const funds = 2n * deposit;

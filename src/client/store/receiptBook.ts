@@ -1,6 +1,6 @@
 /** The receipts of a book, in the order in which they came: a clock that is set back changes nothing. */
 import type { Hex } from "viem";
-import { seal, unseal } from "./frame.ts";
+import { checkedCopy, framed, unseal } from "./frame.ts";
 import {
 	lastVoucherKey,
 	RECEIPTS,
@@ -67,21 +67,29 @@ export async function readReceipts(
 /** Vouchers are cumulative: the last one's receipt says all that the earlier ones said. */
 async function replaceVoucher(view: View, receipt: ReceiptRecord, channelId: Hex, sequence: number): Promise<void> {
 	const last = lastVoucherKey(channelId);
-	const before = Number((await view.get(last)) ?? Number.NaN);
+	const known = view.recall(last) as LastVoucher | undefined;
+	const before = known?.sequence ?? Number((await view.get(last)) ?? Number.NaN);
 	if (Number.isSafeInteger(before)) view.delete(voucherReceiptKey(before));
 	put(view, voucherReceiptKey(sequence), receipt);
-	view.put(last, String(sequence));
+	view.put(last, String(sequence), { sequence } satisfies LastVoucher);
 }
 
+/** Where the receipt of a channel's last voucher is, as it is remembered. */
+type LastVoucher = Readonly<{ sequence: number }>;
+
 function put(view: View, key: string, receipt: ReceiptRecord): void {
-	view.put(key, seal(key, receipt, receiptShape));
+	const written = checkedCopy(key, receipt, receiptShape);
+	view.put(key, () => framed(key, written));
 }
 
 function putEnd(view: View, end: ReceiptsEnd): void {
-	view.put(RECEIPTS_KEY, seal(RECEIPTS_KEY, end, receiptsEndShape));
+	const written = checkedCopy(RECEIPTS_KEY, end, receiptsEndShape);
+	view.put(RECEIPTS_KEY, () => framed(RECEIPTS_KEY, written), written);
 }
 
 async function readEnd(view: View): Promise<ReceiptsEnd> {
+	const known = view.recall(RECEIPTS_KEY);
+	if (known !== undefined) return known as ReceiptsEnd;
 	const text = await view.get(RECEIPTS_KEY);
 	if (text === undefined) return { next: 0, kept: 0 };
 	try {
