@@ -1,5 +1,6 @@
 /** All benches, in the order in which they run. */
 import { bench as chargeVerify } from "./chargeVerify/bench.ts";
+import { bench as clientSign } from "./clientSign/bench.ts";
 import type { Section, Sections } from "./goals.ts";
 import type { Bench } from "./lib/bench.ts";
 import { bench as sessionHttp } from "./sessionHttp/bench.ts";
@@ -37,6 +38,9 @@ export const BENCHES: readonly Entry[] = [
 		}),
 	),
 	entry(twoCores, ["twoCores"], ({ ratio }) => ({ twoCores: { ratio } })),
+	entry(clientSign, ["clientSign"], ({ ours, mppx, vsMppx }) => ({
+		clientSign: { ours: ours.perSecond, mppx: perSecond(mppx), vsMppx },
+	})),
 	entry(stream, ["stream"], ({ unitsPerSecond, rssMb }) => ({ stream: { unitsPerSecond, rssMb } })),
 	forDetails(chargeVerify),
 	forDetails(settle),
