@@ -61,8 +61,9 @@ export class MeteredBody {
 	#ending: Promise<unknown> = Promise.resolve();
 	/** Of who waits for the next step. */
 	#wake: () => void = nothing;
-	/** Of who has a step, and waits for more of the same turn. */
-	#hurry: () => void = nothing;
+	/** Who waits takes all that comes in one turn of the event loop, and when that is over. */
+	#isOfTurn = false;
+	#turn: NodeJS.Immediate | undefined;
 	/** Resolves when whoever reads has taken what is there. */
 	#taking: PromiseWithResolvers<void> | undefined;
 	#isReading = false;
@@ -149,45 +150,49 @@ export class MeteredBody {
 		return bytes;
 	}
 
+	/** @param size 0: one block; else all of a turn, until there is so much */
 	async #step(size = 0): Promise<Step> {
 		const making = this.#making;
+		this.#isOfTurn = size > 0;
+		let isOver = !this.#isOfTurn;
 		for (;;) {
+			// It may have failed in the same turn: then nothing of it leaves.
 			if (this.#failure !== undefined) return this.#throw(this.#failure);
-			if (making.hasBlocks && size > 0) await this.#endOfTurn(size);
-			// It may have failed meanwhile: then nothing of it leaves.
-			const taken = making.take(size > 0);
+			const taken = isOver ? making.take(this.#isOfTurn) : undefined;
 			if (taken !== undefined) return taken;
 			if (making.failure !== undefined) {
 				this.#fail(making.failure.error);
 				continue;
 			}
 			if (making.isDry) return this.#end();
-			const need = this.#takeNeed();
+			const need = making.hasBlocks ? undefined : this.#takeNeed();
 			if (need !== undefined && this.#parts.isEventStream) return { bytes: needEvent(need) };
 			const { promise, resolve } = Promise.withResolvers<void>();
 			this.#wake = resolve;
 			making.want(size > 0 ? size : 1);
+			// Made while nobody read.
+			if (making.hasBlocks) this.#onBlocks();
 			await promise;
+			isOver = true;
 		}
 	}
 
-	/** Until nothing more comes of itself, or others are to have their turn. */
-	async #endOfTurn(size: number): Promise<void> {
-		this.#making.want(size);
-		if (!this.#making.isAtWork) return;
-		const { promise, resolve } = Promise.withResolvers<void>();
-		this.#hurry = resolve;
-		const turn = setImmediate(resolve);
-		await promise;
-		clearImmediate(turn);
-		this.#hurry = nothing;
+	/** The turn is over when nothing more comes of itself, or when others are to have theirs. */
+	#onBlocks(): void {
+		if (!this.#isOfTurn || !this.#making.isAtWork) this.#wake();
+		else this.#turn ??= setImmediate(this.#onTurn);
 	}
+
+	readonly #onTurn = () => {
+		this.#turn = undefined;
+		this.#wake();
+	};
 
 	/** What is made and about to be read is taken first; nobody waits for a reader who is not there. */
 	#takenSoon(): Promise<void> | undefined {
 		if (!this.#isReading || !this.#making.hasBlocks) return undefined;
 		this.#taking ??= Promise.withResolvers<void>();
-		this.#hurry();
+		this.#wake();
 		return this.#taking.promise;
 	}
 
@@ -200,8 +205,7 @@ export class MeteredBody {
 		}
 		// Whatever was needed for it has come.
 		if (this.#heard !== undefined && this.#standingNeed() === undefined) this.#heard = undefined;
-		if (!this.#making.isAtWork) this.#hurry();
-		this.#wake();
+		this.#onBlocks();
 	}
 
 	/** The need that is to be said, if it has not been met while nobody read. */
@@ -264,7 +268,6 @@ export class MeteredBody {
 			.release()
 			.catch(onFault)
 			.finally(() => this.#tellReceipt(undefined));
-		this.#hurry();
 		this.#taking?.resolve();
 		this.#wake();
 	}
