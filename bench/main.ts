@@ -38,6 +38,7 @@ const print = (text: string) => void (json || process.stdout.write(`${text}\n`))
 const machine = await describeMachine();
 const versions = await describeVersions();
 print(machineTable(machine, versions));
+if (machine.loadAverage > machine.cpus / 2) say("the machine has other work: figures are lower than they could be");
 const chosen = BENCHES.filter(({ bench }) => names.length === 0 || names.includes(bench.name));
 const { report, details, errors, sections } = await runBenches(
 	chosen,
@@ -48,6 +49,7 @@ const { report, details, errors, sections } = await runBenches(
 // Whoever runs all of them asks for all goals, even for those that no bench tells of.
 const asked = names.length === 0 ? new Set(Object.keys(MEMBERS) as Section[]) : sections;
 if (asked.size > 0) print(goalsTable(report, asked));
+if (quick) print("\nA quick look: code that has run so little is slower than it gets, and goals are for a full run.");
 for (const [name, error] of Object.entries(errors)) {
 	say(`bench ${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
 	process.exitCode = 1;

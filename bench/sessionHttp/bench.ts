@@ -60,7 +60,7 @@ const PLAN: SessionHttpPlan = {
 	unpaidCount: 40_000,
 	slowCount: 800,
 };
-const QUICK: SessionHttpPlan = { ...PLAN, count: 2_000, unpaidCount: 6_000, slowCount: 200 };
+const QUICK: SessionHttpPlan = { channels: 100, connections: 50, count: 2_000, unpaidCount: 6_000, slowCount: 100 };
 const DEPOSIT = 10n ** 12n;
 
 /**

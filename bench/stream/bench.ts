@@ -49,7 +49,7 @@ export type Size = Readonly<{
 /** The pace is that of a model which gives 20 tokens a second to each reader. */
 const FULL: Size = { streams: 1_000, events: 300, pacedEvents: 100, pauseMs: 50 };
 /** Each stream has a cost of its own: a thousand of them, for so few events, would be all that a quick look measures. */
-const QUICK: Size = { streams: 200, events: 100, pacedEvents: 10, pauseMs: 50 };
+const QUICK: Size = { streams: 200, events: 50, pacedEvents: 5, pauseMs: 50 };
 
 export const bench: Bench<StreamResult> = {
 	name: "stream",
