@@ -9,39 +9,37 @@ import { type Counter, type CounterRefusal, PayerStoreError } from "./store.ts";
 const KEPT = 2_000;
 /** How many go at a time. */
 const PRUNED = 1_000;
-/** As `sumShape` has it. */
-const MAX_DIGITS = 100;
+/** As `sumShape` has it: a hundred digits. */
+const MAX_SUM = 10n ** 100n - 1n;
+
+/** What was counted under one key. */
+type Counted = Readonly<{ sum: bigint; untilMs: number | undefined }>;
 
 /** Counts all of them, or none: the first that would rise above its limit is the answer then. */
 export async function countAll(view: View, counters: readonly Counter[]): Promise<CounterRefusal | undefined> {
-	const keys = [...new Set(counters.map(({ key }) => key))];
-	const places = keys.map(counterKey);
+	const places = counters.map(({ key }) => counterKey(key));
 	const found = await readAt(view, places);
-	const before = new Map(keys.map((key, index) => [key, found[index]]));
-	const after = new Map<string, Count>();
-	for (const { key, add, max, untilMs } of counters) {
+	const after = new Map<string, Counted & Readonly<{ place: string; before: Counted | undefined }>>();
+	for (const [index, { key, add, max, untilMs }] of counters.entries()) {
 		if (add < 0n) throw new RangeError(`counter ${key}: ${add} can't be added, what was signed stays signed`);
-		const last = after.get(key) ?? before.get(key);
-		const current = BigInt(last?.count ?? 0);
-		if (max !== undefined && current + add > max) return { key, current, max };
-		const until = later(last?.untilMs, untilMs);
-		const count = String(current + add);
-		after.set(key, until === undefined ? { count } : { count, untilMs: until });
+		const before = found[index];
+		const last = after.get(key) ?? before;
+		const current = last?.sum ?? 0n;
+		const sum = current + add;
+		if (max !== undefined && sum > max) return { key, current, max };
+		after.set(key, { sum, untilMs: later(last?.untilMs, untilMs), place: places[index] ?? "", before });
 	}
-	for (const [index, key] of keys.entries()) {
-		const count = after.get(key);
-		if (count !== undefined) writeCount(view, { key, place: places[index] ?? counterKey(key) }, count, found[index]);
-	}
+	for (const [key, { sum, untilMs, place, before }] of after) writeCount(view, key, place, { sum, untilMs }, before);
 	return undefined;
 }
 
 /** In the order of the keys. @throws PayerStoreError naming the counter that is damaged */
-export function readCounts(view: View, keys: readonly string[]): Promise<readonly (Count | undefined)[]> {
+export function readCounts(view: View, keys: readonly string[]): Promise<readonly (Counted | undefined)[]> {
 	return readAt(view, keys.map(counterKey));
 }
 
-async function readAt(view: View, places: readonly string[]): Promise<readonly (Count | undefined)[]> {
-	const known = places.map((place) => view.recall(place) as Count | undefined);
+async function readAt(view: View, places: readonly string[]): Promise<readonly (Counted | undefined)[]> {
+	const known = places.map((place) => view.recall(place) as Counted | undefined);
 	if (!known.includes(undefined)) return known;
 	const texts = await view.getMany(places);
 	return places.map((place, index) => {
@@ -64,24 +62,24 @@ export async function pruneCounts(view: View, nowMs: number): Promise<void> {
 	}
 }
 
-function writeCount(
-	view: View,
-	{ key, place }: Readonly<{ key: string; place: string }>,
-	count: Count,
-	before: Count | undefined,
-): void {
-	const isRaised = before !== undefined && before.untilMs === count.untilMs && count.count.length <= MAX_DIGITS;
-	// Summed up here, it has digits alone.
-	const written = isRaised ? count : checkedCopy(place, count, countShape);
-	view.put(place, () => framed(place, written), written);
+function writeCount(view: View, key: string, place: string, count: Counted, before: Counted | undefined): void {
+	// What is no plain sum and moment can't be read back.
+	if (before === undefined || before.untilMs !== count.untilMs || count.sum > MAX_SUM)
+		checkedCopy(place, plain(count), countShape);
+	view.put(place, { text: () => framed(place, plain(count)), value: count });
 	if (before?.untilMs === count.untilMs) return;
 	if (before?.untilMs !== undefined) view.delete(expiryKey(before.untilMs, key));
 	if (count.untilMs !== undefined) view.put(expiryKey(count.untilMs, key), "1");
 }
 
-function countFrom(place: string, text: string): Count {
+function plain({ sum, untilMs }: Counted): Count {
+	return { count: String(sum), ...(untilMs !== undefined && { untilMs }) };
+}
+
+function countFrom(place: string, text: string): Counted {
 	try {
-		return unseal(place, text, countShape);
+		const { count, untilMs } = unseal(place, text, countShape);
+		return { sum: BigInt(count), untilMs };
 	} catch (cause) {
 		const hint = "nothing that counts there is signed; choose another wallet folder to go on";
 		throw new PayerStoreError(`counter ${place.slice(2)}: its record is damaged; ${hint}`, { cause });

@@ -62,7 +62,7 @@ export async function keepHeld(view: View, holder: string, claimed: readonly Cla
 		const row = await readRow(view, channelId).catch(() => undefined);
 		if (row?.fence !== fence || (row.holder ?? holder) !== holder) continue;
 		if (row.holder === undefined) writeRow(view, { ...row, holder }, row);
-		else view.remember(channelKey(channelId), row);
+		else view.read.set(channelKey(channelId), row);
 		kept.add(channelId);
 	}
 	return kept;

@@ -123,6 +123,6 @@ function sortable(value: number): string {
 
 /** UTF-8 has no lone surrogates: two keys that differ in one would share a record. */
 function wellFormed(key: string): string {
-	if (/\p{Surrogate}/u.test(key)) throw new RangeError(`${JSON.stringify(key)} is no text that can be a key`);
+	if (!key.isWellFormed()) throw new RangeError(`${JSON.stringify(key)} is no text that can be a key`);
 	return key;
 }

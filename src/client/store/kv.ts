@@ -6,13 +6,20 @@ export type Range = Readonly<{ gt: string; lt: string; limit?: number; reverse?:
 export type Entry = readonly [key: string, text: string];
 
 /**
- * A text, or how it is made: what is written into memory alone may never be read as text, and of what several turns write to
- * one key at once only the last is. Making it never fails.
+ * A text that is not made yet: in memory alone it may never be read, and of what several turns write to one key at once only the
+ * last is.
  */
-export type Text = string | (() => string);
+export type Unwritten = Readonly<{
+	/** Makes it, which never fails. */
+	text: () => string;
+	/** What it is the text of, where that is asked for soon. Nobody else has this object. */
+	value?: object;
+}>;
+
+export type Text = string | Unwritten;
 
 export function textOf(text: Text): string {
-	return typeof text === "string" ? text : text();
+	return typeof text === "string" ? text : text.text();
 }
 
 /** Texts by key; `null` deletes. */

@@ -20,14 +20,14 @@ export async function readPause(view: View): Promise<string | undefined> {
 
 /** So that nobody has to read it again. Where it can't be read, whoever wants to spend is told so. */
 export async function recallPause(view: View): Promise<void> {
-	view.told.pause = await readPause(view).then(
+	view.paused = await readPause(view).then(
 		(reason) => ({ reason }),
 		() => undefined,
 	);
 }
 
 export function writePause(view: View, reason: string | undefined): void {
-	view.told.pause = { reason };
+	view.paused = { reason };
 	if (reason === undefined) view.delete(PAUSED_KEY);
 	else view.put(PAUSED_KEY, seal(PAUSED_KEY, { reason }, pauseShape));
 }

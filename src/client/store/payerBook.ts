@@ -244,7 +244,7 @@ export class PayerBook {
 	async counts(holder: string, keys: readonly string[]): Promise<readonly bigint[]> {
 		this.#check(holder);
 		const counts = await readCounts(this.#rounds.look(), keys);
-		return counts.map((count) => BigInt(count?.count ?? 0));
+		return counts.map((count) => count?.sum ?? 0n);
 	}
 
 	note(holder: string, receipt: ReceiptRecord): Promise<void> {

@@ -71,7 +71,8 @@ async function replaceVoucher(view: View, receipt: ReceiptRecord, channelId: Hex
 	const before = known?.sequence ?? Number((await view.get(last)) ?? Number.NaN);
 	if (Number.isSafeInteger(before)) view.delete(voucherReceiptKey(before));
 	put(view, voucherReceiptKey(sequence), receipt);
-	view.put(last, String(sequence), { sequence } satisfies LastVoucher);
+	const value: LastVoucher = { sequence };
+	view.put(last, { text: () => String(sequence), value });
 }
 
 /** Where the receipt of a channel's last voucher is, as it is remembered. */
@@ -79,12 +80,12 @@ type LastVoucher = Readonly<{ sequence: number }>;
 
 function put(view: View, key: string, receipt: ReceiptRecord): void {
 	const written = checkedCopy(key, receipt, receiptShape);
-	view.put(key, () => framed(key, written));
+	view.put(key, { text: () => framed(key, written) });
 }
 
 function putEnd(view: View, end: ReceiptsEnd): void {
 	const written = checkedCopy(RECEIPTS_KEY, end, receiptsEndShape);
-	view.put(RECEIPTS_KEY, () => framed(RECEIPTS_KEY, written), written);
+	view.put(RECEIPTS_KEY, { text: () => framed(RECEIPTS_KEY, written), value: written });
 }
 
 async function readEnd(view: View): Promise<ReceiptsEnd> {

@@ -11,13 +11,8 @@ const MAX_TURNS = 256;
 /** How many wait. */
 const MAX_WAITING = 10_000;
 
-/** What a turn writes, or has read, that is asked for too often to be read each time. */
-export type Told = {
-	/** What was written, as it is before it becomes text; `undefined` where it is to be read. Nobody else has these objects. */
-	readonly values: Map<string, unknown>;
-	/** Why spending is paused, if it is. */
-	pause?: Readonly<{ reason: string | undefined }> | undefined;
-};
+/** Why spending is paused, if it is. */
+export type Paused = Readonly<{ reason: string | undefined }>;
 
 /** What is kept, as one turn sees it: what was written before it, by earlier turns of its round too, and by itself. */
 export class View {
@@ -32,24 +27,27 @@ export class View {
 	isSynced = true;
 	/** What is to be done as soon as it is written. */
 	readonly afterwards: (() => void)[] = [];
-	/** What it knows once it is written: for a memory of that. */
-	readonly told: Told = { values: new Map() };
+	/** What it has read that is asked for again soon. */
+	readonly read = new Map<string, object>();
+	/** What it has written, or read, of the pause. */
+	paused: Paused | undefined;
 
-	constructor(kv: Kv, recent?: Recent, before: Before = { written: new Map(), told: { values: new Map() } }) {
+	constructor(kv: Kv, recent?: Recent, before: Before = NOTHING) {
 		this.#kv = kv;
 		this.#recent = recent;
 		this.#before = before;
 	}
 
-	/** What was put there with its value, if that is remembered. It must not be changed, nor handed out. */
-	recall(key: string): unknown {
-		const { values } = this.told.values.has(key) ? this.told : this.#before.told;
-		return values.has(key) ? values.get(key) : this.#recent?.value(key);
+	/** What is kept there, where that is remembered. It must not be changed, nor handed out. */
+	recall(key: string): object | undefined {
+		const text = this.#written(key);
+		if (text === undefined) return this.#recent?.value(key);
+		return text === null || typeof text === "string" ? undefined : text.value;
 	}
 
-	/** Whether it is known why spending is paused, if it is. */
-	get pause(): Told["pause"] {
-		return this.told.pause ?? this.#before.told.pause ?? this.#recent?.pause;
+	/** Why spending is paused, if it is; `undefined` where that is to be read. */
+	get pause(): Paused | undefined {
+		return this.paused ?? this.#before.paused ?? this.#recent?.pause;
 	}
 
 	async get(key: string): Promise<string | undefined> {
@@ -81,30 +79,30 @@ export class View {
 		return there.slice(0, limit);
 	}
 
-	/** @param value - what to remember of it: a copy that nobody else has, of which `text` makes the text */
-	put(key: string, text: Text, value?: unknown): void {
+	put(key: string, text: Text): void {
 		this.written.set(key, text);
-		this.told.values.set(key, value);
-	}
-
-	/** What was read there, and is asked for again soon. */
-	remember(key: string, value: object): void {
-		this.told.values.set(key, value);
 	}
 
 	delete(key: string): void {
 		this.written.set(key, null);
-		this.told.values.set(key, undefined);
+	}
+
+	/** What was written to a key, by this turn or an earlier one of its round. */
+	#written(key: string): Text | null | undefined {
+		const text = this.written.get(key);
+		return text === undefined ? this.#before.written.get(key) : text;
 	}
 
 	#pending(key: string): string | null | undefined {
-		const text = this.written.has(key) ? this.written.get(key) : this.#before.written.get(key);
-		return typeof text === "function" ? text() : text;
+		const text = this.#written(key);
+		return text === undefined || text === null ? text : textOf(text);
 	}
 }
 
 /** What earlier turns of a round have written. */
-type Before = Readonly<{ written: Operations; told: Told }>;
+type Before = Readonly<{ written: Operations; paused: Paused | undefined }>;
+
+const NOTHING: Before = { written: new Map(), paused: undefined };
 
 type Waiting = Readonly<{ turn: (view: View) => Promise<() => void>; reject: (error: unknown) => void }>;
 
@@ -119,7 +117,7 @@ export class Rounds {
 	readonly #waiting: Waiting[] = [];
 	#running: Promise<void> | undefined;
 
-	/** @param recent - told of each turn in their order, as soon as it is on disk and before anybody else is; or that it may be */
+	/** @param recent - told of what is on disk before anybody else is, or that it may be there */
 	constructor(kv: Kv, exclusive: Exclusive, recent?: Recent) {
 		this.#kv = kv;
 		this.#exclusive = exclusive;
@@ -170,19 +168,19 @@ export class Rounds {
 	}
 
 	async #round(): Promise<void> {
-		const written = new Map<string, Text | null>();
-		const before: Told = { values: new Map() };
+		let written = new Map<string, Text | null>();
+		let paused: Paused | undefined;
 		const views: View[] = [];
 		const told: Readonly<{ tell: () => void; fail: (error: unknown) => void }>[] = [];
 		for (let count = 0; count < MAX_TURNS; count++) {
 			const next = this.#waiting.shift();
 			if (next === undefined) break;
-			const view = new View(this.#kv, this.#recent, { written, told: before });
+			const view = new View(this.#kv, this.#recent, { written, paused });
 			try {
 				const tell = await next.turn(view);
-				for (const [key, text] of view.written) written.set(key, text);
-				for (const [key, value] of view.told.values) before.values.set(key, value);
-				before.pause = view.told.pause ?? before.pause;
+				if (written.size === 0) written = view.written;
+				else for (const [key, text] of view.written) written.set(key, text);
+				paused = view.paused ?? paused;
 				views.push(view);
 				told.push({ tell, fail: next.reject });
 			} catch (error) {
@@ -193,11 +191,13 @@ export class Rounds {
 			const isSynced = views.some((view) => view.isSynced && view.written.size > 0);
 			if (written.size > 0) await this.#kv.write(written, isSynced);
 		} catch (cause) {
-			for (const view of views) this.#recent?.written(view.told, false);
+			this.#recent?.forget(written, paused);
 			for (const { fail } of told) fail(unavailable(cause));
 			return;
 		}
-		for (const view of views) this.#recent?.written(view.told, true);
+		// What one turn has read another one may have written since.
+		for (const { read } of views) this.#recent?.read(read);
+		this.#recent?.written(written, paused);
 		for (const { tell } of told) tell();
 		for (const view of views) for (const then of view.afterwards) then();
 	}

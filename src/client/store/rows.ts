@@ -46,7 +46,7 @@ export function writeRow(view: View, row: Row, before: Row | undefined): void {
 	// Most writes only raise amounts. That all else is as it was when it was checked is seen sooner than it is checked again.
 	const raised = before && withOtherAmounts(before, row);
 	const written = raised ?? checkedCopy(key, row, rowShape);
-	view.put(key, () => framed(key, written), written);
+	view.put(key, { text: () => framed(key, written), value: written });
 	if (raised !== undefined) return;
 	const [places, old] = [placesOf(row), before === undefined ? undefined : placesOf(before)];
 	for (const place of old?.keys() ?? []) if (!places.has(place)) view.delete(place);

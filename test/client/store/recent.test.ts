@@ -155,7 +155,7 @@ describe("a memory of what was written", () => {
 		const kv = new MemoryKv();
 		const rounds = new Rounds(kv, (task) => task(), recent);
 		for (let number = 0; number < 10; number++)
-			await rounds.run(async (view) => view.put(`${number}`, () => `text ${number}`, { number }));
+			await rounds.run(async (view) => view.put(`${number}`, { text: () => `text ${number}`, value: { number } }));
 		const known = Array.from({ length: 10 }, (_, number) => rounds.look().recall(`${number}`));
 		expect(known).toEqual([...Array(7).fill(undefined), { number: 7 }, { number: 8 }, { number: 9 }]);
 		expect(await rounds.look().get("2")).toBe("text 2");
@@ -164,7 +164,7 @@ describe("a memory of what was written", () => {
 	it("knows nothing any more of what was written over as text, or deleted", async () => {
 		const rounds = new Rounds(new MemoryKv(), (task) => task(), new Recent());
 		await rounds.run(async (view) => {
-			for (const key of ["a", "b", "c"]) view.put(key, key, { key });
+			for (const key of ["a", "b", "c"]) view.put(key, { text: () => key, value: { key } });
 		});
 		await rounds.run(async (view) => {
 			view.put("a", "another text");
@@ -182,12 +182,23 @@ describe("a memory of what was written", () => {
 		const turn = (count: number) =>
 			rounds.run(async (view) => {
 				seen.push(view.recall("count"));
-				view.put("count", () => `${count}`, { count });
+				view.put("count", { text: () => `${count}`, value: { count } });
 				if (count === 2) throw new Error("refused");
 			});
 		await Promise.allSettled([turn(1), turn(2), turn(3)]);
 		expect(seen).toEqual([undefined, { count: 1 }, { count: 1 }]);
 		expect(rounds.look().recall("count")).toEqual({ count: 3 });
+	});
+
+	it("knows of what one turn has read and the next one of its round has deleted that it is gone", async () => {
+		const rounds = new Rounds(new MemoryKv(), (task) => task(), new Recent());
+		await rounds.run(async (view) => view.put("a", "text"));
+		const reading = rounds.run(async (view) => {
+			view.read.set("a", { text: await view.get("a") });
+		});
+		await Promise.all([reading, rounds.run(async (view) => view.delete("a"))]);
+		expect(rounds.look().recall("a")).toBeUndefined();
+		expect(await rounds.look().get("a")).toBeUndefined();
 	});
 
 	it("is not there where others write into the same database", async () => {
