@@ -122,11 +122,15 @@ export class ChallengeBook {
 		const again = start && parseCredentialAfter(start, authorization);
 		if (start !== undefined && again !== undefined) return named(authorization, again, start.decoded);
 		const sent = parseCredential(authorization);
+		// Where payers are very many, most challenges come once: what they begin with is not worth its 2 kB.
+		const isAgain = this.#recognised.has(sent.challenge.id);
 		const decoded = this.#decode(sent.challenge);
 		if (decoded === undefined)
 			return { credential: sent, recognised: undefined, credentialKey: credentialKey(authorization, sent.challenge) };
-		const first = credentialStart(authorization, sent.challenge);
-		if (first !== undefined) this.#starts.set(idPart, { ...first, challenge: decoded.challenge, decoded });
+		const first = isAgain ? credentialStart(authorization, sent.challenge) : undefined;
+		// Its own `idPart`: that of the header would keep the whole header in memory.
+		if (first !== undefined)
+			this.#starts.set(first.text.slice(ID_AT, ID_ENDS), { ...first, challenge: decoded.challenge, decoded });
 		return named(authorization, { ...sent, challenge: decoded.challenge }, decoded);
 	}
 

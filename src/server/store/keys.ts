@@ -27,6 +27,11 @@ export function proofKey(key: string): string {
 	return `p:${wellFormed(key)}`;
 }
 
+/** The proof that a `proofKey` is of. */
+export function proofOf(key: string): string {
+	return key.slice(2);
+}
+
 export function isProofKey(key: string): boolean {
 	return key.startsWith("p:");
 }

@@ -30,7 +30,7 @@ import {
 import { type Change, changes, checkNamed, View } from "./turn.ts";
 
 /** What stays in memory while nothing happens to it: a request that comes back soon finds its own. */
-const IDLE_CHANNELS = 20_000;
+const IDLE_CHANNELS = 10_000;
 const IDLE_PROOFS = 20_000;
 const IDLE_IDEMPOTENCY = 5_000;
 /** A longer answer is read from the disk again. */

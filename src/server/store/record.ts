@@ -13,10 +13,10 @@ import {
 	CorruptRecordError,
 	type CursorRecord,
 	type IdempotencyRecord,
-	type ProofRecord,
 } from "./store.ts";
 
 export { channelWriter, decodeChannel, encodeChannel } from "./channelRecord.ts";
+export { decodeProof, encodeProof, proofWriter } from "./proofRecord.ts";
 
 /** A record with its amounts as strings: a field that is added to the record and not here does not compile. */
 type Written<T> = {
@@ -32,30 +32,6 @@ const amount = z.string().regex(/^\d+$/).transform(BigInt);
 const hex = z.custom<Hex>((value) => typeof value === "string" && value.startsWith("0x"), "is not hex");
 const address: z.ZodType<Address> = hex;
 const strings = z.record(z.string(), z.string());
-
-const proofShape: z.ZodType<ProofRecord> = z.strictObject({
-	key: z.string(),
-	state: z.enum(["held", "paid", "serving", "used"]),
-	owner: z.string(),
-	usedBy: z.string(),
-	reference: z.string().exactOptional(),
-	expiresAt: z.int().nullable(),
-});
-
-export function encodeProof(key: string, proof: ProofRecord): string {
-	return proofWriter(key, proof)();
-}
-
-/** Checks the proof now; what comes of it makes its record, when that is about to be written. */
-export function proofWriter(key: string, proof: ProofRecord): () => string {
-	if (proof.expiresAt !== null) checkWhole(proof.expiresAt);
-	return () => seal(key, proof);
-}
-
-export function decodeProof(key: string, text: string): ProofRecord {
-	const proof = unseal(key, text, proofShape);
-	return at(key, keys.proofKey(proof.key), proof);
-}
 
 const body = z.base64().transform((text) => new Uint8Array(Buffer.from(text, "base64")));
 const fields = z.record(z.string(), z.union([z.string(), z.array(z.string())]));

@@ -120,6 +120,21 @@ describe("a stored record", () => {
 		for (const other of [[], row.slice(1), [...row, 0]]) expect(() => decode(other)).toThrow(/wrong shape/);
 	});
 
+	it("of a proof that has another shape is refused, whichever value it is (I4)", () => {
+		const used = proof("p", { reference: "r", expiresAt: 5 });
+		const row = JSON.parse(record.encodeProof("p:p", used).slice("1 01234567 ".length)) as unknown[];
+		const decode = (other: readonly unknown[]) => record.decodeProof("p:p", seal("p:p", other));
+		expect(decode(row)).toEqual(used);
+		for (const at of row.keys()) {
+			for (const wrong of [-1.5, {}, ["used"], true])
+				expect(() => decode(row.with(at, wrong)), `value ${at} as ${wrong}`).toThrow(/wrong shape/);
+		}
+		for (const other of [[], row.slice(2), [...row, 0], ["lost", ...row.slice(1)]])
+			expect(() => decode(other)).toThrow(/wrong shape/);
+		const named = { key: "p", state: "used", owner: "process", usedBy: "payer", reference: "r", expiresAt: 5 };
+		expect(record.decodeProof("p:p", seal("p:p", named))).toEqual(used);
+	});
+
 	it("of a channel with an amount or a time that is none is refused when it is written (I10)", () => {
 		const { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber } = channel(1);
 		const chain = { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber };
@@ -154,6 +169,8 @@ describe("a stored record", () => {
 	it("is refused in another record's place (I10)", () => {
 		const text = record.encodeProof("p:a", proof("a"));
 		expect(() => record.decodeProof("p:b", text)).toThrow(/checksum/);
-		expect(() => record.decodeProof("p:b", record.encodeProof("p:b", proof("a")))).toThrow(/belongs to p:a/);
+		expect(() => record.decodeProof("p:b", seal("p:b", proof("a")))).toThrow(/belongs to p:a/);
+		const moved = record.encodeIdempotency("i:b", idempotency("a"));
+		expect(() => record.decodeIdempotency("i:b", moved)).toThrow(/belongs to i:a/);
 	});
 });
