@@ -94,7 +94,9 @@ export function credentialStart(authorization: string, challenge: Challenge): Cr
  * challenge again. `undefined` for every other value: that one has to be read as a whole.
  */
 export function parseCredentialAfter(start: CredentialStart, authorization: string): Credential | undefined {
-	if (authorization.length > MAX_CREDENTIAL_LENGTH || !authorization.startsWith(start.text)) return undefined;
+	if (authorization.length > MAX_CREDENTIAL_LENGTH) return undefined;
+	// Texts are compared many characters at a time; startsWith goes one by one.
+	if (authorization.slice(0, start.text.length) !== start.text) return undefined;
 	try {
 		const rest = decodeBase64urlText(authorization.slice(start.text.length));
 		const { challenge, payload, source } = parseJsonObject(`{${rest.slice(start.seam)}`);
@@ -146,7 +148,12 @@ export function parseCredential(authorization: string, options: { readonly maxLe
  */
 export function paymentCredentials(values: string | readonly string[] | undefined): string[] {
 	if (values === undefined) return [];
-	if (typeof values !== "string") return values.flatMap((value) => paymentCredentials(value));
+	if (typeof values !== "string") {
+		const [first, second] = values;
+		// Nearly always.
+		if (second === undefined) return paymentCredentials(first);
+		return values.flatMap((value) => paymentCredentials(value));
+	}
 	if (!values.includes(",")) return isPayment(values) ? [values] : [];
 	return scanAuthElements(values)
 		.filter((element) => element.scheme === "payment")

@@ -31,8 +31,18 @@ function uint(bits: 128 | 256, maxDigits: number) {
 	});
 }
 
-function hex(pattern: RegExp, message: string) {
-	return z.custom<Hex>((value) => typeof value === "string" && pattern.test(value), message);
+function hex(isHex: (value: unknown) => value is Hex, message: string) {
+	return z.custom<Hex>(isHex, message);
+}
+
+/** Whether a value is a channelId, hash, salt or nonce. */
+export function isBytes32(value: unknown): value is Hex {
+	return typeof value === "string" && BYTES32.test(value);
+}
+
+/** Whether a value is a 65-byte signature. */
+export function isSignature(value: unknown): value is Hex {
+	return typeof value === "string" && SIGNATURE.test(value);
 }
 
 /** An amount that the escrow keeps as `uint128`, in base units. */
@@ -48,10 +58,10 @@ export const address = z
 	.transform((text) => text.toLowerCase() as Address);
 
 /** A channelId, hash, salt or nonce. */
-export const bytes32 = hex(BYTES32, "must be 0x and 64 lowercase hex digits");
+export const bytes32 = hex(isBytes32, "must be 0x and 64 lowercase hex digits");
 
 /** A 65-byte signature, `r || s || v`. */
-export const signature = hex(SIGNATURE, "must be 0x and 130 lowercase hex digits (65 bytes)");
+export const signature = hex(isSignature, "must be 0x and 130 lowercase hex digits (65 bytes)");
 
 /**
  * Bytes in hex digits of either case; lowercase when parsed. The charge draft, unlike the session draft, does not demand

@@ -1,5 +1,12 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { encodeSessionPayload, parseSessionPayload, ZERO_ADDRESS } from "../../src/protocol/index.ts";
+import {
+	encodeSessionPayload,
+	InvalidPayloadError,
+	parseSessionPayload,
+	sessionPayloadSchema,
+	ZERO_ADDRESS,
+} from "../../src/protocol/index.ts";
 import {
 	channelId,
 	codeOf,
@@ -96,6 +103,33 @@ describe.each(Object.entries(wirePayloads))("the payload %s", (_, wire) => {
 				expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain("s3cr3t");
 			}
 		}
+	});
+});
+
+describe("a voucher without funding", () => {
+	const digits = fc.stringMatching(/^[0-9]{1,41}$/);
+	const hexOf = (bytes: number) => fc.stringMatching(new RegExp(`^0x[0-9a-fA-F]{${bytes * 2 - 1},${bytes * 2 + 1}}$`));
+	const almost = fc.record(
+		{
+			action: fc.constantFrom("voucher", "close", "vouchers"),
+			channelId: fc.oneof(hexOf(32), fc.constant(`0x${"c1".repeat(32)}`), fc.anything()),
+			cumulativeAmount: fc.oneof(digits, fc.constantFrom("0", "1", "-1", "1e3", String(2n ** 128n)), fc.anything()),
+			signature: fc.oneof(hexOf(65), fc.constant(`0x${"ab".repeat(65)}`), fc.anything()),
+			deposit: fc.oneof(fc.constant(undefined), fc.anything()),
+			more: fc.anything(),
+		},
+		{ requiredKeys: ["action"] },
+	);
+
+	test("is read to what the schema makes of it, and refused where it is", () => {
+		fc.assert(
+			fc.property(almost, (payload) => {
+				const bySchema = sessionPayloadSchema.safeParse(payload);
+				if (bySchema.success) expect(parseSessionPayload(payload)).toEqual(bySchema.data);
+				else expect(() => parseSessionPayload(payload)).toThrow(InvalidPayloadError);
+			}),
+			{ numRuns: 2_000 },
+		);
 	});
 });
 

@@ -29,7 +29,6 @@ export type Before = Readonly<{
 export class View implements TurnView, Before {
 	readonly channel: Channel | undefined;
 	readonly idempotency: IdempotencyRecord | undefined;
-	readonly #looked = new Map<string, ProofRecord | undefined>();
 	readonly #named: TurnKeys;
 	readonly #look: (key: string) => ProofRecord | undefined;
 
@@ -46,8 +45,7 @@ export class View implements TurnView, Before {
 
 	proof(key: string): ProofRecord | undefined {
 		if (!this.#named.proofs?.includes(key)) throw new TypeError(`a turn looks at proof ${key}, which it did not name`);
-		if (!this.#looked.has(key)) this.#looked.set(key, this.#look(key));
-		return this.#looked.get(key);
+		return this.#look(key);
 	}
 }
 
