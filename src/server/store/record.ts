@@ -8,12 +8,7 @@ import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import { checkAmount, checkWhole } from "./channelRecord.ts";
 import { seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
-import {
-	type AuditEntry,
-	CorruptRecordError,
-	type CursorRecord,
-	type IdempotencyRecord,
-} from "./store.ts";
+import { type AuditEntry, CorruptRecordError, type CursorRecord, type IdempotencyRecord } from "./store.ts";
 
 export { channelWriter, decodeChannel, encodeChannel } from "./channelRecord.ts";
 export { decodeProof, encodeProof, proofWriter } from "./proofRecord.ts";
