@@ -9,8 +9,12 @@ import type { Order, Start } from "./ours.ts";
 export type SessionVerifyResult = Readonly<{
 	channels: number;
 	atOnce: number;
-	/** With fsync, as for every user. */
+	/** With fsync, as for every user, and with the engine's own defaults. */
 	ours: Figures;
+	/** The same without a thread that verifies beside it. */
+	alone: Figures;
+	aloneVsMppx: number | null;
+	aloneVsX402: number | null;
 	/** The same when nothing waits for the disk: for comparison alone. */
 	withoutSync: Figures;
 	/** In memory, both of them. */
@@ -44,8 +48,8 @@ export async function measureSessionVerify(
 	const { place, folder } = stage;
 	const sides: Readonly<{ stop(): Promise<void> }>[] = [stage];
 	try {
-		const startOurs = async (fsync: boolean) => {
-			const start: Start = { place, folder, fsync };
+		const startOurs = async (fsync: boolean, threads?: number) => {
+			const start: Start = { place, folder, fsync, threads };
 			const side = await startSide<Order, unknown>(new URL("./ours.ts", import.meta.url), start);
 			sides.unshift(side);
 			return side;
@@ -56,6 +60,7 @@ export async function measureSessionVerify(
 			return side;
 		};
 		const ours = await startOurs(true);
+		const alone = await startOurs(true, 0);
 		const withoutSync = await startOurs(false);
 		const mppx = await startTheirs("mppxVerify.mjs");
 		const x402 = mppx && (await startTheirs("x402Verify.mjs"));
@@ -65,6 +70,7 @@ export async function measureSessionVerify(
 		const peersOrder: Order = { count: peersCount, atOnce };
 		const measured = await alternate(rounds, {
 			ours: { side: ours, order },
+			alone: { side: alone, order },
 			withoutSync: { side: withoutSync, order },
 			mppx: mppx && { side: mppx, order: peersOrder },
 			x402: x402 && { side: x402, order: peersOrder },
@@ -73,6 +79,9 @@ export async function measureSessionVerify(
 			channels,
 			atOnce,
 			ours: figuresOf(measured.ours),
+			alone: figuresOf(measured.alone),
+			aloneVsMppx: measured.mppx ? ratioOf(measured.alone, measured.mppx) : null,
+			aloneVsX402: measured.x402 ? ratioOf(measured.alone, measured.x402) : null,
 			withoutSync: figuresOf(measured.withoutSync),
 			mppx: measured.mppx ? figuresOf(measured.mppx) : null,
 			x402: measured.x402 ? figuresOf(measured.x402) : null,
@@ -88,18 +97,20 @@ export const bench: Bench<SessionVerifyResult> = {
 	name: "session-verify",
 	description: "Session vouchers that are verified and durably accounted, without HTTP.",
 	run: (options) => measureSessionVerify(options, options.quick ? QUICK : PLAN),
-	table({ channels, atOnce, ours, withoutSync, mppx, x402, vsMppx, vsX402 }) {
+	table({ channels, atOnce, ours, alone, withoutSync, mppx, x402, vsMppx, vsX402, aloneVsMppx, aloneVsX402 }) {
 		return [
 			`${channels} channels, ${atOnce} requests at once`,
 			"",
 			figuresTable("vouchers", [
 				{ label: "Sluice, LevelDB with fsync", figures: ours },
+				{ label: "the same, verifying on its own thread alone", figures: alone },
 				{ label: "Sluice, LevelDB without fsync", figures: withoutSync },
 				{ label: "mppx, in memory", figures: mppx ?? undefined },
 				{ label: "x402, in memory", figures: x402 ?? undefined },
 			]),
 			"",
 			`Sluice with fsync: ${times(vsMppx)} mppx, ${times(vsX402)} x402`,
+			`on its own thread alone: ${times(aloneVsMppx)} mppx, ${times(aloneVsX402)} x402`,
 		].join("\n");
 	},
 };

@@ -15,8 +15,8 @@ export type Start = Readonly<{
 	place: Place;
 	folder: string;
 	fsync: boolean;
-	/** Threads that verify beside the engine's own. */
-	threads?: number;
+	/** Threads that verify beside the engine's own; as many as the engine has by default. */
+	threads?: number | undefined;
 }>;
 
 export type Order = Readonly<{
@@ -26,9 +26,10 @@ export type Order = Readonly<{
 	atOnce: number;
 }>;
 
-serveSide(async ({ place, folder, fsync, threads = 0 }: Start) => {
+serveSide(async ({ place, folder, fsync, threads }: Start) => {
 	const books = join(folder, `books-${process.pid}`);
-	const shop = await openShop(place, { folder: books, fsync, options: { verifierThreads: threads } });
+	const options = threads === undefined ? {} : { verifierThreads: threads };
+	const shop = await openShop(place, { folder: books, fsync, options });
 	const { engine } = shop;
 	const domain = domainOf(place);
 	const offers = engine.offers("GET /verify", { price: PRICE, unitType: "request" });

@@ -15,6 +15,9 @@ const BATCH = 16;
 /** How many signatures may wait for one thread: 20 ms of its work, about. More are this thread's own. */
 const MOST_WAITING = 512;
 
+/** How often signatures have to have come together before threads are started for them: an idle server needs none. */
+const START_AFTER = 100;
+
 type Recovered = Uint8Array | undefined;
 type Waiting = Readonly<{ questions: readonly Question[]; resolves: readonly ((key: Recovered) => void)[] }>;
 
@@ -26,6 +29,8 @@ export type RecoveryThreadsOptions = Readonly<{
 	log: EngineLog;
 	/** What they run. */
 	script?: URL;
+	/** They start when so many signatures have come together with others (default 100). */
+	startAfter?: number;
 }>;
 
 // Compiled, it is JavaScript as this file is then.
@@ -34,7 +39,7 @@ const SCRIPT = new URL(`./thread${extname(import.meta.url)}`, import.meta.url);
 /**
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
  * the rest. Only arithmetic goes there. Where a signature comes alone, handing it over would take longer than the answer, so
- * the first one of each turn of the event loop is left to whoever asks.
+ * the first one of each turn of the event loop is left to whoever asks, and where all come alone no thread is started.
  */
 export class RecoveryThreads {
 	readonly #options: RecoveryThreadsOptions;
@@ -44,13 +49,20 @@ export class RecoveryThreads {
 	/** A signature came in this turn of the event loop. */
 	#isBusy = false;
 	#isStopped = false;
+	/** How many more signatures have to come together with others; 0: the threads were started. */
+	#toStart: number;
 
 	constructor(options: RecoveryThreadsOptions) {
 		this.#options = options;
-		for (let n = 0; n < options.threads; n++) this.#threads.push(new Thread(options, (thread) => this.#lost(thread)));
+		this.#toStart = options.startAfter ?? START_AFTER;
+		if (this.#toStart === 0) this.#start();
 	}
 
-	/** How many threads take questions. */
+	/** How many threads there are, and how many of them take questions. */
+	get started(): number {
+		return this.#threads.length;
+	}
+
 	get ready(): number {
 		return this.#threads.filter(({ isReady }) => isReady).length;
 	}
@@ -62,6 +74,7 @@ export class RecoveryThreads {
 			setImmediate(this.#endTurn);
 			return undefined;
 		}
+		if (this.#toStart > 0 && --this.#toStart === 0 && !this.#isStopped) this.#start();
 		if (this.#freest() === undefined) return undefined;
 		return new Promise((resolve) => {
 			this.#questions.push({ compact, recovery, digest });
@@ -75,6 +88,11 @@ export class RecoveryThreads {
 		this.#isStopped = true;
 		await Promise.all(this.#threads.splice(0).map((thread) => thread.stop()));
 		this.#send();
+	}
+
+	#start(): void {
+		const { threads } = this.#options;
+		for (let n = 0; n < threads; n++) this.#threads.push(new Thread(this.#options, (thread) => this.#lost(thread)));
 	}
 
 	readonly #endTurn = (): void => {

@@ -7,7 +7,7 @@ import { PRICE, withPayload } from "../../support/world.ts";
 
 const world = useWorld();
 const CHANNELS = 12;
-const ROUNDS = 4;
+const ROUNDS = 8;
 
 it("vouchers of many channels at once, good and forged, on threads: each good one pays once, no forged one pays (I1, I3)", async () => {
 	const server = await world.serve({ engine: { verifierThreads: 2 } });

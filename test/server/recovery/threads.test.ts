@@ -23,7 +23,7 @@ const log = { info: () => undefined, error: () => undefined, warn: (values: obje
 beforeEach(async () => {
 	crypto = await loadCrypto();
 	warned = [];
-	threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log });
+	threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, startAfter: 0 });
 	await allReady();
 });
 afterEach(() => threads.stop());
@@ -69,6 +69,21 @@ describe("threads that recover keys", () => {
 		}
 	});
 
+	it("start when signatures have come together, and not before", async () => {
+		await threads.stop();
+		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, startAfter: 3 });
+		const question = await signed();
+		for (let alone = 0; alone < 10; alone++) {
+			expect(there(question)).toBeUndefined();
+			await setImmediate();
+		}
+		for (let together = 0; together < 2; together++) expect(there(question)).toBeUndefined();
+		expect(threads.started).toBe(0);
+		for (let together = 0; together < 2; together++) expect(there(question)).toBeUndefined();
+		expect(threads.started).toBe(2);
+		await allReady();
+	});
+
 	it("have a bound: what is beyond it is done here", async () => {
 		const question = await signed();
 		there(question);
@@ -84,7 +99,7 @@ describe("threads that recover keys", () => {
 	it("that end by themselves are replaced by this one, and nobody waits for ever (I10)", async () => {
 		await threads.stop();
 		const script = new URL("./broken.ts", import.meta.url);
-		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, script });
+		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, script, startAfter: 0 });
 		await allReady();
 		const all = await questions(60);
 		const asked = all.map(there);
