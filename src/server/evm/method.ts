@@ -1,4 +1,5 @@
 import { setTimeout } from "node:timers/promises";
+import { LRUCache } from "lru-cache";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import {
 	Base64urlError,
@@ -49,6 +50,9 @@ const CLOSING: Readonly<Record<string, (context: EngineContext, entry: OutboxEnt
 	retire: resumeRetire,
 };
 
+/** A server has about as many as it has prices. */
+const DECODED_REQUESTS = 1_000;
+
 /** How long a start waits for the transactions of an earlier run before it takes requests. */
 const START_WAIT_MS = 5_000;
 
@@ -61,6 +65,12 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	readonly #settlers: readonly Settler[];
 	readonly #watches: readonly ChannelWatch[];
 	readonly #threads: RecoveryThreads | undefined;
+
+	/**
+	 * Requests of challenges by what they were read from, which is all there is to them: the challenges of one offer differ in
+	 * other parts. One of another server never gets here.
+	 */
+	readonly #decoded = new LRUCache<string, EvmRequest>({ max: DECODED_REQUESTS });
 
 	constructor(
 		contexts: readonly EngineContext[],
@@ -84,6 +94,16 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	}
 
 	decode(challenge: Challenge): EvmRequest | undefined {
+		const { intent, request } = challenge;
+		const key = `${intent} ${request}`;
+		const known = this.#decoded.get(key);
+		if (known !== undefined) return known;
+		const decoded = this.#decode(challenge);
+		if (decoded !== undefined) this.#decoded.set(key, decoded);
+		return decoded;
+	}
+
+	#decode(challenge: Challenge): EvmRequest | undefined {
 		try {
 			const request = decodeRequest(challenge);
 			if (challenge.intent === "charge") return { intent: "charge", request: parseChargeRequest(request) };
