@@ -30,6 +30,7 @@ import {
 	ZERO_ADDRESS,
 } from "../voucher/index.ts";
 import { type PayerAccount, sendsItself } from "./account.ts";
+import { credentialText } from "./credentialText.ts";
 import { signVoucherBy } from "./digestSigner.ts";
 import type { Nodes } from "./nodes.ts";
 import { assertExecutable } from "./payerSignature.ts";
@@ -230,8 +231,12 @@ export class CredentialSigner {
 
 	/** A credential of this payer; `source` names it where there is a chain. */
 	credential(challenge: Challenge, payload: Readonly<Record<string, unknown>>, chainId?: number): string {
-		const source = chainId === undefined ? {} : { source: formatSource(chainId, getAddress(this.payer)) };
-		return formatCredential({ challenge, payload: { ...payload }, ...source });
+		if (chainId === undefined) return credentialText(challenge, payload);
+		return formatCredential({
+			challenge,
+			payload: { ...payload },
+			source: formatSource(chainId, getAddress(this.payer)),
+		});
 	}
 
 	/**

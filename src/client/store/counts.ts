@@ -1,6 +1,7 @@
 /** What is counted, up to its limits. */
 import { checkedCopy, framed, unseal } from "./frame.ts";
 import { counterKey, EXPIRIES, expiryIn, expiryKey } from "./keys.ts";
+import type { Unwritten } from "./kv.ts";
 import { type Count, countShape } from "./records.ts";
 import type { View } from "./rounds.ts";
 import { type Counter, type CounterRefusal, PayerStoreError } from "./store.ts";
@@ -12,24 +13,48 @@ const PRUNED = 1_000;
 /** As `sumShape` has it: a hundred digits. */
 const MAX_SUM = 10n ** 100n - 1n;
 
-/** What was counted under one key. */
-type Counted = Readonly<{ sum: bigint; untilMs: number | undefined }>;
+/** What was counted under one key, and the text of it: one object, of which each voucher makes a dozen. */
+class Counted implements Unwritten {
+	readonly place: string;
+	readonly sum: bigint;
+	readonly untilMs: number | undefined;
+
+	constructor(place: string, sum: bigint, untilMs: number | undefined) {
+		this.place = place;
+		this.sum = sum;
+		this.untilMs = untilMs;
+	}
+
+	get value(): this {
+		return this;
+	}
+
+	get plain(): Count {
+		const { sum, untilMs } = this;
+		return { count: String(sum), ...(untilMs !== undefined && { untilMs }) };
+	}
+
+	text(): string {
+		return framed(this.place, this.plain);
+	}
+}
 
 /** Counts all of them, or none: the first that would rise above its limit is the answer then. */
 export async function countAll(view: View, counters: readonly Counter[]): Promise<CounterRefusal | undefined> {
 	const places = counters.map(({ key }) => counterKey(key));
 	const found = await readAt(view, places);
-	const after = new Map<string, Counted & Readonly<{ place: string; before: Counted | undefined }>>();
+	const before = new Map<string, Counted | undefined>();
+	const after = new Map<string, Counted>();
 	for (const [index, { key, add, max, untilMs }] of counters.entries()) {
 		if (add < 0n) throw new RangeError(`counter ${key}: ${add} can't be added, what was signed stays signed`);
-		const before = found[index];
-		const last = after.get(key) ?? before;
+		const last = after.get(key) ?? found[index];
 		const current = last?.sum ?? 0n;
 		const sum = current + add;
 		if (max !== undefined && sum > max) return { key, current, max };
-		after.set(key, { sum, untilMs: later(last?.untilMs, untilMs), place: places[index] ?? "", before });
+		if (!after.has(key)) before.set(key, found[index]);
+		after.set(key, new Counted(places[index] ?? counterKey(key), sum, later(last?.untilMs, untilMs)));
 	}
-	for (const [key, { sum, untilMs, place, before }] of after) writeCount(view, key, place, { sum, untilMs }, before);
+	for (const [key, count] of after) writeCount(view, key, count, before.get(key));
 	return undefined;
 }
 
@@ -62,24 +87,20 @@ export async function pruneCounts(view: View, nowMs: number): Promise<void> {
 	}
 }
 
-function writeCount(view: View, key: string, place: string, count: Counted, before: Counted | undefined): void {
+function writeCount(view: View, key: string, count: Counted, before: Counted | undefined): void {
+	const { place, sum, untilMs } = count;
 	// What is no plain sum and moment can't be read back.
-	if (before === undefined || before.untilMs !== count.untilMs || count.sum > MAX_SUM)
-		checkedCopy(place, plain(count), countShape);
-	view.put(place, { text: () => framed(place, plain(count)), value: count });
-	if (before?.untilMs === count.untilMs) return;
+	if (before === undefined || before.untilMs !== untilMs || sum > MAX_SUM) checkedCopy(place, count.plain, countShape);
+	view.put(place, count);
+	if (before?.untilMs === untilMs) return;
 	if (before?.untilMs !== undefined) view.delete(expiryKey(before.untilMs, key));
-	if (count.untilMs !== undefined) view.put(expiryKey(count.untilMs, key), "1");
-}
-
-function plain({ sum, untilMs }: Counted): Count {
-	return { count: String(sum), ...(untilMs !== undefined && { untilMs }) };
+	if (untilMs !== undefined) view.put(expiryKey(untilMs, key), "1");
 }
 
 function countFrom(place: string, text: string): Counted {
 	try {
 		const { count, untilMs } = unseal(place, text, countShape);
-		return { sum: BigInt(count), untilMs };
+		return new Counted(place, BigInt(count), untilMs);
 	} catch (cause) {
 		const hint = "nothing that counts there is signed; choose another wallet folder to go on";
 		throw new PayerStoreError(`counter ${place.slice(2)}: its record is damaged; ${hint}`, { cause });

@@ -1,4 +1,5 @@
 /** Where each record and index entry of a payer's book is kept. Numbers are padded, so that they sort. */
+import { LRUCache } from "lru-cache";
 import type { Hex } from "viem";
 import type { Range } from "./kv.ts";
 
@@ -12,7 +13,7 @@ export const RECEIPTS_KEY = "m:receipts";
 export const PAYMENTS_KEY = "m:payments";
 
 export function channelKey(channelId: Hex): string {
-	return `c:${channelId}`;
+	return known(channelPlaces, channelId, () => `c:${channelId}`);
 }
 
 export const CHANNELS: Range = all("c:");
@@ -55,7 +56,7 @@ export function isIn({ gt }: Range, indexKey: string): boolean {
 }
 
 export function counterKey(key: string): string {
-	return `q:${wellFormed(key)}`;
+	return known(counterPlaces, key, () => `q:${wellFormed(key)}`);
 }
 
 /** The place of a counter that is of no interest after `untilMs`. */
@@ -110,6 +111,23 @@ export function sequenceAt({ gt }: Range, place: string): number | undefined {
 /** The number that the key of a receipt, or of a payment, ends in. */
 export function sequenceIn(key: string): number {
 	return Number(key.slice(2));
+}
+
+/** How many keys of each kind are remembered. */
+const MAX_KNOWN = 2_048;
+const channelPlaces = new LRUCache<string, string>({ max: MAX_KNOWN });
+const counterPlaces = new LRUCache<string, string>({ max: MAX_KNOWN });
+
+/**
+ * The very same text each time: of a new one the hash is computed anew wherever it is looked up, and each voucher looks fourteen
+ * keys up in three places.
+ */
+function known(places: LRUCache<string, string>, name: string, make: () => string): string {
+	const found = places.get(name);
+	if (found !== undefined) return found;
+	const place = make();
+	places.set(name, place);
+	return place;
 }
 
 function all(prefix: string): Range {

@@ -11,7 +11,7 @@ export type Entry = readonly [key: string, text: string];
  */
 export type Unwritten = Readonly<{
 	/** Makes it, which never fails. */
-	text: () => string;
+	text(): string;
 	/** What it is the text of, where that is asked for soon. Nobody else has this object. */
 	value?: object;
 }>;
