@@ -15,6 +15,15 @@ export function challengeKey({ id }: Pick<Challenge, "id">): string {
 	return `${CHALLENGE_KEY}${id}`;
 }
 
+/**
+ * The same of a session's challenge, which is of no use to anybody once it has expired: a charge's may be paid for by then.
+ *
+ * @param expiresAt as by `expiryOf`
+ */
+export function sessionChallengeKey(id: string, expiresAt: number): string {
+	return datedProof(expiresAt, challengeKey({ id }));
+}
+
 /** The challenge that a `challengeKey` stands for. */
 export function challengeIdOf(key: string): string {
 	return key.slice(CHALLENGE_KEY.length);
@@ -78,14 +87,14 @@ function expiresAtMs(challenge: Pick<Challenge, "expires">): number | undefined 
 	return read;
 }
 
-/** The record that gives a challenge to `usedBy` and nobody else, until `expiresAt` in Unix milliseconds. */
+/** The record that gives a session's challenge to `usedBy` and nobody else, until `expiresAt` in Unix milliseconds. */
 export function consumeChallenge(
 	id: string,
 	expiresAt: number,
 	usedBy: string,
 	{ owner }: Pick<ChannelStore, "owner">,
 ): Record<string, ProofRecord> {
-	const key = challengeKey({ id });
+	const key = sessionChallengeKey(id, expiresAt);
 	return { [key]: { key, state: "used", owner, usedBy, expiresAt } };
 }
 

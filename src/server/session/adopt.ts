@@ -6,7 +6,7 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type LedgerEvent, type VerifiedVoucher } from "../ledger.ts";
-import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import { consumeChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
 import { openKey } from "./credit.ts";
 import { channelNotFoundProblem, signatureProblem, type VoucherClaim } from "./signed.ts";
@@ -39,7 +39,8 @@ export async function adopt(
 	const { store, log, listeners, now } = context;
 	const { channelId, payer } = found.identity;
 	const at = now();
-	const key = challengeKey(occasion.challenge);
+	const expiresAt = expiryOf(occasion.challenge, at);
+	const key = sessionChallengeKey(occasion.challenge.id, expiresAt);
 	const { value, durable } = await store.transact({ channel: channelId, proofs: [key] }, (view): Turn<Adopted> => {
 		if (view.channel !== undefined) return { value: { channel: view.channel, isNew: false } };
 		const bound = view.proof(key);
@@ -51,7 +52,7 @@ export async function adopt(
 			value: { channel: step.channel, isNew: true },
 			writes: {
 				channel: step.channel,
-				proofs: consumeChallenge(occasion.challenge.id, expiryOf(occasion.challenge, at), channelId, store),
+				proofs: consumeChallenge(occasion.challenge.id, expiresAt, channelId, store),
 				audit: [{ at, kind: "adopted", channelId, values }],
 			},
 		};

@@ -3,16 +3,22 @@ import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Challenge } from "../../protocol/index.ts";
 import { type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
-import { ChallengeTakenError, challengeKey, consumeChallenge, foreignChallengeProblem } from "../proofs.ts";
+import {
+	ChallengeTakenError,
+	consumeChallenge,
+	expiryOf,
+	foreignChallengeProblem,
+	sessionChallengeKey,
+} from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
 
 /** A challenge belongs to the first channel that answers it (D9): another one's is refused before anything is sent. */
 export async function usedByAnother(
-	{ store }: EngineContext,
-	challenge: Pick<Challenge, "id">,
+	{ store, now }: EngineContext,
+	challenge: Pick<Challenge, "id" | "expires">,
 	channelId: Hex,
 ): Promise<Refused | undefined> {
-	const key = challengeKey(challenge);
+	const key = sessionChallengeKey(challenge.id, expiryOf(challenge, now()));
 	const { value } = await store.transact({ proofs: [key] }, (view) => ({ value: view.proof(key)?.usedBy }));
 	return value === undefined || value === channelId ? undefined : refused(foreignChallengeProblem());
 }
@@ -34,7 +40,7 @@ export async function bindChallenge(
 	{ store }: EngineContext,
 	{ challengeId, expiresAt, channelId, entry }: Binding,
 ): Promise<void> {
-	const key = challengeKey({ id: challengeId });
+	const key = sessionChallengeKey(challengeId, expiresAt);
 	const { durable } = await store.transact({ proofs: [key] }, (view): Turn<void> => {
 		const bound = view.proof(key);
 		if (bound !== undefined && bound.usedBy !== channelId) throw new ChallengeTakenError();

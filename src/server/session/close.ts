@@ -7,7 +7,7 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
-import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import { consumeChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
 import { retireKey, rowsOf } from "../settlement/rows.ts";
 import { whenSettled } from "../settlement/targets.ts";
 import type { Turn } from "../store/store.ts";
@@ -135,7 +135,8 @@ async function stopSelling(
 	challenge: Challenge,
 ): Promise<Refused | undefined> {
 	const { store, now } = context;
-	const key = challengeKey(challenge);
+	const expiresAt = expiryOf(challenge, now());
+	const key = sessionChallengeKey(challenge.id, expiresAt);
 	const { value, durable } = await store.transact({ channel: channelId, proofs: [key] }, (view): Turn<Stopped> => {
 		const bound = view.proof(key);
 		if (bound !== undefined && bound.usedBy !== channelId) {
@@ -146,7 +147,7 @@ async function stopSelling(
 		const voucher = { cumulativeAmount, challengeId: challenge.id };
 		const step = applyEvent(current, { type: "close-begun", owner: store.owner, voucher }, at);
 		if (!step.ok) return { value: { refusal: refused(step.problem) } };
-		const proofs = bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channelId, store) : {};
+		const proofs = bound === undefined ? consumeChallenge(challenge.id, expiresAt, channelId, store) : {};
 		return { value: { channel: step.channel, effects: step.effects }, writes: { channel: step.channel, proofs } };
 	});
 	if ("refusal" in value) return value.refusal;

@@ -8,7 +8,7 @@ import type { Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent } from "../ledger.ts";
 import { isMinedBefore } from "../minedBefore.ts";
-import { challengeKey, consumeChallenge, foreignChallengeProblem, fundingKey } from "../proofs.ts";
+import { consumeChallenge, foreignChallengeProblem, fundingKey, sessionChallengeKey } from "../proofs.ts";
 import type { ProofRecord, Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, recordEntry } from "../transactions.ts";
 import { type Opening, openingFromPurpose } from "./opening.ts";
@@ -41,7 +41,7 @@ export async function credit(
 	if (chain === undefined) throw new ChainUnavailableError(`the chain does not show channel ${channelId} yet`);
 
 	const funding = fundingKey(terms.chainId, receipt.transactionHash, event.logIndex);
-	const challenge = challengeKey({ id: voucher.challengeId });
+	const challenge = sessionChallengeKey(voucher.challengeId, opening.challengeExpiresAt);
 	const { value, durable } = await store.transact(
 		{ channel: channelId, proofs: [funding, challenge, ...(depositKey === undefined ? [] : [depositKey])] },
 		(view): Turn<Credited> => {
@@ -129,8 +129,8 @@ export function openConclusions(context: EngineContext): Conclusions {
 			await recordEntry(store, { ...entry, state: "confirmed" });
 		},
 		async failed(entry, outcome) {
-			const { voucher, identity } = openingFromPurpose(context, entry.purpose);
-			const key = challengeKey({ id: voucher.challengeId });
+			const { voucher, identity, challengeExpiresAt } = openingFromPurpose(context, entry.purpose);
+			const key = sessionChallengeKey(voucher.challengeId, challengeExpiresAt);
 			const { durable } = await store.transact({ proofs: [key] }, (view) => ({
 				value: undefined,
 				writes: {

@@ -7,7 +7,7 @@ import type { SessionOffer } from "../evm/offer.ts";
 import type { VoucherEvent } from "../hooks.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Reservation, requiredCumulative } from "../ledger.ts";
-import { challengeKey, consumeChallenge, expiryOf, foreignChallengeProblem } from "../proofs.ts";
+import { consumeChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
 import type { ProofRecord, Turn, TurnView } from "../store/store.ts";
 import { withoutTheGone } from "./current.ts";
 import { admittedMetered, leastToReserve, replaceStream, takesPlace, toReserve } from "./metered.ts";
@@ -19,7 +19,11 @@ import { capture, type Order, release, type Spend } from "./spendEnd.ts";
  * (draft-evm-session-00, Voucher Verification steps 6 to 10 and Per-Request Processing).
  */
 export function spend(context: EngineContext, request: Spend): Promise<Admission> {
-	const order: Order = { ...request, ticket: String(++lastTicket) };
+	const order: Order = {
+		...request,
+		ticket: String(++lastTicket),
+		expiresAt: expiryOf(request.challenge, context.now()),
+	};
 	if (!takesPlace(order.offer, order.management)) return take(context, order);
 	return context.streams.inTurn(order.channelId, async () => {
 		const inTheWay = await replaceStream(context, order);
@@ -33,7 +37,7 @@ async function take(context: EngineContext, order: Order): Promise<Admission> {
 	const scope = idempotencyScope(order.request, order.channelId);
 	const keys = {
 		channel: order.channelId,
-		proofs: [order.credentialKey, challengeKey(order.challenge)],
+		proofs: [order.credentialKey, sessionChallengeKey(order.challenge.id, order.expiresAt)],
 		...(scope !== undefined && { idempotency: scope.key }),
 	};
 	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
@@ -80,7 +84,7 @@ function spendTurn(
 
 function decideSpend(
 	{ store, limits, terms, signatures, now }: EngineContext,
-	{ request, offer, challenge, answered, voucher, credentialKey, management, ticket }: Order,
+	{ request, offer, challenge, answered, voucher, credentialKey, management, ticket, expiresAt }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
 ): Turn<Outcome> {
@@ -88,7 +92,7 @@ function decideSpend(
 	const earlier = earlierAnswer(view.idempotency, scope, store, goesOn);
 	if (earlier !== undefined) return { value: earlier };
 
-	const bound = view.proof(challengeKey(challenge));
+	const bound = view.proof(sessionChallengeKey(challenge.id, expiresAt));
 	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
 		return { value: refused(foreignChallengeProblem()) };
 	// What other requests have left unspent would pay for more than the payer has answered to, and counts.
@@ -103,8 +107,7 @@ function decideSpend(
 	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;
-	const binding =
-		bound === undefined ? consumeChallenge(challenge.id, expiryOf(challenge, at), channel.channelId, store) : {};
+	const binding = bound === undefined ? consumeChallenge(challenge.id, expiresAt, channel.channelId, store) : {};
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
 	if (management === "always" || dearer !== undefined)
 		return { value: { kind: "accepted", channel }, writes: advanced };
@@ -132,7 +135,7 @@ function decideSpend(
 		owner: store.owner,
 		usedBy: channel.channelId,
 		reference: ticket,
-		expiresAt: expiryOf(challenge, at),
+		expiresAt,
 	};
 	const reservation = { owner: store.owner, generation: held.channel.generation, amount };
 	return {

@@ -28,7 +28,12 @@ export type Spend = Readonly<{
 }>;
 
 /** A `Spend` with a name of its own in this process, so that it gives back only what it holds itself. */
-export type Order = Spend & Readonly<{ ticket: string }>;
+export type Order = Spend &
+	Readonly<{
+		ticket: string;
+		/** When what is kept of its challenge may be forgotten, in Unix milliseconds. */
+		expiresAt: number;
+	}>;
 
 /** What a request takes of its reservation. */
 export type Taken = Readonly<{
