@@ -54,6 +54,9 @@ export function formatCredential(credential: Credential): string {
 
 const PAYMENT = "Payment ";
 
+/** What stands between a challenge and what follows it. */
+const HEAD_ENDS = "},";
+
 /** A challenge's members as every credential of ours has them, one after the other. */
 function inOrder({ id, realm, method, intent, request, description, opaque, digest, expires }: Challenge) {
 	return { id, realm, method, intent, request, description, opaque, digest, expires };
@@ -82,7 +85,7 @@ export type CredentialStart = {
  * ```
  */
 export function credentialStart(authorization: string, challenge: Challenge): CredentialStart | undefined {
-	const json = `{"challenge":${JSON.stringify(inOrder(challenge))},`;
+	const json = `{"challenge":${JSON.stringify(inOrder(challenge)).slice(0, -1)}${HEAD_ENDS}`;
 	const encoded = encodeBase64url(json);
 	const seam = [0, 2, 3].indexOf(encoded.length % 4);
 	const text = PAYMENT + encoded.slice(0, encoded.length - (encoded.length % 4));
@@ -99,6 +102,8 @@ export function parseCredentialAfter(start: CredentialStart, authorization: stri
 	if (authorization.slice(0, start.text.length) !== start.text) return undefined;
 	try {
 		const rest = decodeBase64urlText(authorization.slice(start.text.length));
+		// The last characters of what was read before are the first ones of what was not.
+		if (!rest.startsWith(HEAD_ENDS.slice(HEAD_ENDS.length - start.seam))) return undefined;
 		const { challenge, payload, source } = parseJsonObject(`{${rest.slice(start.seam)}`);
 		// A second challenge would be the one that counts.
 		if (challenge !== undefined || !isJsonObject(payload)) return undefined;

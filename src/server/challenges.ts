@@ -32,6 +32,9 @@ export type ChallengeOptions = Readonly<{
 	random: () => Uint8Array;
 }>;
 
+/** Longer headers, and longer beginnings of them, are not remembered. Ours have about 1,400 characters. */
+const MOST_REMEMBERED = 3_072;
+
 /** Credentials that may come again as they are. */
 const REPEATED_CREDENTIALS = 2_000;
 
@@ -51,12 +54,15 @@ export type Recognised = Readonly<{
 type Decoded = Omit<Recognised, "expired"> & Readonly<{ expiresAtMs: number }>;
 
 /** A credential, and its challenge as ours, if it is. */
-export type ReadCredential = Readonly<{
-	credential: Credential;
-	recognised: Recognised | undefined;
-	/** Names it byte for byte. */
-	credentialKey: string;
-}>;
+export type ReadCredential = Readonly<
+	| { credential: Credential; recognised: undefined }
+	| {
+			credential: Credential;
+			recognised: Recognised;
+			/** Names it byte for byte. */
+			credentialKey: string;
+	  }
+>;
 
 type Known = Readonly<{ credential: Credential; decoded: Decoded; credentialKey: string }>;
 
@@ -111,12 +117,13 @@ export class ChallengeBook {
 		const repeated = isRepeatable ? this.#repeated.get(authorization) : undefined;
 		const known = repeated ?? this.#readNew(authorization);
 		if ("recognised" in known) return known;
-		if (isRepeatable && repeated === undefined) this.#repeated.set(authorization, known);
+		if (isRepeatable && repeated === undefined && isPlain(authorization, known.credential))
+			this.#repeated.set(authorization, known);
 		const { credential, decoded, credentialKey: key } = known;
 		return { credential, recognised: shown(decoded, nowMs), credentialKey: key };
 	}
 
-	#readNew(authorization: string): Known | (ReadCredential & Readonly<{ recognised: undefined }>) {
+	#readNew(authorization: string): Known | Extract<ReadCredential, { recognised: undefined }> {
 		const idPart = authorization.slice(ID_AT, ID_ENDS);
 		const start = this.#starts.get(idPart);
 		const again = start && parseCredentialAfter(start, authorization);
@@ -125,11 +132,10 @@ export class ChallengeBook {
 		// Where payers are very many, most challenges come once: what they begin with is not worth its 2 kB.
 		const isAgain = this.#recognised.has(sent.challenge.id);
 		const decoded = this.#decode(sent.challenge);
-		if (decoded === undefined)
-			return { credential: sent, recognised: undefined, credentialKey: credentialKey(authorization, sent.challenge) };
+		if (decoded === undefined) return { credential: sent, recognised: undefined };
 		const first = isAgain ? credentialStart(authorization, sent.challenge) : undefined;
 		// Its own `idPart`: that of the header would keep the whole header in memory.
-		if (first !== undefined)
+		if (first !== undefined && first.text.length <= MOST_REMEMBERED)
 			this.#starts.set(first.text.slice(ID_AT, ID_ENDS), { ...first, challenge: decoded.challenge, decoded });
 		return named(authorization, { ...sent, challenge: decoded.challenge }, decoded);
 	}
@@ -161,6 +167,11 @@ export class ChallengeBook {
 		this.#recognised.set(challenge.id, decoded);
 		return decoded;
 	}
+}
+
+/** As small as what payers send: anyone can send credentials that nobody has signed. */
+function isPlain(authorization: string, { payload }: Credential): boolean {
+	return authorization.length <= MOST_REMEMBERED && Object.values(payload).every((value) => typeof value === "string");
 }
 
 function named(authorization: string, credential: Credential, decoded: Decoded): Known {

@@ -181,7 +181,7 @@ export function storedReply(
 	maxBytes: number,
 ): StoredResponse {
 	const headers = Object.entries(reply.getHeaders()).flatMap(([name, value]) =>
-		value === undefined ? [] : [[name, Array.isArray(value) ? value : String(value)] as const],
+		value === undefined ? [] : [[name, Array.isArray(value) ? value.map(String) : String(value)] as const],
 	);
 	const bytes = isStream(payload) ? null : endsWithReceipt(reply) ? withEvent(payload, receipt) : bytesOf(payload);
 	return storedResponse(reply.statusCode, headers, bytes, receipt, maxBytes);

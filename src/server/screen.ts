@@ -51,8 +51,8 @@ export function screen(
 		if (error instanceof MalformedCredentialError) return refused(problem("malformed-credential", error.message));
 		throw error;
 	}
+	if (read.recognised === undefined) return refused(challengeProblem(read.credential.challenge));
 	const { credential, recognised, credentialKey } = read;
-	if (recognised === undefined) return refused(challengeProblem(credential.challenge));
 	const { challenge, method, request, expired } = recognised;
 	const offer = offers.find((one) => one.method === method.name && method.matches(one, challenge, request));
 	// What was paid in time may still be delivered when its challenge has expired; its method decides.

@@ -43,6 +43,7 @@ function tampered(challenge: Challenge): [string, Challenge][] {
 		["intent", { ...challenge, intent: challenge.intent === "session" ? "charge" : "session" }],
 		["price", withRequest(challenge, { amount: "1" })],
 		["recipient", withRequest(challenge, { recipient: terms.escrow })],
+		["expiry before 1970", { ...challenge, expires: "1960-01-01T00:00:00Z" }],
 		["later expiry", { ...challenge, expires: "2099-01-01T00:00:00Z" }],
 		["no expiry", withoutExpiry],
 		["digest", { ...challenge, digest: "sha-256=:AAAA:" }],
@@ -75,7 +76,7 @@ describe.each([
 	test("is read once where it may come again as it is, and never for another one", () => {
 		const challenges = book(NEW);
 		const challenge = challenges.issue(offer, NOW);
-		const header = (n: number) => formatCredential({ challenge, payload: { n } });
+		const header = (n: number) => formatCredential({ challenge, payload: { n: String(n) } });
 		const first = challenges.read(header(1), NOW, true);
 		expect(challenges.read(header(1), NOW, true).credential).toBe(first.credential);
 		for (const [at, isRepeatable] of [
@@ -88,6 +89,24 @@ describe.each([
 		for (let n = 0; n < 5_000; n++) challenges.read(header(n), NOW, true);
 		expect(challenges.read(header(1), NOW, true)).toEqual(first);
 		expect(challenges.read(header(1), NOW, true).credential).not.toBe(first.credential);
+	});
+
+	test("is remembered only as far as a payer's would be: no long header, no payload but texts, in a few megabytes", () => {
+		const challenges = book(NEW);
+		const challenge = challenges.issue(offer, NOW);
+		const long = (n: number) => formatCredential({ challenge, payload: { n: "x".repeat(8_000), at: String(n) } });
+		const nested = (n: number) => formatCredential({ challenge, payload: { a: [{}, {}, {}], n } });
+		for (const header of [long, nested]) {
+			const first = challenges.read(header(1), NOW, true);
+			expect(challenges.read(header(1), NOW, true)).toEqual(first);
+			expect(challenges.read(header(1), NOW, true).credential).not.toBe(first.credential);
+		}
+		// What it begins with is as long as its description, which anyone may change.
+		const described = [1, 2, 3].map((n) => {
+			const header = formatCredential({ challenge: { ...challenge, description: "d".repeat(5_000) }, payload: { n } });
+			return challenges.read(header, NOW);
+		});
+		expect(described.map(({ recognised }) => recognised !== undefined)).toEqual([true, true, true]);
 	});
 
 	test("is read again with another payload, as the same object", () => {

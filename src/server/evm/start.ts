@@ -62,7 +62,7 @@ export async function startEvm(parts: EvmParts): Promise<EvmMethod> {
 	const { verifierThreads } = settings;
 	const threads =
 		verifierThreads > 0
-			? new RecoveryThreads({ threads: verifierThreads, secp256k1: crypto.secp256k1, log })
+			? new RecoveryThreads({ threads: verifierThreads, secp256k1: crypto.secp256k1, curve: crypto.curve, log })
 			: undefined;
 	const contexts = await createContexts(parts, settlers, crypto, threads).catch(async (error: unknown) => {
 		await threads?.stop();

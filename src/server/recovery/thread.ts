@@ -3,7 +3,7 @@ import { parentPort } from "node:worker_threads";
 import { loadCrypto } from "../crypto.ts";
 import { packAnswers, unpackQuestions } from "./messages.ts";
 
-const { secp256k1 } = await loadCrypto();
+const { secp256k1, curve } = await loadCrypto();
 
 parentPort?.on("message", (packed: Uint8Array) => {
 	const keys = unpackQuestions(packed).map(({ compact, recovery, digest }) =>
@@ -12,4 +12,4 @@ parentPort?.on("message", (packed: Uint8Array) => {
 	const answers = packAnswers(keys);
 	parentPort?.postMessage(answers, [answers.buffer]);
 });
-parentPort?.postMessage("ready");
+parentPort?.postMessage({ curve });

@@ -3,6 +3,7 @@ import { setImmediate } from "node:timers";
 import { Worker } from "node:worker_threads";
 import type { Secp256k1 } from "../../voucher/index.ts";
 import type { EngineLog } from "../context.ts";
+import type { Crypto } from "../crypto.ts";
 import { describeError } from "../describeError.ts";
 import { packQuestions, type Question, unpackAnswers } from "./messages.ts";
 
@@ -18,6 +19,9 @@ const MOST_WAITING = 512;
 /** How often signatures have to have come together before threads are started for them: an idle server needs none. */
 const START_AFTER = 100;
 
+/** How long a thread may take for what it was asked, in ms: a hundred times what it takes. */
+const ANSWER_MS = 2_000;
+
 type Recovered = Uint8Array | undefined;
 type Waiting = Readonly<{ questions: readonly Question[]; resolves: readonly ((key: Recovered) => void)[] }>;
 
@@ -26,6 +30,8 @@ export type RecoveryThreadsOptions = Readonly<{
 	threads: number;
 	/** This thread's own arithmetic: the same. */
 	secp256k1: Secp256k1;
+	/** Its name: theirs has to be the same. */
+	curve: Crypto["curve"];
 	log: EngineLog;
 	/** What they run. */
 	script?: URL;
@@ -33,8 +39,11 @@ export type RecoveryThreadsOptions = Readonly<{
 	startAfter?: number;
 }>;
 
-// Compiled, it is JavaScript as this file is then.
-const SCRIPT = new URL(`./thread${extname(import.meta.url)}`, import.meta.url);
+/** Compiled, it is JavaScript as this file is then. */
+const ownScript = () => new URL(`./thread${extname(import.meta.url)}`, import.meta.url);
+
+/** What is for the main thread alone: with it a thread would not start. */
+const MAIN_THREADS_OWN = /^--(?:input-type|eval|print)/;
 
 /**
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
@@ -92,7 +101,13 @@ export class RecoveryThreads {
 
 	#start(): void {
 		const { threads } = this.#options;
-		for (let n = 0; n < threads; n++) this.#threads.push(new Thread(this.#options, (thread) => this.#lost(thread)));
+		try {
+			for (let n = 0; n < threads; n++) {
+				this.#threads.push(new Thread(this.#options, (thread) => this.#lost(thread)));
+			}
+		} catch (error) {
+			this.#warn(error);
+		}
 	}
 
 	readonly #endTurn = (): void => {
@@ -123,10 +138,13 @@ export class RecoveryThreads {
 	#lost(thread: Thread): void {
 		const at = this.#threads.indexOf(thread);
 		if (at >= 0) this.#threads.splice(at, 1);
-		if (this.#isStopped) return;
+		if (!this.#isStopped) this.#warn(thread.fault);
+	}
+
+	#warn(fault: unknown): void {
 		this.#options.log.warn(
-			{ left: this.#threads.length, reason: describeError(thread.fault) },
-			"a thread that verifies signatures has ended; the others, or the server's own, do its work until the next start",
+			{ left: this.#threads.length, reason: describeError(fault) },
+			"a thread that verifies signatures does not run; the others, or the server's own, do its work until the next start",
 		);
 	}
 }
@@ -136,23 +154,27 @@ class Thread {
 	waiting = 0;
 	isReady = false;
 	fault: unknown;
+	#patience: NodeJS.Timeout | undefined;
 	readonly #worker: Worker;
 	readonly #asked: Waiting[] = [];
 	readonly #secp256k1: Secp256k1;
 
-	constructor({ secp256k1, script = SCRIPT }: RecoveryThreadsOptions, onLost: (thread: Thread) => void) {
+	constructor({ secp256k1, curve, script = ownScript() }: RecoveryThreadsOptions, onLost: (thread: Thread) => void) {
 		this.#secp256k1 = secp256k1;
-		this.#worker = new Worker(script);
+		this.#worker = new Worker(script, { execArgv: process.execArgv.filter((arg) => !MAIN_THREADS_OWN.test(arg)) });
 		this.#worker.unref();
-		this.#worker.on("message", (message: "ready" | Uint8Array) => {
-			if (message === "ready") this.isReady = true;
-			else this.#answer(unpackAnswers(message));
+		this.#worker.on("message", (message: Readonly<{ curve: string }> | Uint8Array) => {
+			if (message instanceof Uint8Array) this.#answer(unpackAnswers(message));
+			else if (message.curve === curve) this.isReady = true;
+			// A slower one would hold up what this thread does quickly.
+			else this.#end(new Error(`it verifies by ${message.curve}, and not by ${curve}`));
 		});
 		this.#worker.on("error", (error) => {
-			this.fault = error;
+			this.fault ??= error;
 		});
 		this.#worker.on("exit", () => {
 			this.isReady = false;
+			clearTimeout(this.#patience);
 			onLost(this);
 			for (const waiting of this.#asked.splice(0)) answerHere(waiting, this.#secp256k1);
 		});
@@ -163,10 +185,17 @@ class Thread {
 		this.waiting += waiting.questions.length;
 		const packed = packQuestions(waiting.questions);
 		this.#worker.postMessage(packed, [packed.buffer]);
+		this.#patience ??= setTimeout(() => this.#end(new Error("it did not answer in time")), ANSWER_MS).unref();
 	}
 
 	async stop(): Promise<void> {
 		await this.#worker.terminate();
+	}
+
+	/** What it has not answered is answered here when it has ended. */
+	#end(fault: Error): void {
+		this.fault = fault;
+		void this.#worker.terminate();
 	}
 
 	/** Answers come in the order of the questions. */
@@ -174,6 +203,10 @@ class Thread {
 		const waiting = this.#asked.shift();
 		if (waiting === undefined) return;
 		this.waiting -= waiting.questions.length;
+		clearTimeout(this.#patience);
+		this.#patience = undefined;
+		if (this.#asked.length > 0)
+			this.#patience = setTimeout(() => this.#end(new Error("it did not answer in time")), ANSWER_MS).unref();
 		for (const [place, resolve] of waiting.resolves.entries()) resolve(keys[place]);
 	}
 }

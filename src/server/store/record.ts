@@ -41,20 +41,22 @@ const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 });
 
 export function encodeIdempotency(key: string, record: IdempotencyRecord): string {
-	return idempotencyWriter(key, record)();
+	const written = idempotencyWriter(key, record);
+	return typeof written === "string" ? written : written();
 }
 
-/** Checks the record now; what comes of it writes it down, when that is about to happen. */
-export function idempotencyWriter(key: string, record: IdempotencyRecord): () => string {
+/**
+ * Checks the record now; what comes of it makes its text, when that is about to be written. An answer is written down at once:
+ * what is in it is the application's, who may have put anything there, and is its only version.
+ */
+export function idempotencyWriter(key: string, record: IdempotencyRecord): string | (() => string) {
 	checkWhole(record.expiresAt);
 	const { response } = record;
 	if (response === undefined) return () => seal(key, record);
 	checkWhole(response.status);
-	return () => {
-		const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
-		const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
-		return seal(key, { ...record, response: { ...response, body: base64 } });
-	};
+	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
+	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+	return seal(key, { ...record, response: { ...response, body: base64 } });
 }
 
 export function decodeIdempotency(key: string, text: string): IdempotencyRecord {

@@ -106,8 +106,8 @@ export type Turn<T> = Readonly<{ value: T; writes?: TurnWrites }>;
 
 /**
  * The outcome of a turn. `value` is there as soon as the turn ran; `durable` resolves when its writes, and those of
- * every turn before it on the same keys, are on disk (I5). Nothing may be acknowledged before. Its rejection may go unheard:
- * whoever acknowledges something waits for it.
+ * every turn before it on the same keys, are on disk (I5). Nothing may be acknowledged before. A store sees to it that nobody
+ * has to listen to its rejection: not every turn is acknowledged.
  */
 export type Committed<T> = Readonly<{ value: T; durable: Promise<void> }>;
 

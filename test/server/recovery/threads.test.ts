@@ -23,7 +23,7 @@ const log = { info: () => undefined, error: () => undefined, warn: (values: obje
 beforeEach(async () => {
 	crypto = await loadCrypto();
 	warned = [];
-	threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, startAfter: 0 });
+	threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, curve: crypto.curve, log, startAfter: 0 });
 	await allReady();
 });
 afterEach(() => threads.stop());
@@ -71,7 +71,7 @@ describe("threads that recover keys", () => {
 
 	it("start when signatures have come together, and not before", async () => {
 		await threads.stop();
-		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, startAfter: 3 });
+		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, curve: crypto.curve, log, startAfter: 3 });
 		const question = await signed();
 		for (let alone = 0; alone < 10; alone++) {
 			expect(there(question)).toBeUndefined();
@@ -96,13 +96,24 @@ describe("threads that recover keys", () => {
 			expect(key && Buffer.from(key)).toEqual(expected && Buffer.from(expected));
 	});
 
-	it("that end by themselves are replaced by this one, and nobody waits for ever (I10)", async () => {
+	it.each([
+		["end by themselves", "broken"],
+		["do not answer", "silent"],
+	])("that %s are replaced by this one, and nobody waits for ever (I10)", async (_, name) => {
 		await threads.stop();
-		const script = new URL("./broken.ts", import.meta.url);
-		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, log, script, startAfter: 0 });
+		const script = new URL(`./${name}.ts`, import.meta.url);
+		threads = new RecoveryThreads({
+			threads: 2,
+			secp256k1: crypto.secp256k1,
+			curve: crypto.curve,
+			log,
+			script,
+			startAfter: 0,
+		});
 		await allReady();
 		const all = await questions(60);
 		const asked = all.map(there);
+		expect(asked.filter((answer) => answer !== undefined).length).toBeGreaterThan(40);
 		const answers = await Promise.all(asked);
 		for (const [n, answer] of answers.entries()) {
 			if (asked[n] !== undefined) expect(answer && Buffer.from(answer)).toEqual(ofHere(all[n] as Question));
@@ -113,9 +124,30 @@ describe("threads that recover keys", () => {
 		expect(there(all[1] as Question)).toBeUndefined();
 	});
 
+	it("that verify by another curve, or can't be made, are not used", async () => {
+		await threads.stop();
+		for (const script of [new URL("./otherCurve.ts", import.meta.url), new URL("https://example.com/")]) {
+			warned = [];
+			threads = new RecoveryThreads({
+				threads: 2,
+				secp256k1: crypto.secp256k1,
+				curve: crypto.curve,
+				log,
+				script,
+				startAfter: 0,
+			});
+			await vi.waitFor(() => expect(warned.length).toBeGreaterThan(0), { timeout: 30_000 });
+			await vi.waitFor(() => expect(threads.started).toBe(0), { timeout: 30_000 });
+			const question = await signed();
+			expect([there(question), there(question)]).toEqual([undefined, undefined]);
+			await threads.stop();
+		}
+	});
+
 	it("that are stopped have answered first", async () => {
 		const all = await questions(30);
 		const asked = all.map(there);
+		expect(asked.filter((answer) => answer !== undefined).length).toBeGreaterThan(20);
 		await threads.stop();
 		for (const [n, answer] of (await Promise.all(asked)).entries())
 			if (asked[n] !== undefined) expect(answer && Buffer.from(answer)).toEqual(ofHere(all[n] as Question));
