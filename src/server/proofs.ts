@@ -8,6 +8,9 @@ import { type ChannelStore, datedProof, type ProofRecord } from "./store/store.t
 /** How long a proof outlives its challenge's expiry: clocks differ a little. */
 const EXPIRY_MARGIN_MS = 60_000;
 
+/** Later than any server lives. */
+const NEVER_MS = Date.UTC(9999, 0);
+
 const CHALLENGE_KEY = "challenge:";
 
 /** Who may use a challenge: the first channel or payer that did (D9). */
@@ -35,8 +38,7 @@ export function challengeIdOf(key: string): string {
  */
 export function credentialKey(authorization: string, challenge: Pick<Challenge, "expires">): string {
 	const name = `credential:${sha256(authorization.slice("Payment".length).trim())}`;
-	const expiresAt = expiresAtMs(challenge);
-	return expiresAt === undefined ? name : datedProof(expiresAt + EXPIRY_MARGIN_MS, name);
+	return datedProof(expiryOf(challenge), name);
 }
 
 /** A funding event of the escrow, credited once (D12). */
@@ -70,9 +72,10 @@ export function permitKey(chainId: number, permit2: Address, owner: Address, non
 	return `permit2:${chainId}:${permit2}:${owner}:${nonce}`;
 }
 
-/** When a proof tied to this challenge may be forgotten: when the challenge itself is refused. */
-export function expiryOf(challenge: Pick<Challenge, "expires">, now: number): number {
-	return (expiresAtMs(challenge) ?? now) + EXPIRY_MARGIN_MS;
+/** When a proof tied to this challenge may be forgotten: when the challenge itself is refused; never, where it never is. */
+export function expiryOf(challenge: Pick<Challenge, "expires">): number {
+	const expiresAt = expiresAtMs(challenge);
+	return expiresAt === undefined ? NEVER_MS : expiresAt + EXPIRY_MARGIN_MS;
 }
 
 /** Challenges that were read before; a `ChallengeBook` shows one of them as the same object each time. */

@@ -125,7 +125,7 @@ async function end(
 	const { durable } = await store.transact(keysOf(order), () => {
 		const at = now();
 		// Forgotten when no challenge that it could be shown with is good any more; what was not delivered never is.
-		const lastUse = Math.max(expiryOf(order.challenge, at), at + limits.challengeTtlSeconds * 1_000 + PROOF_MARGIN_MS);
+		const lastUse = Math.max(expiryOf(order.challenge), at + limits.challengeTtlSeconds * 1_000 + PROOF_MARGIN_MS);
 		const expiresAt = state === "used" ? lastUse : null;
 		const done = scope &&
 			response && {

@@ -39,7 +39,7 @@ export async function adopt(
 	const { store, log, listeners, now } = context;
 	const { channelId, payer } = found.identity;
 	const at = now();
-	const expiresAt = expiryOf(occasion.challenge, at);
+	const expiresAt = expiryOf(occasion.challenge);
 	const key = sessionChallengeKey(occasion.challenge.id, expiresAt);
 	const { value, durable } = await store.transact({ channel: channelId, proofs: [key] }, (view): Turn<Adopted> => {
 		if (view.channel !== undefined) return { value: { channel: view.channel, isNew: false } };

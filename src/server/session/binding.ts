@@ -14,11 +14,11 @@ import type { Turn } from "../store/store.ts";
 
 /** A challenge belongs to the first channel that answers it (D9): another one's is refused before anything is sent. */
 export async function usedByAnother(
-	{ store, now }: EngineContext,
+	{ store }: EngineContext,
 	challenge: Pick<Challenge, "id" | "expires">,
 	channelId: Hex,
 ): Promise<Refused | undefined> {
-	const key = sessionChallengeKey(challenge.id, expiryOf(challenge, now()));
+	const key = sessionChallengeKey(challenge.id, expiryOf(challenge));
 	const { value } = await store.transact({ proofs: [key] }, (view) => ({ value: view.proof(key)?.usedBy }));
 	return value === undefined || value === channelId ? undefined : refused(foreignChallengeProblem());
 }

@@ -135,7 +135,7 @@ async function stopSelling(
 	challenge: Challenge,
 ): Promise<Refused | undefined> {
 	const { store, now } = context;
-	const expiresAt = expiryOf(challenge, now());
+	const expiresAt = expiryOf(challenge);
 	const key = sessionChallengeKey(challenge.id, expiresAt);
 	const { value, durable } = await store.transact({ channel: channelId, proofs: [key] }, (view): Turn<Stopped> => {
 		const bound = view.proof(key);

@@ -38,7 +38,7 @@ export async function once(
 
 /** What was admitted, with the mark for it. */
 async function marked(
-	{ store, now }: EngineContext,
+	{ store }: EngineContext,
 	challenge: Challenge,
 	key: string,
 	admission: Exclude<Admission, Refused>,
@@ -51,7 +51,7 @@ async function marked(
 				state: "used",
 				owner: store.owner,
 				usedBy: challenge.id,
-				expiresAt: expiryOf(challenge, now()),
+				expiresAt: expiryOf(challenge),
 			} as const;
 			return { value: true, writes: { proofs: { [key]: proof } } };
 		});

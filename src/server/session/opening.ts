@@ -52,7 +52,7 @@ export async function describeOpening(
 		identity,
 		salt,
 		voucher: { cumulativeAmount, signature, challengeId: challenge.id, byContract: signatures.isContract(signer) },
-		challengeExpiresAt: expiryOf(challenge, now()),
+		challengeExpiresAt: expiryOf(challenge),
 		challengeIssuedAt: issuedAt(challenge, limits, now()),
 		minimum: offer.amount,
 		price: request.method === "HEAD" ? 0n : offer.amount,

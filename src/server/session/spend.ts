@@ -22,7 +22,7 @@ export function spend(context: EngineContext, request: Spend): Promise<Admission
 	const order: Order = {
 		...request,
 		ticket: String(++lastTicket),
-		expiresAt: expiryOf(request.challenge, context.now()),
+		expiresAt: expiryOf(request.challenge),
 	};
 	if (!takesPlace(order.offer, order.management)) return take(context, order);
 	return context.streams.inTurn(order.channelId, async () => {

@@ -71,7 +71,7 @@ export async function capture(
 			state: "used",
 			owner: store.owner,
 			usedBy: channelId,
-			expiresAt: expiryOf(challenge, at),
+			expiresAt: expiryOf(challenge),
 		};
 		const done = scope && { ...scope, owner: store.owner, expiresAt: at + limits.idempotencyTtlMs };
 		return {

@@ -73,7 +73,7 @@ export async function sendTopUp(
 	context: EngineContext,
 	{ channelId, funding, challenge, check }: TopUpOrder,
 ): Promise<Refused | Readonly<{ txHash: Hex }>> {
-	const { terms, transactions, now } = context;
+	const { terms, transactions } = context;
 	const { from: funder, amount, key: depositKey } = funding;
 	// Before anything is said of it, also that it was credited (I3).
 	const invalid = await fundingSignatureProblem(context, funding, channelId);
@@ -96,7 +96,7 @@ export async function sendTopUp(
 			record: (entry) =>
 				bindChallenge(context, {
 					challengeId: challenge.id,
-					expiresAt: expiryOf(challenge, now()),
+					expiresAt: expiryOf(challenge),
 					channelId,
 					entry,
 				}),
