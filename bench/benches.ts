@@ -3,6 +3,7 @@ import { bench as chargeVerify } from "./chargeVerify/bench.ts";
 import { bench as clientSign } from "./clientSign/bench.ts";
 import type { Section, Sections } from "./goals.ts";
 import type { Bench } from "./lib/bench.ts";
+import { bench as millionChannels } from "./millionChannels/bench.ts";
 import { bench as sessionHttp } from "./sessionHttp/bench.ts";
 import { bench as sessionVerify } from "./sessionVerify/bench.ts";
 import { bench as settle } from "./settle/bench.ts";
@@ -40,6 +41,9 @@ export const BENCHES: readonly Entry[] = [
 	entry(twoCores, ["twoCores"], ({ ratio }) => ({ twoCores: { ratio } })),
 	entry(clientSign, ["clientSign"], ({ ours, mppx, vsMppx }) => ({
 		clientSign: { ours: ours.perSecond, mppx: perSecond(mppx), vsMppx },
+	})),
+	entry(millionChannels, ["millionChannels"], ({ ratio, rssMb, startSeconds }) => ({
+		millionChannels: { ratio, rssMb, startSeconds },
 	})),
 	entry(stream, ["stream"], ({ unitsPerSecond, rssMb }) => ({ stream: { unitsPerSecond, rssMb } })),
 	forDetails(chargeVerify),

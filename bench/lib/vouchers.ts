@@ -18,7 +18,7 @@ export function domainOf({ chainId, escrow }: Pick<Place, "chainId" | "escrow">)
 /** @returns `r || s || v` as on the wire */
 export function signQuickly(
 	domain: VoucherDomain,
-	{ channelId, signerKey }: OpenChannel,
+	{ channelId, signerKey }: Pick<OpenChannel, "channelId" | "signerKey">,
 	cumulativeAmount: bigint,
 ): Hex {
 	return signDigest(voucherDigest(domain, { channelId, cumulativeAmount }), signerKey);
@@ -37,7 +37,7 @@ export function signDigest(digest: Uint8Array, key: Hex): Hex {
 export function voucherHeader(
 	domain: VoucherDomain,
 	challenge: Challenge,
-	channel: OpenChannel,
+	channel: Pick<OpenChannel, "channelId" | "signerKey">,
 	cumulativeAmount: bigint,
 ): string {
 	const signature = signQuickly(domain, channel, cumulativeAmount);

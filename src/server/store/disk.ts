@@ -14,6 +14,22 @@ export type Snapshot = ReturnType<Disk["snapshot"]>;
 export type Found = string | undefined | Error;
 
 const MEBIBYTE = 1024 * 1024;
+
+/** Measured with a million channels, each as likely as any other to be next: npm run bench -- million-channels. */
+const SIZES = {
+	/** Larger than LevelDB's 4 MiB: a busy channel's versions replace each other there, before any of them is sorted. */
+	writeBufferSize: 16 * MEBIBYTE,
+	/** For scans, and for what comes again. Channels in use are kept as they are read; of a million others it would keep few. */
+	cacheSize: 8 * MEBIBYTE,
+	/** Larger than LevelDB's 4 KiB: its tables have an index of a quarter of the size, and opening one takes a third of the time. */
+	blockSize: 16 * 1024,
+	/**
+	 * Of 2 MiB each, mapped into memory: with LevelDB's 1,000 all of a large store would be in this process's memory sooner or
+	 * later. Another one is opened in some ten microseconds, beside the event loop.
+	 */
+	maxOpenFiles: 100,
+} as const;
+
 /** What a scan holds at a time. */
 const PAGE = 256;
 
@@ -55,9 +71,7 @@ async function openClaimed(
 	release: () => void,
 	{ name, mustExist }: Required<DiskOptions>,
 ): Promise<Disk> {
-	// A larger write buffer than LevelDB's 4 MiB: a busy channel's versions replace each other there, before any of them is sorted.
-	const sizes = { writeBufferSize: 16 * MEBIBYTE, cacheSize: 32 * MEBIBYTE };
-	const disk: Disk = new Level(folder, { ...sizes, createIfMissing: !mustExist });
+	const disk: Disk = new Level(folder, { ...SIZES, createIfMissing: !mustExist });
 	await disk.open();
 	disk.once("closing", () => withdraw(place));
 	disk.once("closed", release);

@@ -1,0 +1,69 @@
+/** The engine over its books: vouchers on channels that are drawn by chance, each as likely as any other. */
+import { setImmediate } from "node:timers/promises";
+import type { Challenge } from "../../src/protocol/index.ts";
+import { eachAtOnce, paidRequest, pay } from "../lib/pay.ts";
+import { measureRound } from "../lib/round.ts";
+import { openShop } from "../lib/shop.ts";
+import { serveSide } from "../lib/side.ts";
+import type { Place } from "../lib/stage.ts";
+import { domainOf, voucherHeader } from "../lib/vouchers.ts";
+import { numberedChannels, paidBefore } from "./books.ts";
+
+/** What one request costs, in base units. */
+export const PRICE = 100n;
+
+export type Start = Readonly<{ place: Place; folder: string; channels: number }>;
+export type Info = Readonly<{ startSeconds: number }>;
+
+export type Order = Readonly<{
+	/** How many vouchers. */
+	count: number;
+	/** How many requests are under way at a time. */
+	atOnce: number;
+}>;
+
+serveSide(async ({ place, folder, channels: count }: Start) => {
+	const startedAt = performance.now();
+	const shop = await openShop({ ...place, channels: [] }, { folder });
+	const info: Info = { startSeconds: (performance.now() - startedAt) / 1_000 };
+	const { engine } = shop;
+	const domain = domainOf(place);
+	const channels = numberedChannels(place);
+	const offers = engine.offers("GET /verify", { price: PRICE, unitType: "request" });
+	// How often each was drawn: four bytes for each channel, so that the payers take no room from what is measured.
+	const draws = new Uint32Array(count);
+
+	/** Each payer has a challenge of its own; what it has paid before is in the books. */
+	async function prepare(many: number): Promise<string[]> {
+		const challenges = new Map<number, Challenge>();
+		const headers: string[] = [];
+		while (headers.length < many) {
+			// The engine follows its chain meanwhile.
+			if (headers.length % 100 === 0) await setImmediate();
+			const number = Math.floor(Math.random() * count);
+			const drawn = (draws[number] ?? 0) + 1;
+			draws[number] = drawn;
+			let challenge = challenges.get(number);
+			if (challenge === undefined) {
+				[challenge] = engine.challenge(offers);
+				if (challenge === undefined) throw new Error("no challenge was made");
+				challenges.set(number, challenge);
+			}
+			const amount = paidBefore(number) + PRICE * BigInt(drawn);
+			headers.push(voucherHeader(domain, challenge, channels(number), amount));
+		}
+		return headers;
+	}
+
+	return {
+		info,
+		async round({ count: many, atOnce }: Order) {
+			const headers = await prepare(many);
+			globalThis.gc?.();
+			return measureRound(many, (latenciesMs) =>
+				eachAtOnce(headers, atOnce, (header) => pay(engine, paidRequest(offers, "/verify", header)), latenciesMs),
+			);
+		},
+		stop: shop.close,
+	};
+});
