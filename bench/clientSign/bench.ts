@@ -40,10 +40,10 @@ export type ClientSignPlan = Readonly<{
 }>;
 
 const PLAN: ClientSignPlan = {
-	...{ atOnce: 128, count: 20_000, aloneCount: 1_500, requestCount: 4_000, portableCount: 1_000 },
+	...{ atOnce: 256, count: 20_480, aloneCount: 1_500, requestCount: 4_000, portableCount: 1_000 },
 };
 const QUICK: ClientSignPlan = {
-	...{ atOnce: 128, count: 2_560, aloneCount: 100, requestCount: 400, portableCount: 150 },
+	...{ atOnce: 256, count: 2_560, aloneCount: 100, requestCount: 400, portableCount: 150 },
 };
 
 /** @param peers where the peers are; another folder in tests */
