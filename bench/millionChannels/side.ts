@@ -12,6 +12,9 @@ import { numberedChannels, paidBefore } from "./books.ts";
 /** What one request costs, in base units. */
 export const PRICE = 100n;
 
+/** How many channels are looked at after each round. */
+const CHECKED = 500;
+
 export type Start = Readonly<{ place: Place; folder: string; channels: number }>;
 export type Info = Readonly<{ startSeconds: number }>;
 
@@ -55,14 +58,30 @@ serveSide(async ({ place, folder, channels: count }: Start) => {
 		return headers;
 	}
 
+	/** What was paid is in the books, and nothing else is. */
+	async function checkBooks(): Promise<void> {
+		const drawn: number[] = [];
+		for (let number = 0; number < count && drawn.length < CHECKED; number++)
+			if (draws[number] !== 0) drawn.push(number);
+		for (const number of drawn) {
+			const { channelId } = channels(number);
+			const spent = paidBefore(number) + PRICE * BigInt(draws[number] ?? 0);
+			const channel = await shop.store.channel(channelId);
+			if (channel?.spent !== spent || channel.acceptedCumulative !== spent)
+				throw new Error(`channel ${channelId} has paid ${spent}, and its books say ${channel?.spent}`);
+		}
+	}
+
 	return {
 		info,
 		async round({ count: many, atOnce }: Order) {
 			const headers = await prepare(many);
 			globalThis.gc?.();
-			return measureRound(many, (latenciesMs) =>
+			const round = await measureRound(many, (latenciesMs) =>
 				eachAtOnce(headers, atOnce, (header) => pay(engine, paidRequest(offers, "/verify", header)), latenciesMs),
 			);
+			await checkBooks();
+			return round;
 		},
 		stop: shop.close,
 	};

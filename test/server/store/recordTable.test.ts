@@ -51,3 +51,18 @@ it("a record written, made durable and forgotten while an older one is being rea
 	expect(table.read("p:a")).toEqual(written);
 	await disk.close();
 });
+
+it("keeps no more records in memory than it may, whichever are asked for, and reads the others again", async () => {
+	const disk = await openDisk(await freshFolder());
+	const all = Array.from({ length: 60 }, (_, n) => proof(`n${n}`, { usedBy: `payer ${n}` }));
+	await disk.batch(all.map((one) => ({ type: "put", key: `p:${one.key}`, value: encodeProof(`p:${one.key}`, one) })));
+	const table = new RecordTable({ disk, decode: decodeProof, idle: 10, onCorrupt: () => {} });
+	const inMemory = () => all.filter(({ key }) => table.isLoaded(`p:${key}`)).length;
+	for (let round = 0; round < 3; round++) {
+		await Promise.all(all.map(({ key }) => table.load(`p:${key}`)));
+		expect(inMemory()).toBe(10);
+		for (const one of all) expect(table.read(`p:${one.key}`)).toEqual(one);
+		expect(inMemory()).toBe(10);
+	}
+	await disk.close();
+});
