@@ -94,14 +94,17 @@ export class Takers {
 		if (this.#serving || this.#waiting.size === 0) return;
 		this.#serving = true;
 		const served: Taker[] = [];
+		let lookMs: number | undefined;
 		this.#rounds
 			.run((view) => {
 				this.#serving = false;
 				served.push(...this.#waiting);
+				// As it is before anybody is found to be there: it may be over when all have been looked for.
+				lookMs = this.#holders.lookMs;
 				return this.#serveAll(view, served);
 			})
 			.then(
-				() => this.#lookAgain(),
+				() => this.#lookAgain(lookMs),
 				(error) => {
 					this.#serving = false;
 					for (const taker of served.length > 0 ? served : [...this.#waiting]) taker.fail(error);
@@ -173,8 +176,7 @@ export class Takers {
 	}
 
 	/** Holders that go without a word are found out by looking again. */
-	#lookAgain(): void {
-		const { lookMs } = this.#holders;
+	#lookAgain(lookMs: number | undefined): void {
 		if (this.#waiting.size === 0 || lookMs === undefined || this.#look !== undefined) return;
 		this.#look = setTimeout(() => {
 			this.#look = undefined;

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Neighbours } from "../../../src/client/store/holders.ts";
 import type { Entry, Operations, Range } from "../../../src/client/store/kv.ts";
@@ -27,6 +28,16 @@ class FailingKv extends MemoryKv {
 		if (this.fault !== undefined) throw this.fault;
 		await super.write(operations);
 		if (this.faultAfter !== undefined) throw this.faultAfter;
+	}
+}
+
+/** A database that takes its time over the second channel. */
+class GatedKv extends MemoryKv {
+	gate: Promise<void> | undefined;
+
+	override async get(keys: readonly string[]): Promise<readonly (string | undefined)[]> {
+		if (keys.includes(`c:${id(2)}`)) await this.gate;
+		return await super.get(keys);
 	}
 }
 
@@ -64,6 +75,17 @@ describe("a book after its owner was lost", () => {
 		expect(await next.add(channel(1), 5)).toBeUndefined();
 		const later = await next.take(KEY, WAIT_MS);
 		expect(later?.fence).toBeGreaterThan(held.fence);
+	});
+
+	it("gives them to whoever waits when the moment is over while others are still looked for", async () => {
+		const kv = new GatedKv();
+		const gone = new PayerBook(kv).as("gone");
+		await added(gone, 1);
+		await added(gone, 2);
+		const next = new PayerBook(kv, { graceMs: 50 }).as("next");
+		kv.gate = setTimeout(100);
+		const taken = await Promise.all([next.takeById(id(1), WAIT_MS), next.takeById(id(2), WAIT_MS)]);
+		expect(taken.map((held) => held?.record.state.channelId)).toEqual([id(1), id(2)]);
 	});
 
 	it("lets a holder that comes back go on under its old fence (I11)", async () => {
