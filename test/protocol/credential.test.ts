@@ -71,22 +71,24 @@ describe("what credentials for one challenge begin with", () => {
 		.map((made) => ({ ...made, id: `${made.id}x` }));
 	const payloads = fc.dictionary(text, fc.jsonValue()) as fc.Arbitrary<Credential["payload"]>;
 
+	function readOrNot(sent: string): Credential | undefined {
+		try {
+			return parseCredential(sent);
+		} catch {
+			return undefined;
+		}
+	}
+
 	test("is enough to read another one by, to the same result", () => {
 		fc.assert(
-			fc.property(
-				challenges,
-				payloads,
-				payloads,
-				fc.option(text, { nil: undefined }),
-				(challenge, one, other, source) => {
-					const first = formatCredential({ challenge, payload: one });
-					const second = formatCredential({ challenge, payload: other, ...(source !== undefined && { source }) });
-					const start = credentialStart(first, parseCredential(first).challenge);
-					if (start === undefined) throw new Error("it was written by formatCredential");
-					const again = parseCredentialAfter(start, second);
-					expect(again).toEqual("__proto__" in other ? again : parseCredential(second));
-				},
-			),
+			fc.property(challenges, payloads, fc.option(text, { nil: undefined }), (challenge, payload, source) => {
+				const first = formatCredential({ challenge, payload: { action: "close" } });
+				const second = formatCredential({ challenge, payload, ...(source !== undefined && { source }) });
+				const start = credentialStart(first, parseCredential(first).challenge);
+				if (start === undefined) throw new Error("it was written by formatCredential");
+				// What is refused as a whole, for example for a member __proto__ at any depth, is not read this way either.
+				expect(parseCredentialAfter(start, second)).toEqual(readOrNot(second));
+			}),
 		);
 	});
 
