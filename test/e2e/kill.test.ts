@@ -40,7 +40,8 @@ describe("SIGKILL in the middle of the demo run", () => {
 			let life = 0;
 			let attempts = 0;
 			const agent = world.agent({
-				retry: { retries: 12, minDelayMs: 50, maxDelayMs: 1_000 },
+				// A killed server takes its time to be there again where other tests run beside it.
+				retry: { retries: 40, minDelayMs: 50, maxDelayMs: 1_000 },
 				fetch: async (input, init) => {
 					const bornIn = life;
 					attempts++;
