@@ -3,6 +3,7 @@ import type { SignedAuthorization } from "../escrow/calls.ts";
 import { readTokenDomain } from "../escrow/reads.ts";
 import {
 	type Challenge,
+	credentialText,
 	formatCredential,
 	formatSource,
 	type Permit2OpenAuthorization,
@@ -30,7 +31,6 @@ import {
 	ZERO_ADDRESS,
 } from "../voucher/index.ts";
 import { type PayerAccount, sendsItself } from "./account.ts";
-import { credentialText } from "./credentialText.ts";
 import { signVoucherBy } from "./digestSigner.ts";
 import type { Nodes } from "./nodes.ts";
 import { assertExecutable } from "./payerSignature.ts";

@@ -52,14 +52,26 @@ export function formatCredential(credential: Credential): string {
 	return `${PAYMENT}${encodeBase64url(json)}`;
 }
 
-const PAYMENT = "Payment ";
+export const PAYMENT = "Payment ";
 
 /** What stands between a challenge and what follows it. */
 const HEAD_ENDS = "},";
 
-/** A challenge's members as every credential of ours has them, one after the other. */
-function inOrder({ id, realm, method, intent, request, description, opaque, digest, expires }: Challenge) {
-	return { id, realm, method, intent, request, description, opaque, digest, expires };
+/** What a challenge has on the wire, in the order in which every credential of ours has it. */
+export const CHALLENGE_MEMBERS = [
+	"id",
+	"realm",
+	"method",
+	"intent",
+	"request",
+	"description",
+	"opaque",
+	"digest",
+	"expires",
+] as const satisfies readonly (keyof Challenge)[];
+
+function inOrder(challenge: Challenge): Partial<Challenge> {
+	return Object.fromEntries(CHALLENGE_MEMBERS.map((name) => [name, challenge[name]]));
 }
 
 /**

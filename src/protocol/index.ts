@@ -68,6 +68,7 @@ export {
 	parseCredentialAfter,
 	paymentCredentials,
 } from "./credential.ts";
+export { credentialText } from "./credentialText.ts";
 export { type Address, type Hex, InvalidPayloadError, InvalidRequestError, ZERO_ADDRESS } from "./fields.ts";
 export {
 	type Eip3009Authorization,

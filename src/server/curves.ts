@@ -1,7 +1,7 @@
 /** What there is to verify signatures with, the fastest first, and which of it is sound on this machine. */
 import { createRequire } from "node:module";
 import { bytesToHex, hexToBytes } from "viem";
-import { portableSecp256k1, type Secp256k1 } from "../voucher/index.ts";
+import { KNOWN_SIGNATURE, portableSecp256k1, type Secp256k1 } from "../voucher/index.ts";
 import { describeError } from "./describeError.ts";
 
 /** libsecp256k1 as a native addon, the same library as WebAssembly, or JavaScript. */
@@ -79,24 +79,22 @@ export function slowCurve({ curve, passedOver }: Omit<Curve, "secp256k1">): Slow
 
 export type SlowCurve = Readonly<{ detail: string; hint: string }>;
 
-/** What RFC 6979 makes of key 0x01…01 and digest 0x01…01, and the two keys that the signature fits. */
+/** The digest of the known signature, its bytes, and the two keys that it fits. */
 const ONES = new Uint8Array(32).fill(1);
-const KNOWN_SIGNATURE = hexToBytes(
-	"0xc64b1924157748652733c41294e5f6e395c3626a8e911f3742a4b8ad4fdb922f347ba5cdd629027ef5846eb85c9452f6312e0aea697625d66b202448f3e9618f",
-);
+const KNOWN = hexToBytes(KNOWN_SIGNATURE);
 const KNOWN_KEYS = {
 	0: "0x041b84c5567b126440995d3ed5aaba0565d71e1834604819ff9c17f5e9d5dd078f70beaf8f588b541507fed6a642c5ab42dfdf8120a7f639de5122d47a69a8e8d1",
 	1: "0x0400fddea1be2280643dd850510190b1ccc3ee94bb8c35e493025e1f8efb43d2048d885048bb13e01bf0160f025b443f7432397f83fb4450d8e8fc6a3d94a8807c",
 } as const;
 /** No point of the curve has x = 5. */
-const NO_SIGNATURE = KNOWN_SIGNATURE.map((byte, index) => (index < 31 ? 0 : index === 31 ? 5 : byte));
+const NO_SIGNATURE = KNOWN.map((byte, index) => (index < 31 ? 0 : index === 31 ? 5 : byte));
 
 /**
  * Whether it finds what is known. A build that is wrong for its machine gives other keys, and with them would refuse who
  * paid, or worse. With both bits, for who ignores `v` accepts what the escrow does not.
  */
 function isSound({ recover }: Secp256k1): boolean {
-	const finds = (bit: 0 | 1) => bytesToHex(recover(KNOWN_SIGNATURE, bit, ONES) ?? new Uint8Array()) === KNOWN_KEYS[bit];
+	const finds = (bit: 0 | 1) => bytesToHex(recover(KNOWN, bit, ONES) ?? new Uint8Array()) === KNOWN_KEYS[bit];
 	return finds(0) && finds(1) && recover(NO_SIGNATURE, 0, ONES) === undefined;
 }
 

@@ -19,6 +19,13 @@ export interface Secp256k1 {
 	recover(compact: Uint8Array, recovery: 0 | 1, digest: Uint8Array): Uint8Array | undefined;
 }
 
+/**
+ * What RFC 6979 makes of the key 0x01…01 and the digest 0x01…01: `r || s`, with recovery 0. Whoever loads a library of its own
+ * tries it by this before it decides about money.
+ */
+export const KNOWN_SIGNATURE =
+	"0xc64b1924157748652733c41294e5f6e395c3626a8e911f3742a4b8ad4fdb922f347ba5cdd629027ef5846eb85c9452f6312e0aea697625d66b202448f3e9618f";
+
 /** The default {@link Secp256k1}, which runs everywhere. */
 export const portableSecp256k1: Secp256k1 = {
 	recover(compact, recovery, digest) {

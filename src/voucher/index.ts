@@ -34,7 +34,7 @@ export {
 	channelPermitTypedData,
 	signChannelPermit,
 } from "./channelPermit.ts";
-export { portableSecp256k1, type Secp256k1 } from "./curve.ts";
+export { KNOWN_SIGNATURE, portableSecp256k1, type Secp256k1 } from "./curve.ts";
 export {
 	createVoucherDomain,
 	domainSeparator,

@@ -389,10 +389,13 @@ function expectDepositsBounded(deposits: readonly Deposit[], channels: number): 
 describe("whatever field a server changes (I11)", () => {
 	test("what is signed stays within every limit of the policy, and nothing else is signed", async () => {
 		console.log(`policyAdversary: POLICY_SEED=${SEED}`);
-		await fc.assert(fc.asyncProperty(courses(), play), { numRuns: 120, seed: SEED });
+		const scopes = ["host.", "payee.", "channel.", "total."];
+		const isReached = (scope: string) => [...refusedBy.keys()].some((name) => name.startsWith(scope));
+		// Of some seeds 120 courses happen to leave one out, as windows of limits begin anew by the clock: then more are played.
+		for (let more = 0; more < 5 && (more === 0 || !scopes.every(isReached)); more++)
+			await fc.assert(fc.asyncProperty(courses(), play), { numRuns: 120, seed: SEED + more });
 		// The courses come up to limits of each scope, and are stopped by the rules.
-		for (const scope of ["host.", "payee.", "channel.", "total."])
-			expect([scope, [...refusedBy.keys()].some((name) => name.startsWith(scope))]).toEqual([scope, true]);
+		for (const scope of scopes) expect([scope, isReached(scope)]).toEqual([scope, true]);
 		for (const rule of ["host", "paused", "dryRun", "approval"])
 			expect([rule, refusedBy.has(rule)]).toEqual([rule, true]);
 		const ofFields = ["chain", "token", "payee", "escrow", "price", "splits", "deposit", "digest", "credential"];

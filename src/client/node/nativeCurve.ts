@@ -2,16 +2,12 @@
 import { createRequire } from "node:module";
 import { createKeccak } from "hash-wasm";
 import { bytesToHex } from "viem";
-import { type Keccak256, keccak256 as portableKeccak256 } from "../../voucher/index.ts";
+import { type Keccak256, KNOWN_SIGNATURE, keccak256 as portableKeccak256 } from "../../voucher/index.ts";
 
 /** Signs 32 bytes with a private key: deterministic (RFC 6979), low-s. */
 export type NativeCurve = Readonly<{
 	ecdsaSign(digest: Uint8Array, key: Uint8Array): Readonly<{ signature: Uint8Array; recid: number }>;
 }>;
-
-/** What every implementation of RFC 6979 signs with the key 0x01…01 for the digest 0x01…01. */
-const KNOWN_SIGNATURE =
-	"0xc64b1924157748652733c41294e5f6e395c3626a8e911f3742a4b8ad4fdb922f347ba5cdd629027ef5846eb85c9452f6312e0aea697625d66b202448f3e9618f";
 
 let found: Readonly<{ curve: NativeCurve | undefined }> | undefined;
 

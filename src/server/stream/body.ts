@@ -295,6 +295,11 @@ function isSame(a: VoucherNeed, b: VoucherNeed): boolean {
 }
 
 /** For faces that take Web streams: a piece is made when it is read. */
+/** Whoever gets it may look at all of its buffer, or take it away: in Node's pool other answers are in it too. */
+function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+	return bytes.byteLength === bytes.buffer.byteLength ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
+}
+
 export function webBody(body: MeteredBody): ReadableStream<Uint8Array<ArrayBuffer>> {
 	return new ReadableStream<Uint8Array<ArrayBuffer>>(
 		{
@@ -302,7 +307,7 @@ export function webBody(body: MeteredBody): ReadableStream<Uint8Array<ArrayBuffe
 			async pull(controller) {
 				const bytes = await body.next();
 				if (bytes === undefined) controller.close();
-				else controller.enqueue(bytes as Uint8Array<ArrayBuffer>);
+				else controller.enqueue(ownBytes(bytes));
 			},
 			cancel: () => body.leave(),
 		},

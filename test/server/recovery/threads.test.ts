@@ -11,7 +11,7 @@ import {
 	unpackAnswers,
 	unpackQuestions,
 } from "../../../src/server/recovery/messages.ts";
-import { RecoveryThreads } from "../../../src/server/recovery/threads.ts";
+import { RecoveryThreads, type RecoveryThreadsOptions } from "../../../src/server/recovery/threads.ts";
 import { parseSignature } from "../../../src/voucher/index.ts";
 
 const account = privateKeyToAccount(generatePrivateKey());
@@ -23,10 +23,15 @@ const log = { info: () => undefined, error: () => undefined, warn: (values: obje
 beforeEach(async () => {
 	crypto = await loadCrypto();
 	warned = [];
-	threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, curve: crypto.curve, log, startAfter: 0 });
+	threads = threadsOf();
 	await allReady();
 });
 afterEach(() => threads.stop());
+
+function threadsOf(options: Partial<RecoveryThreadsOptions> = {}): RecoveryThreads {
+	const { secp256k1, curve } = crypto;
+	return new RecoveryThreads({ threads: 2, secp256k1, curve, log, startAfter: 0, ...options });
+}
 
 const allReady = () => vi.waitFor(() => expect(threads.ready).toBe(2), { timeout: 30_000 });
 
@@ -71,7 +76,7 @@ describe("threads that recover keys", () => {
 
 	it("start when signatures have come together, and not before", async () => {
 		await threads.stop();
-		threads = new RecoveryThreads({ threads: 2, secp256k1: crypto.secp256k1, curve: crypto.curve, log, startAfter: 3 });
+		threads = threadsOf({ startAfter: 3 });
 		const question = await signed();
 		for (let alone = 0; alone < 10; alone++) {
 			expect(there(question)).toBeUndefined();
@@ -102,14 +107,7 @@ describe("threads that recover keys", () => {
 	])("that %s are replaced by this one, and nobody waits for ever (I10)", async (_, name) => {
 		await threads.stop();
 		const script = new URL(`./${name}.ts`, import.meta.url);
-		threads = new RecoveryThreads({
-			threads: 2,
-			secp256k1: crypto.secp256k1,
-			curve: crypto.curve,
-			log,
-			script,
-			startAfter: 0,
-		});
+		threads = threadsOf({ script });
 		await allReady();
 		const all = await questions(60);
 		const asked = all.map(there);
@@ -128,14 +126,7 @@ describe("threads that recover keys", () => {
 		await threads.stop();
 		for (const script of [new URL("./otherCurve.ts", import.meta.url), new URL("https://example.com/")]) {
 			warned = [];
-			threads = new RecoveryThreads({
-				threads: 2,
-				secp256k1: crypto.secp256k1,
-				curve: crypto.curve,
-				log,
-				script,
-				startAfter: 0,
-			});
+			threads = threadsOf({ script });
 			await vi.waitFor(() => expect(warned.length).toBeGreaterThan(0), { timeout: 30_000 });
 			await vi.waitFor(() => expect(threads.started).toBe(0), { timeout: 30_000 });
 			const question = await signed();

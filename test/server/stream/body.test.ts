@@ -267,6 +267,17 @@ describe("a metered body", () => {
 		await expect(body.next()).rejects.toMatchObject({ why: "left" });
 	});
 
+	it("as a Web stream gives buffers of their own: what others get is in none of them", async () => {
+		const { body } = stage(texts("a", "b"));
+		const reader = webBody(body).getReader();
+		for (const expected of ["a", "b"]) {
+			const { value } = await reader.read();
+			expect(text(value)).toBe(expected);
+			expect(value?.buffer.byteLength).toBe(1);
+		}
+		await reader.cancel();
+	});
+
 	describe("read by turns of the event loop", () => {
 		it("gives together what is ready in the same turn, and waits for nothing that comes later", async () => {
 			const later = Promise.withResolvers<void>();

@@ -1,8 +1,7 @@
 /** That the part of a credential that is encoded once is never another one's, nor an older one. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { credentialText } from "../../src/client/credentialText.ts";
-import { type Challenge, formatCredential, parseCredential } from "../../src/protocol/index.ts";
+import { type Challenge, credentialText, formatCredential, parseCredential } from "../../src/protocol/index.ts";
 
 const text = fc.oneof(fc.string(), fc.string({ unit: "grapheme" }), fc.constantFrom("", '"', "\\", "ü", "€ 5", "😀"));
 const challenge = fc.record(

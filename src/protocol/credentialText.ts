@@ -1,10 +1,9 @@
 /** The `Authorization` value of a credential, of which most is the challenge and the same from one voucher to the next. */
-import { type Challenge, encodeBase64url, formatCredential } from "../protocol/index.ts";
+import { encodeBase64url } from "./base64url.ts";
+import type { Challenge } from "./challenge.ts";
+import { CHALLENGE_MEMBERS, formatCredential, PAYMENT } from "./credential.ts";
 
 type Payload = Readonly<Record<string, unknown>>;
-
-/** What a challenge has on the wire. */
-const MEMBERS = ["id", "realm", "method", "intent", "request", "description", "opaque", "digest", "expires"] as const;
 
 type Head = Readonly<{
 	/** What the challenge had when this was made of it: whoever has it may have changed it since. */
@@ -19,18 +18,24 @@ type Head = Readonly<{
 const heads = new WeakMap<Challenge, Head>();
 
 /**
- * As `formatCredential`, without a source; the part that its challenge makes is encoded once, which is two of four microseconds.
+ * As {@link formatCredential}, without a source; the part that its challenge makes is encoded once, which is two of four
+ * microseconds. The result is a bearer token: never log it.
+ *
+ * @example
+ * ```ts
+ * headers.set("Authorization", credentialText(challenge, encodeSessionPayload(voucher)));
+ * ```
  */
 export function credentialText(challenge: Challenge, payload: Payload): string {
 	const head = headOf(challenge);
 	if (head === undefined) return formatCredential({ challenge, payload });
-	return `Payment ${head.encoded}${encodeBase64url(`${head.rest}${JSON.stringify(payload)}}`)}`;
+	return `${PAYMENT}${head.encoded}${encodeBase64url(`${head.rest}${JSON.stringify(payload)}}`)}`;
 }
 
 function headOf(challenge: Challenge): Head | undefined {
 	const known = heads.get(challenge);
-	if (known !== undefined && MEMBERS.every((name, at) => challenge[name] === known.values[at])) return known;
-	const members = MEMBERS.map((name) => [name, challenge[name]] as const);
+	if (known !== undefined && CHALLENGE_MEMBERS.every((name, at) => challenge[name] === known.values[at])) return known;
+	const members = CHALLENGE_MEMBERS.map((name) => [name, challenge[name]] as const);
 	// JSON.stringify leaves members out that are undefined.
 	const json = JSON.stringify({ challenge: Object.fromEntries(members) });
 	const text = `${json.slice(0, -1)},"payload":`;
