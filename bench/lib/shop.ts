@@ -34,6 +34,8 @@ export async function openShop(
 	};
 }
 
+const tell = (values: object, message: string) => console.error(message, values);
+
 /** What the shop's engine is started with. */
 export function engineOptions(
 	{ rpcUrl, chainId, token, escrow, payeeKey, secret }: Place,
@@ -48,6 +50,9 @@ export function engineOptions(
 		account: privateKeyToAccount(payeeKey),
 		secrets: [secret],
 		store,
+		limits: { minSponsoredDeposit: 1n },
+		// What an engine warns of changes what is measured: a thread that does not run, say.
+		log: { info: () => undefined, warn: tell, error: tell },
 	};
 }
 

@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import type { Address, LocalAccount, PublicClient } from "viem";
 import { z } from "zod";
 import { type Deployments, type DeploymentsInput, deploymentsSchema, findDeployment } from "../escrow/deployments.ts";
@@ -58,8 +59,9 @@ export type EngineOptions = TokenOptions &
 		 */
 		watch?: Readonly<{ pollMs?: number }> | false;
 		/**
-		 * How many threads recover the keys of vouchers' signatures beside the server's own (default 0: none). They start when vouchers
-		 * come many at a time, and hold about 10 MB each. See docs/performance.md for when that pays.
+		 * How many threads recover the keys of vouchers' signatures beside the server's own. Default: one where there is a second
+		 * processor for it, else none. They start when vouchers come many at a time, and hold about 10 MB each. See
+		 * docs/performance.md.
 		 */
 		verifierThreads?: number;
 		/** Secrets for challenge ids, at least 32 bytes each. The first signs, the others still verify. */
@@ -159,7 +161,11 @@ const optionsSchema = z.object({
 	deployments: deploymentsSchema.optional(),
 	also: z.array(z.object(tokenShape)).max(64, "must be at most 64 tokens").default([]),
 	allowPlainHttp: z.boolean().default(false),
-	verifierThreads: z.int().nonnegative().max(64).default(0),
+	verifierThreads: z
+		.int()
+		.nonnegative()
+		.max(64)
+		.default(() => (availableParallelism() > 1 ? 1 : 0)),
 	watch: z
 		.union([z.literal(false), z.strictObject({ pollMs: positive.max(60_000).default(WATCH_POLL_MS) })])
 		.optional(),

@@ -43,7 +43,10 @@ export type RecoveryThreadsOptions = Readonly<{
 const ownScript = () => new URL(`./thread${extname(import.meta.url)}`, import.meta.url);
 
 /** What is for the main thread alone: with it a thread would not start. */
-const MAIN_THREADS_OWN = /^--(?:input-type|eval|print)/;
+const MAIN_THREADS_OWN = /^(?:--(?:input-type|eval|print)|-p?e|-p)\b/;
+
+/** A thread takes over the process's options by itself; if they are named, those of V8 are refused. */
+const threadOptions = () => (process.execArgv.some((option) => MAIN_THREADS_OWN.test(option)) ? { execArgv: [] } : {});
 
 /**
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
@@ -161,7 +164,7 @@ class Thread {
 
 	constructor({ secp256k1, curve, script = ownScript() }: RecoveryThreadsOptions, onLost: (thread: Thread) => void) {
 		this.#secp256k1 = secp256k1;
-		this.#worker = new Worker(script, { execArgv: process.execArgv.filter((arg) => !MAIN_THREADS_OWN.test(arg)) });
+		this.#worker = new Worker(script, threadOptions());
 		this.#worker.unref();
 		this.#worker.on("message", (message: Readonly<{ curve: string }> | Uint8Array) => {
 			if (message instanceof Uint8Array) this.#answer(unpackAnswers(message));

@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
+import { promisify } from "node:util";
 import { bytesToHex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -49,6 +51,14 @@ function questions(count: number): Promise<Question[]> {
 
 const here = ({ compact, recovery, digest }: Question) => crypto.secp256k1.recover(compact, recovery, digest);
 const there = ({ compact, recovery, digest }: Question) => threads.recover(compact, recovery, digest);
+
+const STARTER = new URL("./starter.ts", import.meta.url);
+
+/** How many threads get ready in a process of its own, and what it warns of. */
+async function readyWith(args: readonly string[]): Promise<unknown> {
+	const { stdout } = await promisify(execFile)(process.execPath, args);
+	return JSON.parse(stdout);
+}
 
 describe("threads that recover keys", () => {
 	it("answer what this thread would, each question its own answer", async () => {
@@ -133,6 +143,22 @@ describe("threads that recover keys", () => {
 			expect([there(question), there(question)]).toEqual([undefined, undefined]);
 			await threads.stop();
 		}
+	});
+
+	it.each([
+		["of V8", ["--expose-gc", "--max-semi-space-size=8"]],
+		["of Node", ["--disable-warning=ExperimentalWarning"]],
+	])("run in a process that was started with options %s", async (_, options) => {
+		expect(await readyWith([...options, STARTER.pathname])).toEqual({ ready: 1, warned: [] });
+	});
+
+	it("run in a process that was given its program on the command line", async () => {
+		const program = `await import(${JSON.stringify(STARTER.href)})`;
+		expect(await readyWith(["--expose-gc", "--input-type=module", "--eval", program])).toEqual({
+			ready: 1,
+			warned: [],
+		});
+		expect(await readyWith(["--input-type=module", "-e", program])).toEqual({ ready: 1, warned: [] });
 	});
 
 	it("that are stopped have answered first", async () => {
