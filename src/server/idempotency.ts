@@ -22,7 +22,8 @@ export function idempotencyKeyProblem(key: string | undefined): Problem | undefi
 export function idempotencyScope(request: PaidRequest, payer: string): IdempotencyScope | undefined {
 	const { idempotencyKey, method, url, bodyDigest } = request;
 	if (idempotencyKey === undefined) return undefined;
-	return { key: sha256(`${payer}\n${method}\n${url}\n${idempotencyKey}`), fingerprint: sha256(bodyDigest) };
+	const fingerprint = bodyDigest === "" ? NO_BODY : sha256(bodyDigest);
+	return { key: sha256(`${payer}\n${method}\n${url}\n${idempotencyKey}`), fingerprint };
 }
 
 /**
@@ -60,6 +61,8 @@ export function earlierAnswer(
 	}
 	return { kind: "replayed", response: record.response };
 }
+
+const NO_BODY = sha256("");
 
 /** SHA-256 as base64url: a short, fixed-length name for what must not be stored as it is. */
 export function sha256(text: string): string {

@@ -229,13 +229,14 @@ function capture(
 			}),
 		);
 	}
-	const next = withoutReservation(channel, reservation);
-	return done({ ...next, spent: channel.spent + used, lastActivityAt: now }, drained(next));
+	const reservations = reservationsWithout(channel, reservation);
+	const next: Channel = { ...channel, reservations, spent: channel.spent + used, lastActivityAt: now };
+	return done(next, drained(next));
 }
 
 function release(channel: Channel, reservation: Reservation): Transition {
 	if (!holds(channel, reservation)) return done(channel);
-	const next = withoutReservation(channel, reservation);
+	const next: Channel = { ...channel, reservations: reservationsWithout(channel, reservation) };
 	return done(next, drained(next));
 }
 
@@ -301,8 +302,8 @@ function holds(channel: Channel, { owner, generation, amount }: Reservation): bo
 	return generation === channel.generation && (channel.reservations[owner] ?? 0n) >= amount;
 }
 
-function withoutReservation(channel: Channel, { owner, amount }: Reservation): Channel {
-	const { [owner]: held = 0n, ...others } = channel.reservations;
+function reservationsWithout({ reservations }: Channel, { owner, amount }: Reservation): Channel["reservations"] {
+	const { [owner]: held = 0n, ...others } = reservations;
 	const left = held - amount;
-	return { ...channel, reservations: left > 0n ? { ...others, [owner]: left } : others };
+	return left > 0n ? { ...others, [owner]: left } : others;
 }

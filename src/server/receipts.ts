@@ -21,9 +21,17 @@ export function receiptText(receipt: AnyReceipt): string {
 
 /** A receipt as the `Payment-Receipt` field has it. */
 export function receiptField(receipt: AnyReceipt): string {
+	if (receipt === latest) return latestField;
 	// As `encodeReceipt` writes it: natively, in a quarter of the time. JSON is well-formed, whatever it was made of.
-	return Buffer.from(receiptText(receipt)).toString("base64url");
+	const field = Buffer.from(receiptText(receipt)).toString("base64url");
+	// One of ours never changes.
+	if (isEvm(receipt)) [latest, latestField] = [receipt, field];
+	return field;
 }
+
+// An answer that is kept for a retry has the same receipt as the one that leaves.
+let latest: AnyReceipt | undefined;
+let latestField = "";
 
 function isEvm(receipt: AnyReceipt): receipt is Receipt {
 	return receipt.method === "evm";

@@ -18,7 +18,7 @@ import { topUp } from "./topUp.ts";
 import { voucher } from "./voucher.ts";
 
 /** Answers a session credential by its action (draft-evm-session-00, Payload Actions). */
-export async function admitSession(
+export function admitSession(
 	context: EngineContext,
 	request: PaidRequest,
 	screened: ScreenedSession,
@@ -27,8 +27,8 @@ export async function admitSession(
 	try {
 		payload = payloadOf(screened.credential, request.idempotencyKey !== undefined);
 	} catch (error) {
-		if (error instanceof InvalidPayloadError) return refused(problem("bad-request", error.message));
-		throw error;
+		if (error instanceof InvalidPayloadError) return Promise.resolve(refused(problem("bad-request", error.message)));
+		return Promise.reject(error);
 	}
 	const order: SessionOrder = { request, offer: screened.offer, screened, payload };
 	if (!request.usesChallengeOnce) return byAction(context, order);

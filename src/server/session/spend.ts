@@ -19,11 +19,10 @@ import { capture, type Order, release, type Spend } from "./spendEnd.ts";
  * (draft-evm-session-00, Voucher Verification steps 6 to 10 and Per-Request Processing).
  */
 export function spend(context: EngineContext, request: Spend): Promise<Admission> {
-	const order: Order = {
-		...request,
-		ticket: String(++lastTicket),
-		expiresAt: expiryOf(request.challenge),
-	};
+	const { challenge } = request;
+	const expiresAt = expiryOf(challenge);
+	const challengeKey = sessionChallengeKey(challenge.id, expiresAt);
+	const order: Order = { ...request, ticket: String(++lastTicket), expiresAt, challengeKey };
 	if (!takesPlace(order.offer, order.management)) return take(context, order);
 	return context.streams.inTurn(order.channelId, async () => {
 		const inTheWay = await replaceStream(context, order);
@@ -37,7 +36,7 @@ async function take(context: EngineContext, order: Order): Promise<Admission> {
 	const scope = idempotencyScope(order.request, order.channelId);
 	const keys = {
 		channel: order.channelId,
-		proofs: [order.credentialKey, sessionChallengeKey(order.challenge.id, order.expiresAt)],
+		proofs: [order.credentialKey, order.challengeKey],
 		...(scope !== undefined && { idempotency: scope.key }),
 	};
 	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
@@ -84,7 +83,7 @@ function spendTurn(
 
 function decideSpend(
 	{ store, limits, terms, signatures, now }: EngineContext,
-	{ request, offer, challenge, answered, voucher, credentialKey, management, ticket, expiresAt }: Order,
+	{ request, offer, challenge, answered, voucher, credentialKey, management, ticket, expiresAt, challengeKey }: Order,
 	scope: IdempotencyScope | undefined,
 	view: TurnView,
 ): Turn<Outcome> {
@@ -92,7 +91,9 @@ function decideSpend(
 	const earlier = earlierAnswer(view.idempotency, scope, store, goesOn);
 	if (earlier !== undefined) return { value: earlier };
 
-	const bound = view.proof(sessionChallengeKey(challenge.id, expiresAt));
+	// A channel that has advanced under a challenge has it: both were written in one turn.
+	const isOwn = view.channel?.challengeIds.includes(challenge.id) === true;
+	const bound = isOwn ? undefined : view.proof(challengeKey);
 	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
 		return { value: refused(foreignChallengeProblem()) };
 	// What other requests have left unspent would pay for more than the payer has answered to, and counts.
@@ -107,7 +108,8 @@ function decideSpend(
 	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;
-	const binding = bound === undefined ? consumeChallenge(challenge.id, expiresAt, channel.channelId, store) : {};
+	const isBound = isOwn || bound !== undefined;
+	const binding = isBound ? {} : consumeChallenge(challenge.id, expiresAt, channel.channelId, store);
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
 	if (management === "always" || dearer !== undefined)
 		return { value: { kind: "accepted", channel }, writes: advanced };

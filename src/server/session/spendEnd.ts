@@ -8,7 +8,6 @@ import type { EngineContext } from "../context.ts";
 import type { SessionOffer } from "../evm/offer.ts";
 import type { IdempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Effect, type Reservation, type Transition, type VerifiedVoucher } from "../ledger.ts";
-import { expiryOf } from "../proofs.ts";
 import type { IdempotencyRecord, ProofRecord, StoredResponse, Turn, TurnView, TurnWrites } from "../store/store.ts";
 import { sessionReceipt } from "./receipt.ts";
 
@@ -33,6 +32,8 @@ export type Order = Spend &
 		ticket: string;
 		/** When what is kept of its challenge may be forgotten, in Unix milliseconds. */
 		expiresAt: number;
+		/** Names the proof of who answered its challenge (D9). */
+		challengeKey: string;
 	}>;
 
 /** What a request takes of its reservation. */
@@ -46,6 +47,8 @@ export type Taken = Readonly<{
 	/** Its answer has ended well: a retry with the same `Idempotency-Key` is the same request. */
 	isComplete: boolean;
 }>;
+
+const JUST_NOW_MS = 60_000;
 
 type Ended = Readonly<{
 	result: Captured | Refused;
@@ -71,14 +74,17 @@ export async function capture(
 			state: "used",
 			owner: store.owner,
 			usedBy: channelId,
-			expiresAt: expiryOf(challenge),
+			expiresAt: order.expiresAt,
 		};
-		const done = scope && { ...scope, owner: store.owner, expiresAt: at + limits.idempotencyTtlMs };
+		// Of a credential that comes again and again, it is there.
+		const isUsed = scope !== undefined && view.proof(credentialKey)?.state === "used";
+		const expiresAt = expiryAfter(view.idempotency, at + limits.idempotencyTtlMs);
+		const done = scope && { ...scope, owner: store.owner, expiresAt };
 		return {
 			value: { result: { kind: "captured", receipt }, ended: { channel: step.channel, effects: step.effects } },
 			writes: {
 				channel: step.channel,
-				proofs: { [credentialKey]: used },
+				...(!isUsed && { proofs: { [credentialKey]: used } }),
 				...(done !== undefined && {
 					idempotency: isComplete ? { ...done, state: "done", response: response(receipt) } : asBefore(view),
 				}),
@@ -96,6 +102,11 @@ export async function capture(
 	const { payer } = ended.channel;
 	context.listeners.tell("onCharged", { intent: "session", amount: total, payer, channelId, method, url });
 	return result;
+}
+
+/** As when the request began, if that was just now: then its place in the order of expiry stays the same. */
+function expiryAfter(running: IdempotencyRecord | undefined, latest: number): number {
+	return running !== undefined && latest - running.expiresAt < JUST_NOW_MS ? running.expiresAt : latest;
 }
 
 export async function release(

@@ -3,6 +3,7 @@ import { voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Refused, refused } from "../admission.ts";
 import type { Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
+import type { VoucherVerdict } from "../signatures.ts";
 import { adopt, type Occasion } from "./adopt.ts";
 import type { SessionOrder } from "./order.ts";
 import { channelNotFoundProblem, isOurs, signatureProblem } from "./signed.ts";
@@ -10,7 +11,8 @@ import { spend } from "./spend.ts";
 
 /** `action="voucher"`: draft-evm-session-00, Voucher Verification. */
 export async function voucher(context: EngineContext, order: SessionOrder<VoucherPayload>): Promise<Admission> {
-	const checked = await verifyCredential(context, order);
+	const checking = verifyCredential(context, order);
+	const checked = "kind" in checking ? checking : await checking;
 	if (checked.kind === "refused") return checked;
 	const tooMany = tooManyVouchers(context, order.payload);
 	if (tooMany !== undefined) return tooMany;
@@ -22,20 +24,31 @@ export async function voucher(context: EngineContext, order: SessionOrder<Vouche
  * The channel of a voucher that was found good. Whoever signs some units ahead sends the same credential again and again, each
  * time with an `Idempotency-Key` of its own: byte for byte the same one is as good as it was (I3).
  */
-async function verifyCredential(
+function verifyCredential(context: EngineContext, order: SessionOrder<VoucherPayload>): Checked | Promise<Checked> {
+	const { request, payload } = order;
+	const channel = context.store.peek(payload.channelId);
+	if (request.idempotencyKey !== undefined) return verifyOnce(context, order, channel);
+	return channel === undefined
+		? verifyOnChannel(context, payload, occasionOf(order))
+		: verifySigner(context, payload, channel);
+}
+
+async function verifyOnce(
 	context: EngineContext,
 	order: SessionOrder<VoucherPayload>,
-): Promise<Verified | Refused> {
-	const { request, screened, payload } = order;
-	const isRepeatable = request.idempotencyKey !== undefined;
-	if (isRepeatable && context.verified.has(screened.credentialKey)) {
-		const channel = context.store.peek(payload.channelId) ?? (await context.store.channel(payload.channelId));
+	known: Channel | undefined,
+): Promise<Checked> {
+	const { screened, payload } = order;
+	if (context.verified.has(screened.credentialKey)) {
+		const channel = known ?? (await context.store.channel(payload.channelId));
 		if (channel !== undefined) return { kind: "verified", channel };
 	}
 	const checked = await verifyOnChannel(context, payload, occasionOf(order));
-	if (isRepeatable && checked.kind === "verified" && checked.isByKey) context.verified.add(screened.credentialKey);
+	if (checked.kind === "verified" && checked.isByKey) context.verified.add(screened.credentialKey);
 	return checked;
 }
+
+type Checked = Verified | Refused;
 
 type Verified = Readonly<{
 	kind: "verified";
@@ -86,15 +99,26 @@ export async function verifyOnChannel(
 	context: EngineContext,
 	payload: VoucherPayload | ClosePayload,
 	occasion: Occasion,
-): Promise<Verified | Refused> {
-	const { store, signatures, voucherDomain } = context;
-	const { channelId, cumulativeAmount, signature } = payload;
+): Promise<Checked> {
+	const { store } = context;
+	const { channelId } = payload;
 	const channel = store.peek(channelId) ?? (await store.channel(channelId));
-	if (channel === undefined) return adopt(context, payload, occasion);
+	return channel === undefined ? adopt(context, payload, occasion) : verifySigner(context, payload, channel);
+}
+
+/** Whether this channel's signer has signed the voucher: at once, where nobody else is asked. */
+function verifySigner(
+	context: EngineContext,
+	{ channelId, cumulativeAmount, signature }: VoucherPayload | ClosePayload,
+	channel: Channel,
+): Checked | Promise<Checked> {
 	if (!isOurs(context, channel)) return refused(channelNotFoundProblem(channelId));
+	const { signatures, voucherDomain } = context;
 	const signer = voucherSigner(channel);
 	const verifying = signatures.verifyVoucher(voucherDomain, signer, { channelId, cumulativeAmount }, signature);
-	const { verdict, isByKey } = "verdict" in verifying ? verifying : await verifying;
-	const invalid = signatureProblem(verdict, channelId);
-	return invalid === undefined ? { kind: "verified", channel, isByKey } : refused(invalid);
+	const judged = ({ verdict, isByKey }: VoucherVerdict): Checked => {
+		const invalid = signatureProblem(verdict, channelId);
+		return invalid === undefined ? { kind: "verified", channel, isByKey } : refused(invalid);
+	};
+	return "verdict" in verifying ? judged(verifying) : verifying.then(judged);
 }

@@ -30,8 +30,25 @@ const DATED = "dated:";
  * credential. Its place is ordered by that time, so that it needs no entry in an index, and is deleted without being read.
  */
 export function datedProof(expiresAt: number, name: string): string {
-	return `${DATED}${sortable(expiresAt)}:${name}`;
+	return dated(expiresAt) + name;
 }
+
+/** Whether `key` is a dated one of another time than `expiresAt`. */
+export function isMisdated(key: string, expiresAt: number | null): boolean {
+	return isDatedProof(key) && (expiresAt === null || !key.startsWith(dated(expiresAt)));
+}
+
+function dated(expiresAt: number): string {
+	if (expiresAt !== latestDate) {
+		latestPrefix = `${DATED}${sortable(expiresAt)}:`;
+		latestDate = expiresAt;
+	}
+	return latestPrefix;
+}
+
+// A request asks several times for proofs of the same time.
+let latestDate = Number.NaN;
+let latestPrefix = "";
 
 export function isDatedProof(key: string): boolean {
 	return key.startsWith(DATED);

@@ -6,9 +6,9 @@ import type { Written } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import * as record from "./record.ts";
 import {
-	datedProof,
 	type IdempotencyRecord,
 	isDatedProof,
+	isMisdated,
 	type ProofRecord,
 	type TurnKeys,
 	type TurnView,
@@ -55,12 +55,13 @@ export class View implements TurnView, Before {
  * @throws TypeError when it did not
  */
 export function checkNamed(named: TurnKeys, writes: TurnWrites): void {
-	const { channel, proofs = {}, newProof, idempotency } = writes;
+	const { channel, proofs, newProof, idempotency } = writes;
 	if (newProof !== undefined && !named.proofs?.includes(newProof.key)) unnamed(`proof ${newProof.key}`);
 	if (channel !== undefined && channel.channelId !== named.channel) unnamed(`channel ${channel.channelId}`);
 	if (idempotency === null && named.idempotency === undefined) unnamed("an idempotency record");
 	if (idempotency && idempotency.key !== named.idempotency) unnamed(`idempotency record ${idempotency.key}`);
-	for (const [key, proof] of Object.entries(proofs)) {
+	for (const key in proofs) {
+		const proof = proofs[key] ?? null;
 		if (!named.proofs?.includes(key) || (proof !== null && proof.key !== key)) unnamed(`proof ${key}`);
 		if (proof !== null) checkDate(proof);
 	}
@@ -121,7 +122,7 @@ function expiryChanges(key: string, before: Expiring | undefined, after: Expirin
 }
 
 function checkDate({ key, expiresAt }: ProofRecord): void {
-	if (isDatedProof(key) && (expiresAt === null || !key.startsWith(datedProof(expiresAt, ""))))
+	if (isMisdated(key, expiresAt))
 		throw new TypeError(`proof ${key} expires at ${expiresAt}, and not when its key says`);
 }
 
