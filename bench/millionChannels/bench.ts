@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { alternate, type Bench, type RunOptions } from "../lib/bench.ts";
 import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
+import { plainSources } from "../lib/plain.ts";
 import { openShop } from "../lib/shop.ts";
 import { startSide } from "../lib/side.ts";
 import { setStage } from "../lib/stage.ts";
@@ -15,8 +16,12 @@ export type MillionChannelsResult = Readonly<{
 	fewChannels: number;
 	many: Figures;
 	few: Figures;
-	/** Many against few. */
+	/** Few, whose payers answer the same challenge again and again, as they would where they are so few. */
+	keeping: Figures;
+	/** Many against few, both with a new challenge for each voucher: what differs is how many channels there are. */
 	ratio: number;
+	/** Many against those who keep their challenges. */
+	vsKeeping: number;
 	/** The most that the process had resident at the end of a round, with many. */
 	rssMb: number;
 	/** From the opening of the store until the engine takes requests, with many. */
@@ -26,7 +31,7 @@ export type MillionChannelsResult = Readonly<{
 /** How much is done. */
 export type MillionChannelsPlan = Readonly<{ channels: number; fewChannels: number; atOnce: number; count: number }>;
 
-const PLAN: MillionChannelsPlan = { channels: 1_000_000, fewChannels: 200, atOnce: 128, count: 10_000 };
+const PLAN: MillionChannelsPlan = { channels: 1_000_000, fewChannels: 200, atOnce: 128, count: 5_000 };
 const QUICK: MillionChannelsPlan = { ...PLAN, channels: 50_000, count: 2_000 };
 
 /** How long ago the channels were paid on: none of them is due for anything. */
@@ -40,6 +45,7 @@ export async function measureMillionChannels(
 	const sides: Readonly<{ stop(): Promise<void> }>[] = [stage];
 	try {
 		const place = await withLongGrace(stage.place);
+		const plain = await plainSources(join(stage.folder, "plain"), ["bench/millionChannels/*.ts"]);
 		const start = async (many: number) => {
 			const folder = join(stage.folder, `books-of-${many}`);
 			// A server was there before: it has followed the chain up to now, so that no channel has to be read from there.
@@ -54,22 +60,28 @@ export async function measureMillionChannels(
 				},
 			});
 			const options: Start = { place, folder, channels: many };
-			const side = await startSide<Order, Info>(new URL("./side.ts", import.meta.url), options);
+			const side = await startSide<Order, Info>(plain(new URL("./side.ts", import.meta.url)), options);
 			sides.unshift(side);
 			return side;
 		};
 		const few = await start(fewChannels);
 		const many = await start(channels);
 		progress(`${rounds} rounds of ${count} vouchers, ${atOnce} at once, on channels drawn by chance`);
-		const order: Order = { count, atOnce };
-		const measured = await alternate(rounds, { few: { side: few, order }, many: { side: many, order } });
+		const order: Order = { count, atOnce, keepsChallenges: false };
+		const measured = await alternate(rounds, {
+			few: { side: few, order },
+			many: { side: many, order },
+			keeping: { side: few, order: { ...order, keepsChallenges: true } },
+		});
 		const figures = figuresOf(measured.many);
 		return {
 			channels,
 			fewChannels,
 			many: figures,
 			few: figuresOf(measured.few),
+			keeping: figuresOf(measured.keeping),
 			ratio: ratioOf(measured.many, measured.few),
+			vsKeeping: ratioOf(measured.many, measured.keeping),
 			rssMb: figures.rssBytes / 1e6,
 			startSeconds: many.info.startSeconds,
 		};
@@ -83,14 +95,15 @@ export const bench: Bench<MillionChannelsResult> = {
 	description:
 		"Vouchers on channels drawn by chance out of a million in the store, against 200, and the start on them.",
 	run: (options) => measureMillionChannels(options, options.quick ? QUICK : PLAN),
-	table({ channels, fewChannels, many, few, ratio, rssMb, startSeconds }) {
+	table({ channels, fewChannels, many, few, keeping, ratio, vsKeeping, rssMb, startSeconds }) {
 		return [
 			figuresTable("vouchers", [
 				{ label: `${channels.toLocaleString("en-US")} channels`, figures: many },
 				{ label: `${fewChannels} channels`, figures: few },
+				{ label: "the same, keeping their challenges", figures: keeping },
 			]),
 			"",
-			`many: ${times(ratio)} few, ${rssMb.toFixed(0)} MB resident, started in ${startSeconds.toFixed(2)} s`,
+			`many: ${times(ratio)} few, ${times(vsKeeping)} few who keep their challenges, ${rssMb.toFixed(0)} MB resident, started in ${startSeconds.toFixed(2)} s`,
 		].join("\n");
 	},
 };

@@ -23,6 +23,8 @@ export type Order = Readonly<{
 	count: number;
 	/** How many requests are under way at a time. */
 	atOnce: number;
+	/** Each payer answers the same challenge all round; otherwise each voucher a new one, as of one who comes rarely. */
+	keepsChallenges: boolean;
 }>;
 
 serveSide(async ({ place, folder, channels: count }: Start) => {
@@ -36,9 +38,8 @@ serveSide(async ({ place, folder, channels: count }: Start) => {
 	// How often each was drawn: four bytes for each channel, so that the payers take no room from what is measured.
 	const draws = new Uint32Array(count);
 
-	/** Each payer has a challenge of its own; what it has paid before is in the books. */
-	async function prepare(many: number): Promise<string[]> {
-		const challenges = new Map<number, Challenge>();
+	async function prepare({ count: many, keepsChallenges }: Order): Promise<string[]> {
+		const kept = new Map<number, Challenge>();
 		const headers: string[] = [];
 		while (headers.length < many) {
 			// The engine follows its chain meanwhile.
@@ -46,12 +47,9 @@ serveSide(async ({ place, folder, channels: count }: Start) => {
 			const number = Math.floor(Math.random() * count);
 			const drawn = (draws[number] ?? 0) + 1;
 			draws[number] = drawn;
-			let challenge = challenges.get(number);
-			if (challenge === undefined) {
-				[challenge] = engine.challenge(offers);
-				if (challenge === undefined) throw new Error("no challenge was made");
-				challenges.set(number, challenge);
-			}
+			const challenge = kept.get(number) ?? engine.challenge(offers)[0];
+			if (challenge === undefined) throw new Error("no challenge was made");
+			if (keepsChallenges) kept.set(number, challenge);
 			const amount = paidBefore(number) + PRICE * BigInt(drawn);
 			headers.push(voucherHeader(domain, challenge, channels(number), amount));
 		}
@@ -74,8 +72,9 @@ serveSide(async ({ place, folder, channels: count }: Start) => {
 
 	return {
 		info,
-		async round({ count: many, atOnce }: Order) {
-			const headers = await prepare(many);
+		async round(order: Order) {
+			const { count: many, atOnce } = order;
+			const headers = await prepare(order);
 			globalThis.gc?.();
 			const round = await measureRound(many, (latenciesMs) =>
 				eachAtOnce(headers, atOnce, (header) => pay(engine, paidRequest(offers, "/verify", header)), latenciesMs),
