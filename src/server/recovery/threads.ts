@@ -45,8 +45,14 @@ const ownScript = () => new URL(`./thread${extname(import.meta.url)}`, import.me
 /** What is for the main thread alone: with it a thread would not start. */
 const MAIN_THREADS_OWN = /^(?:--(?:input-type|eval|print)|-p?e|-p)\b/;
 
+/** What it makes is forgotten at once: without this V8 gives it as much room for that as a whole server has. */
+const resourceLimits = { maxYoungGenerationSizeMb: 4 };
+
 /** A thread takes over the process's options by itself; if they are named, those of V8 are refused. */
-const threadOptions = () => (process.execArgv.some((option) => MAIN_THREADS_OWN.test(option)) ? { execArgv: [] } : {});
+const threadOptions = () =>
+	process.execArgv.some((option) => MAIN_THREADS_OWN.test(option))
+		? { execArgv: [], resourceLimits }
+		: { resourceLimits };
 
 /**
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside

@@ -10,7 +10,19 @@ import { z } from "zod";
 import type { ChainState, Channel } from "../channel.ts";
 import { open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
-import { amount, amounts, flag, hex, ShapeError, shaped, text, texts, whole } from "./shape.ts";
+import {
+	amount,
+	amounts,
+	checkAmount,
+	checkWhole,
+	flag,
+	hex,
+	ShapeError,
+	shaped,
+	text,
+	texts,
+	whole,
+} from "./shape.ts";
 import { CorruptRecordError } from "./store.ts";
 
 export function encodeChannel(key: string, channel: Channel): string {
@@ -37,14 +49,6 @@ export function channelWriter(key: string, channel: Channel): () => string {
 	checkWhole(channel.lastActivityAt);
 	checkWhole(channel.deferredAt);
 	return () => seal(key, rowOf(channel));
-}
-
-export function checkAmount(value: bigint | undefined): void {
-	if (typeof value !== "bigint" || value < 0n) throw new RangeError(`${value} is no amount`);
-}
-
-export function checkWhole(value: number): void {
-	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
 }
 
 function checkChain({ deposit, settledOnChain, closeRequestedAt, blockNumber }: ChainState): void {

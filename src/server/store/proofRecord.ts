@@ -5,10 +5,9 @@
  *     ["used","0190…owner","0x…channel",1795729826628]
  */
 import { z } from "zod";
-import { checkWhole } from "./channelRecord.ts";
 import { open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
-import { oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
+import { checkWhole, oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
 import { CorruptRecordError, type ProofRecord } from "./store.ts";
 
 const STATES = ["held", "paid", "serving", "used"] as const satisfies readonly ProofRecord["state"][];

@@ -5,9 +5,9 @@
 import type { Address, Hex } from "viem";
 import { z } from "zod";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
-import { checkAmount, checkWhole } from "./channelRecord.ts";
 import { seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
+import { checkAmount, checkWhole } from "./shape.ts";
 import { type AuditEntry, CorruptRecordError, type CursorRecord, type IdempotencyRecord } from "./store.ts";
 
 export { channelWriter, decodeChannel, encodeChannel } from "./channelRecord.ts";

@@ -1,9 +1,15 @@
-/** Checks of what was read from the disk, by hand: for records that are on every payment's way, where a schema takes twice as long. */
+/**
+ * Checks of what was read from the disk, by hand: for records that are on every payment's way, where a schema takes twice as long;
+ * and of what is about to be written there, so that it can be read back.
+ */
 import type { Hex } from "viem";
 import { CorruptRecordError } from "./store.ts";
 
 /** A value is not what it should be. The checksum vouches for the content: it is a record of another kind or of another release. */
-export class ShapeError extends Error {}
+export class ShapeError extends Error {
+	override readonly name = "ShapeError";
+	readonly code = "SHAPE";
+}
 
 /**
  * What `read` makes of the values of the record at `key`.
@@ -58,4 +64,14 @@ export function oneOf<T extends string>(allowed: readonly T[], value: unknown): 
 	const found = allowed.find((one) => one === value);
 	if (found === undefined) throw new ShapeError(`none of ${allowed.join(", ")}`);
 	return found;
+}
+
+/** @throws RangeError */
+export function checkAmount(value: bigint | undefined): void {
+	if (typeof value !== "bigint" || value < 0n) throw new RangeError(`${value} is no amount`);
+}
+
+/** @throws RangeError */
+export function checkWhole(value: number): void {
+	if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no whole number`);
 }

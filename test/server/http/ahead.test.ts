@@ -1,6 +1,5 @@
 /** Vouchers that are signed some units ahead: one credential, byte for byte, pays for several requests (D7, I6). */
 import { beforeAll, describe, expect, it } from "vitest";
-import { VerifiedCredentials } from "../../../src/server/verifiedCredentials.ts";
 import { expectPaid, expectRefusal, unchanged } from "../../support/expect.ts";
 import { createSmartPayer, rpc } from "../../support/sessionDrafts.ts";
 import { useWorld } from "../../support/useWorld.ts";
@@ -63,15 +62,5 @@ describe("a voucher that is signed ahead", () => {
 		await rpc(world.chain.client, "anvil_setCode", [smart.payer.address, "0x60006000fd"]);
 		const send = () => server.pay("/session", draft, { key: "third" });
 		expectRefusal(await unchanged(server, [channel], send), "session/signer-mismatch");
-	});
-});
-
-describe("what is remembered of verified credentials", () => {
-	it("is bounded, and what was not asked for longest is forgotten first", () => {
-		const verified = new VerifiedCredentials(3);
-		for (const key of ["a", "b", "c"]) verified.add(key);
-		expect(verified.has("a")).toBe(true);
-		verified.add("d");
-		expect(["a", "b", "c", "d"].map((key) => verified.has(key))).toEqual([true, false, true, true]);
 	});
 });
