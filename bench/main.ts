@@ -6,7 +6,7 @@ import { runBenches } from "./run.ts";
 import { goalsTable, machineTable, unmetGoals } from "./summary.ts";
 
 const ROUNDS = 5;
-const QUICK_ROUNDS = 3;
+const QUICK_ROUNDS = 1;
 
 type Options = Readonly<{ json?: boolean; quick?: boolean; check?: boolean; rounds?: number }>;
 
@@ -19,7 +19,7 @@ const command = new Command("bench")
 		new Argument("[benches...]", "which; all of them by default").choices(BENCHES.map(({ bench }) => bench.name)),
 	)
 	.option("--json", "print one JSON object in place of tables")
-	.option("--quick", `less work in each round, and ${QUICK_ROUNDS} of them: under a minute`)
+	.option("--quick", `little work, and ${QUICK_ROUNDS} round of it: under a minute`)
 	.option("--rounds <n>", `how often each side is measured (default: ${ROUNDS})`, count)
 	.option("--check", "exit with 1 when a goal is not met")
 	.addHelpText(

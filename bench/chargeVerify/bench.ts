@@ -41,7 +41,7 @@ export type ChargeVerifyPlan = Readonly<{
 }>;
 
 const PLAN: ChargeVerifyPlan = { payers: 200, atOnce: 128, count: 5_000, peersCount: 500, wholeCount: 200 };
-const QUICK: ChargeVerifyPlan = { ...PLAN, count: 600, peersCount: 40, wholeCount: 10 };
+const QUICK: ChargeVerifyPlan = { ...PLAN, count: 400, peersCount: 20, wholeCount: 4 };
 const PRICE = 100n;
 const DEPOSIT = 10n ** 12n;
 /** More than a payer needs in any run. */

@@ -16,6 +16,27 @@ export type RunningSide<Order, Info> = Readonly<{
 	stop(): Promise<void>;
 }>;
 
+/** Whatever has to be stopped. */
+export type Stoppable = Readonly<{ stop(): Promise<void> }>;
+
+/**
+ * Waits for sides that start at the same time. Where one fails the others are stopped.
+ *
+ * @throws what the first one failed with
+ * @example
+ * const [ours, theirs] = await together(startSide(script, start), startPeer(script, start, { progress }));
+ */
+export async function together<Starts extends readonly Promise<Stoppable | undefined>[]>(
+	...starts: Starts
+): Promise<{ -readonly [Name in keyof Starts]: Awaited<Starts[Name]> }> {
+	const ended = await Promise.allSettled(starts);
+	const failed = ended.find((one) => one.status === "rejected");
+	const started = ended.map((one) => (one.status === "fulfilled" ? one.value : undefined));
+	if (failed === undefined) return started as { -readonly [Name in keyof Starts]: Awaited<Starts[Name]> };
+	await Promise.all(started.map((one) => one?.stop()));
+	throw failed.reason;
+}
+
 /** What a side's script hands to `serveSide`. */
 export type Side<Order, Info> = Readonly<{
 	info: Info;

@@ -23,7 +23,7 @@ export type Order = Readonly<{
 	count: number;
 	/** How many requests are under way at a time. */
 	atOnce: number;
-	/** Each payer answers the same challenge all round; otherwise each voucher a new one, as of one who comes rarely. */
+	/** Each payer answers the same challenge all round; otherwise each of its vouchers a new one. */
 	keepsChallenges: boolean;
 }>;
 

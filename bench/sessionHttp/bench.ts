@@ -2,7 +2,7 @@
 import { alternate, type Bench, type RunOptions, type Turn } from "../lib/bench.ts";
 import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
 import { startPeer } from "../lib/peers.ts";
-import { startSide } from "../lib/side.ts";
+import { type Stoppable, startSide, together } from "../lib/side.ts";
 import { setStage } from "../lib/stage.ts";
 import { figuresTable, times } from "../lib/table.ts";
 import {
@@ -60,7 +60,7 @@ const PLAN: SessionHttpPlan = {
 	unpaidCount: 40_000,
 	slowCount: 800,
 };
-const QUICK: SessionHttpPlan = { channels: 100, connections: 50, count: 2_000, unpaidCount: 6_000, slowCount: 100 };
+const QUICK: SessionHttpPlan = { channels: 50, connections: 50, count: 1_000, unpaidCount: 3_000, slowCount: 50 };
 const DEPOSIT = 10n ** 12n;
 
 /**
@@ -74,30 +74,25 @@ export async function measureSessionHttp(
 ): Promise<SessionHttpResult> {
 	const stage = await set({ channels, deposit: DEPOSIT });
 	const { place, folder } = stage;
-	const parts: Readonly<{ stop(): Promise<void> }>[] = [stage];
-	const begun = <Part extends Readonly<{ stop(): Promise<void> }>>(part: Part): Part => {
-		parts.unshift(part);
-		return part;
-	};
-	const serve = async (start: ServerStart, execArgv: readonly string[] = []) =>
-		begun(await startSide<ServerOrder, ServerInfo>(new URL("./server.ts", import.meta.url), start, { execArgv }));
+	const parts: Stoppable[] = [];
+	const serve = (start: ServerStart, execArgv: readonly string[] = []) =>
+		startSide<ServerOrder, ServerInfo>(new URL("./server.ts", import.meta.url), start, { execArgv });
 	try {
 		const selling: ServerStart = { shop: { place, folder } };
-		const bare = await serve({});
-		const ours = await serve(selling);
 		const without = (packages: string) =>
 			serve(selling, ["--import", new URL(`../lib/without.ts?${packages}`, import.meta.url).href]);
-		const fallback = await without("secp256k1");
-		const portable = await without("secp256k1&tiny-secp256k1");
+		const [bare, ours, fallback, portable, x402, payers] = await together(
+			serve({}),
+			serve(selling),
+			without("secp256k1"),
+			without("secp256k1&tiny-secp256k1"),
+			startPeer<ServerOrder, ServerInfo>("x402Http.mjs", { channels }, { progress, folder: peers }),
+			startSide<LoadOrder, null>(new URL("./load.ts", import.meta.url), { place } satisfies LoadStart),
+		);
+		parts.push(bare, ours, fallback, portable, payers, ...(x402 === undefined ? [] : [x402]));
 		checkWarning(ours.info, undefined);
 		checkWarning(fallback.info, "by WebAssembly");
 		checkWarning(portable.info, "by JavaScript");
-		const x402 = await startPeer<ServerOrder, ServerInfo>("x402Http.mjs", { channels }, { progress, folder: peers });
-		if (x402 !== undefined) begun(x402);
-		const payers = begun(
-			await startSide<LoadOrder, null>(new URL("./load.ts", import.meta.url), { place } satisfies LoadStart),
-		);
-
 		progress(`${rounds} rounds of ${count} requests over ${connections} connections on ${channels} channels`);
 		const turns: Record<string, Turn<HttpOrder>> = {
 			ours: turnOf(ours, payers, "paid", { count, connections }),
@@ -128,7 +123,8 @@ export async function measureSessionHttp(
 			addedMicros: figures("ours").cpuMicros - figures("unpaid").cpuMicros,
 		};
 	} finally {
-		for (const part of parts) await part.stop();
+		await Promise.all(parts.map((part) => part.stop()));
+		await stage.stop();
 	}
 }
 

@@ -1,7 +1,7 @@
 import { alternate, type Bench, type RunOptions } from "../lib/bench.ts";
 import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
 import { startPeer } from "../lib/peers.ts";
-import { startSide } from "../lib/side.ts";
+import { type Stoppable, startSide, together } from "../lib/side.ts";
 import { setStage } from "../lib/stage.ts";
 import { figuresTable, times } from "../lib/table.ts";
 import type { Order, Start } from "./ours.ts";
@@ -35,7 +35,7 @@ export type SessionVerifyPlan = Readonly<{
 }>;
 
 const PLAN: SessionVerifyPlan = { channels: 200, atOnce: 128, count: 20_000, peersCount: 600 };
-const QUICK: SessionVerifyPlan = { ...PLAN, count: 2_500, peersCount: 60 };
+const QUICK: SessionVerifyPlan = { ...PLAN, channels: 50, count: 1_000, peersCount: 20 };
 const DEPOSIT = 10n ** 12n;
 
 /** @param peers where the peers are; another folder in tests */
@@ -46,24 +46,22 @@ export async function measureSessionVerify(
 ): Promise<SessionVerifyResult> {
 	const stage = await set({ channels, deposit: DEPOSIT });
 	const { place, folder } = stage;
-	const sides: Readonly<{ stop(): Promise<void> }>[] = [stage];
+	const sides: Stoppable[] = [];
 	try {
-		const startOurs = async (fsync: boolean, threads?: number) => {
+		const startOurs = (fsync: boolean, threads?: number) => {
 			const start: Start = { place, folder, fsync, threads };
-			const side = await startSide<Order, unknown>(new URL("./ours.ts", import.meta.url), start);
-			sides.unshift(side);
-			return side;
+			return startSide<Order, unknown>(new URL("./ours.ts", import.meta.url), start);
 		};
-		const startTheirs = async (script: string) => {
-			const side = await startPeer<Order>(script, { channels }, { progress, folder: peers });
-			if (side !== undefined) sides.unshift(side);
-			return side;
-		};
-		const ours = await startOurs(true);
-		const alone = await startOurs(true, 0);
-		const withoutSync = await startOurs(false);
-		const mppx = await startTheirs("mppxVerify.mjs");
+		const startTheirs = (script: string) => startPeer<Order>(script, { channels }, { progress, folder: peers });
+		const [ours, alone, withoutSync, mppx] = await together(
+			startOurs(true),
+			startOurs(true, 0),
+			startOurs(false),
+			startTheirs("mppxVerify.mjs"),
+		);
+		sides.push(ours, alone, withoutSync, ...(mppx === undefined ? [] : [mppx]));
 		const x402 = mppx && (await startTheirs("x402Verify.mjs"));
+		if (x402 !== undefined) sides.push(x402);
 
 		progress(`${rounds} rounds of ${count} vouchers, ${atOnce} at once on ${channels} channels`);
 		const order: Order = { count, atOnce };
@@ -89,7 +87,8 @@ export async function measureSessionVerify(
 			vsX402: measured.x402 ? ratioOf(measured.ours, measured.x402) : null,
 		};
 	} finally {
-		for (const side of sides) await side.stop();
+		await Promise.all(sides.map((side) => side.stop()));
+		await stage.stop();
 	}
 }
 

@@ -1,6 +1,6 @@
 import { alternate, type Bench, type RunOptions } from "../lib/bench.ts";
 import { type Figures, figuresOf, ratioOf } from "../lib/figures.ts";
-import { startSide } from "../lib/side.ts";
+import { type Stoppable, startSide, together } from "../lib/side.ts";
 import { setStage } from "../lib/stage.ts";
 import { figuresTable, times } from "../lib/table.ts";
 import type { Order, Start } from "../sessionVerify/ours.ts";
@@ -19,7 +19,7 @@ export type TwoCoresResult = Readonly<{
 export type TwoCoresPlan = Readonly<{ channels: number; atOnce: number; count: number }>;
 
 const PLAN: TwoCoresPlan = { channels: 200, atOnce: 128, count: 20_000 };
-const QUICK: TwoCoresPlan = { ...PLAN, count: 2_500 };
+const QUICK: TwoCoresPlan = { ...PLAN, channels: 50, count: 1_000 };
 const DEPOSIT = 10n ** 12n;
 
 export async function measureTwoCores(
@@ -28,20 +28,27 @@ export async function measureTwoCores(
 ): Promise<TwoCoresResult> {
 	const stage = await set({ channels, deposit: DEPOSIT });
 	const { place, folder } = stage;
-	const sides: Readonly<{ stop(): Promise<void> }>[] = [stage];
+	const sides: Stoppable[] = [];
 	try {
-		const start = async (threads: number) => {
+		const start = (threads: number) => {
 			const options: Start = { place, folder, fsync: true, threads };
-			const side = await startSide<Order, unknown>(new URL("../sessionVerify/ours.ts", import.meta.url), options);
-			sides.unshift(side);
-			return { side, order: { count, atOnce } };
+			return startSide<Order, unknown>(new URL("../sessionVerify/ours.ts", import.meta.url), options);
 		};
-		const turns = { alone: await start(0), one: await start(1), two: await start(2) };
+		const started = await together(start(0), start(1), start(2));
+		sides.push(...started);
+		const order: Order = { count, atOnce };
+		const [none, oneThread, twoThreads] = started;
+		const turns = {
+			alone: { side: none, order },
+			one: { side: oneThread, order },
+			two: { side: twoThreads, order },
+		};
 		progress(`${rounds} rounds of ${count} vouchers, ${atOnce} at once on ${channels} channels`);
 		const { alone, one, two } = await alternate(rounds, turns);
 		return { alone: figuresOf(alone), one: figuresOf(one), two: figuresOf(two), ratio: ratioOf(one, alone) };
 	} finally {
-		for (const side of sides) await side.stop();
+		await Promise.all(sides.map((side) => side.stop()));
+		await stage.stop();
 	}
 }
 

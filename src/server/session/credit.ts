@@ -130,17 +130,18 @@ export function openConclusions(context: EngineContext): Conclusions {
 		},
 		async failed(entry, outcome) {
 			const { voucher, identity, challengeExpiresAt } = openingFromPurpose(context, entry.purpose);
+			const { channelId } = identity;
 			const key = sessionChallengeKey(voucher.challengeId, challengeExpiresAt);
-			const { durable } = await store.transact({ proofs: [key] }, (view) => ({
+			const { durable } = await store.transact({ channel: channelId, proofs: [key] }, (view) => ({
 				value: undefined,
 				writes: {
 					outbox: [concludedEntry(entry, outcome)],
-					// The challenge was not answered after all.
-					...(view.proof(key)?.usedBy === identity.channelId && { proofs: { [key]: null } }),
+					// The challenge was not answered after all; unless somebody else's transaction has opened the channel under it.
+					...(view.channel === undefined && view.proof(key)?.usedBy === channelId && { proofs: { [key]: null } }),
 				},
 			}));
 			await durable;
-			log.warn({ channelId: identity.channelId, txHash: entry.hash, outcome }, "an open did not go through");
+			log.warn({ channelId, txHash: entry.hash, outcome }, "an open did not go through");
 		},
 	};
 }

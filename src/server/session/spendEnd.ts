@@ -48,8 +48,6 @@ export type Taken = Readonly<{
 	isComplete: boolean;
 }>;
 
-const JUST_NOW_MS = 60_000;
-
 type Ended = Readonly<{
 	result: Captured | Refused;
 	ended?: Readonly<{ channel: Channel; effects: readonly Effect[] }>;
@@ -78,7 +76,7 @@ export async function capture(
 		};
 		// Of a credential that comes again and again, it is there.
 		const isUsed = scope !== undefined && view.proof(credentialKey)?.state === "used";
-		const expiresAt = expiryAfter(view.idempotency, at + limits.idempotencyTtlMs);
+		const expiresAt = expiryAfter(view.idempotency, at, limits.idempotencyTtlMs);
 		const done = scope && { ...scope, owner: store.owner, expiresAt };
 		return {
 			value: { result: { kind: "captured", receipt }, ended: { channel: step.channel, effects: step.effects } },
@@ -105,9 +103,13 @@ export async function capture(
 }
 
 /** As when the request began, if that was just now: then its place in the order of expiry stays the same. */
-function expiryAfter(running: IdempotencyRecord | undefined, latest: number): number {
-	return running !== undefined && latest - running.expiresAt < JUST_NOW_MS ? running.expiresAt : latest;
+function expiryAfter(running: IdempotencyRecord | undefined, now: number, ttlMs: number): number {
+	const latest = now + ttlMs;
+	return running !== undefined && latest - running.expiresAt < ttlMs / JUST_NOW ? running.expiresAt : latest;
 }
+
+/** What an answer is kept less long than it should be, at most: this part of it. */
+const JUST_NOW = 1_000;
 
 export async function release(
 	context: EngineContext,

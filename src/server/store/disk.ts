@@ -27,7 +27,7 @@ const SIZES = {
 	 * Of 2 MiB each, mapped into memory: with LevelDB's 1,000 all of a large store would be in this process's memory sooner or
 	 * later. Another one is opened in some ten microseconds, beside the event loop.
 	 */
-	maxOpenFiles: 100,
+	maxOpenFiles: 90,
 } as const;
 
 /** What a scan holds at a time. */
