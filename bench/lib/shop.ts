@@ -23,7 +23,9 @@ export async function openShop(
 ): Promise<Shop> {
 	const store = fsync ? await LevelStore.open({ folder }) : await LevelStore.over(await withoutSync(folder));
 	await enterChannels(store, place);
-	const engine = await PaymentEngine.start({ ...engineOptions(place, store), ...options });
+	const usual = engineOptions(place, store);
+	const limits = { ...usual.limits, ...options.limits };
+	const engine = await PaymentEngine.start({ ...usual, ...options, limits });
 	return {
 		engine,
 		store,
