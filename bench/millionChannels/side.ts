@@ -38,6 +38,7 @@ serveSide(async ({ place, folder, channels: count }: Start) => {
 	// How often each was drawn: four bytes for each channel, so that the payers take no room from what is measured.
 	const draws = new Uint32Array(count);
 
+	/** Signed before the clock runs; what each payer has paid before is in the books. */
 	async function prepare({ count: many, keepsChallenges }: Order): Promise<string[]> {
 		const kept = new Map<number, Challenge>();
 		const headers: string[] = [];

@@ -105,11 +105,11 @@ export async function capture(
 /** As when the request began, if that was just now: then its place in the order of expiry stays the same. */
 function expiryAfter(running: IdempotencyRecord | undefined, now: number, ttlMs: number): number {
 	const latest = now + ttlMs;
-	return running !== undefined && latest - running.expiresAt < ttlMs / JUST_NOW ? running.expiresAt : latest;
+	return running !== undefined && latest - running.expiresAt < ttlMs / PARTS ? running.expiresAt : latest;
 }
 
-/** What an answer is kept less long than it should be, at most: this part of it. */
-const JUST_NOW = 1_000;
+/** Of its time an answer may lose one of so many. */
+const PARTS = 1_000;
 
 export async function release(
 	context: EngineContext,
