@@ -93,6 +93,24 @@ export const challenges: fc.Arbitrary<Challenge> = fc.record(
 	plain(["id", "realm", "method", "intent", "request"]),
 );
 
+/** Challenges of any text `text` makes: what a payer is sent, and encodes as it is. */
+export function challengesOf(text: fc.Arbitrary<string>): fc.Arbitrary<Challenge> {
+	return fc.record(
+		{
+			id: text,
+			realm: text,
+			method: text,
+			intent: text,
+			request: text,
+			description: text,
+			opaque: text,
+			digest: text,
+			expires: text,
+		},
+		{ requiredKeys: ["id", "realm", "method", "intent", "request"] },
+	);
+}
+
 export const credentials: fc.Arbitrary<Credential> = fc.record(
 	{ challenge: challenges, payload: jsonObjects, source: anyText },
 	plain(["challenge", "payload"]),

@@ -1,7 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
-	type Challenge,
 	type Credential,
 	credentialStart,
 	encodeBase64url,
@@ -11,6 +10,7 @@ import {
 	parseCredentialAfter,
 	paymentCredentials,
 } from "../../src/protocol/index.ts";
+import { challengesOf } from "./arbitraries.ts";
 import { codeOf, sampleChallenge, thrownBy } from "./support.ts";
 
 const credential: Credential = { challenge: sampleChallenge, payload: { action: "close" } };
@@ -54,21 +54,7 @@ describe("a credential", () => {
 
 describe("what credentials for one challenge begin with", () => {
 	const text = fc.string({ unit: "grapheme" });
-	const challenges: fc.Arbitrary<Challenge> = fc
-		.record(
-			{
-				id: text,
-				realm: text,
-				method: text,
-				intent: text,
-				request: text,
-				description: text,
-				opaque: text,
-				expires: text,
-			},
-			{ requiredKeys: ["id", "realm", "method", "intent", "request"] },
-		)
-		.map((made) => ({ ...made, id: `${made.id}x` }));
+	const challenges = challengesOf(text).map((made) => ({ ...made, id: `${made.id}x` }));
 	const payloads = fc.dictionary(text, fc.jsonValue()) as fc.Arbitrary<Credential["payload"]>;
 
 	function readOrNot(sent: string): Credential | undefined {

@@ -2,22 +2,10 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { type Challenge, credentialText, formatCredential, parseCredential } from "../../src/protocol/index.ts";
+import { challengesOf } from "./arbitraries.ts";
 
 const text = fc.oneof(fc.string(), fc.string({ unit: "grapheme" }), fc.constantFrom("", '"', "\\", "ü", "€ 5", "😀"));
-const challenge = fc.record(
-	{
-		id: text,
-		realm: text,
-		method: text,
-		intent: text,
-		request: text,
-		description: text,
-		opaque: text,
-		digest: text,
-		expires: text,
-	},
-	{ requiredKeys: ["id", "realm", "method", "intent", "request"] },
-) as fc.Arbitrary<Challenge>;
+const challenge = challengesOf(text);
 const payload = fc.dictionary(
 	text.filter((name) => name !== "__proto__"),
 	text,

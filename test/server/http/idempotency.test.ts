@@ -226,6 +226,24 @@ describe("the same Idempotency-Key again", () => {
 		);
 	});
 
+	it("is the same answer for as long as answers are kept, from when it was charged, however long its handler took (I6)", async () => {
+		const keptMs = 6_000;
+		const brief = await world.serve({ routes, engine: { limits: { idempotencyTtlMs: keptMs } } });
+		const opened = await brief.open(payer);
+		const draft = await payer.voucher(await brief.challenge("/session"), opened, 50n * PRICE);
+		const pay = () => brief.pay("/session", draft, { key: "k" });
+		const gate = brief.hold("/session");
+		const running = pay();
+		await gate.entered;
+		brief.clock.advance(keptMs - 1_000);
+		gate.release();
+		const first = await running;
+		expectPaid(first);
+		brief.clock.advance(keptMs - 2_000);
+		await brief.store.prune(brief.clock.now());
+		same(first, await unchanged(brief, [opened], pay));
+	});
+
 	it("is free after a crash while the first was running: it was never charged (I5, I7)", async () => {
 		const gate = server.hold("/session");
 		const cut = server.pay("/session", await credential(), { key: "k" }).catch((error: unknown) => error);
