@@ -9,6 +9,9 @@ const DEVELOPMENT_WORDS = "test test test test test test test test test test tes
 
 const START_DEADLINE_MS = 20_000;
 
+/** Otherwise it writes the whole state of every block into the user's home, and leaves it there when it ends. */
+const LEAVES_NOTHING_BEHIND = ["--max-persisted-states", "0"];
+
 /** A development chain in a process of its own, with funded accounts. */
 export type LocalChain = Readonly<{
 	url: string;
@@ -29,7 +32,8 @@ export class ChainStartError extends Error {
 export async function startChain(
 	options: Readonly<{ port?: number; args?: readonly string[] }> = {},
 ): Promise<LocalChain> {
-	const args = ["--host", "127.0.0.1", "--port", String(options.port ?? 0), ...(options.args ?? [])];
+	const port = String(options.port ?? 0);
+	const args = ["--host", "127.0.0.1", "--port", port, ...LEAVES_NOTHING_BEHIND, ...(options.args ?? [])];
 	const child = spawn(chainBinary(), args, { stdio: ["ignore", "pipe", "pipe"] });
 	const url = await listeningUrl(child).catch((error: unknown) => {
 		child.kill("SIGKILL");
