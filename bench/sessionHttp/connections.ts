@@ -26,7 +26,7 @@ const CHECKED = 50;
  */
 export async function sendAll({ port, requests, connections, latenciesMs, check }: Load): Promise<void> {
 	const connection = async (number: number) => {
-		const socket = connect({ host: "127.0.0.1", port, noDelay: true });
+		let socket: Socket | undefined;
 		try {
 			await new Promise<void>((resolve, reject) => {
 				let sentAt = 0;
@@ -43,28 +43,34 @@ export async function sendAll({ port, requests, connections, latenciesMs, check 
 					const request = requests[at];
 					if (request === undefined) return resolve();
 					sentAt = performance.now();
-					socket.write(request, "latin1");
+					socket?.write(request, "latin1");
 				};
-				listen(socket, answers, reject);
+				socket = open(port, answers, reject);
 				socket.on("connect", send);
 			});
 		} finally {
-			socket.destroy();
+			socket?.destroy();
 		}
 	};
 	await Promise.all(Array.from({ length: Math.min(connections, requests.length) }, (_, number) => connection(number)));
 }
 
-function listen(socket: Socket, answers: Answers, fail: (error: Error) => void): void {
-	socket.on("data", (bytes) => {
+/** One buffer for all: what is read is taken out of it at once. */
+const read = Buffer.alloc(64 * 1_024);
+
+function open(port: number, answers: Answers, fail: (error: Error) => void): Socket {
+	const take = (length: number) => {
 		try {
-			answers.take(bytes);
+			answers.take(read.toString("latin1", 0, length));
 		} catch (error) {
 			fail(error as Error);
 		}
-	});
+		return true;
+	};
+	const socket = connect({ host: "127.0.0.1", port, noDelay: true, onread: { buffer: read, callback: take } });
 	socket.on("error", fail);
 	socket.on("close", () => fail(new Error("the server has closed a connection")));
+	return socket;
 }
 
 /** Takes answers apart, one at a time: no more than these servers send. */
@@ -76,8 +82,8 @@ class Answers {
 		this.#onAnswer = onAnswer;
 	}
 
-	take(bytes: Buffer): void {
-		const text = this.#pending + bytes.toString("latin1");
+	take(bytes: string): void {
+		const text = this.#pending + bytes;
 		const headEnd = text.indexOf("\r\n\r\n");
 		const head = text.slice(0, headEnd);
 		if (headEnd < 0 || !isWhole(head, text.length - headEnd - 4, text)) {
