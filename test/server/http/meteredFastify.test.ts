@@ -19,6 +19,8 @@ let payer: MeteredPayer;
 let ended = 0;
 
 const byPiece = { config: { payment: { price: 1n, metered: { per: "piece", stallMs: 100 } } } } as const;
+/** Where a voucher is sent while the answer waits for it. */
+const patient = { config: { payment: { price: 1n, metered: { per: "piece", stallMs: 20_000 } } } } as const;
 const counted = { config: { payment: { price: 1n, metered: true } } } as const;
 
 async function* events(...pieces: string[]): AsyncGenerator<Piece> {
@@ -251,9 +253,9 @@ describe("over HTTP/2", () => {
 	it("leaves piece by piece as well, takes vouchers on the same connection, and has trailers", async () => {
 		const app = Fastify({ http2: true });
 		await app.register(sluice, { engine: server.engine });
-		app.get("/events", byPiece, async () => events("a", "b", "c"));
-		app.get("/text", byPiece, async (_, reply) => reply.type("text/plain").send(lines()));
-		app.get("/endless", byPiece, async () => endless());
+		app.get("/events", patient, async () => events("a", "b", "c"));
+		app.get("/text", patient, async (_, reply) => reply.type("text/plain").send(lines()));
+		app.get("/endless", patient, async () => endless());
 		const session = connect(await app.listen({ host: "127.0.0.1", port: 0 }));
 		const ask = async (path: string, amount: bigint, headers: Record<string, string> = {}) => {
 			const authorization = encode(await payer.voucher(amount));
