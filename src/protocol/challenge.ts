@@ -37,6 +37,9 @@ export type UnsignedChallenge = Omit<Challenge, "id">;
 /** A server secret that binds challenges: at least 32 bytes, a text counting as its UTF-8 bytes. */
 export type ChallengeSecret = Uint8Array | string;
 
+/** HMAC-SHA256 of `input`: 32 bytes. For who has a quicker one than the portable one that is used otherwise. */
+export type HmacSha256 = (key: Uint8Array, input: Uint8Array) => Uint8Array;
+
 /** Least length of a {@link ChallengeSecret} in bytes: the output of HMAC-SHA256. */
 export const MIN_SECRET_BYTES = 32;
 
@@ -44,6 +47,7 @@ export const MIN_SECRET_BYTES = 32;
  * Computes the `id` that binds a challenge: HMAC-SHA256 over `realm|method|intent|request|expires|digest|opaque`, absent
  * ones empty, in base64url (core, section "Recommended: HMAC-SHA256 Binding"). `description` is not bound.
  *
+ * @param mac how the HMAC is computed
  * @throws {WeakSecretError} when the secret is shorter than 32 bytes
  * @throws {ChallengeFormatError} `separator` when a bound parameter contains `|`, which would let parameters move between slots
  * @example
@@ -53,12 +57,12 @@ export const MIN_SECRET_BYTES = 32;
  * }); // "6QDs0BmhrI_v67iWeCMvGqQJEFQ6ErWKlk7zi5xL6t0"
  * ```
  */
-export function challengeId(secret: ChallengeSecret, challenge: UnsignedChallenge): string {
+export function challengeId(secret: ChallengeSecret, challenge: UnsignedChallenge, mac: HmacSha256 = portable): string {
 	const input = bindingInput(challenge);
 	for (const parameter of BOUND) {
 		if (challenge[parameter]?.includes("|")) throw new ChallengeFormatError("separator", parameter);
 	}
-	return bind(secretBytes(secret), input);
+	return encodeBase64url(mac(secretBytes(secret), input));
 }
 
 /**
@@ -66,17 +70,25 @@ export function challengeId(secret: ChallengeSecret, challenge: UnsignedChalleng
  * matches. An expired challenge of ours is still ours: see {@link isExpired}.
  *
  * @param secrets the first signs new challenges, the others are on their way out and still verify; none means `false`
+ * @param mac how the HMAC is computed
  * @throws {WeakSecretError} when a secret is shorter than 32 bytes
  * @example
  * ```ts
  * isOurChallenge([newSecret, oldSecret], credential.challenge); // true
  * ```
  */
-export function isOurChallenge(secrets: readonly ChallengeSecret[], challenge: Challenge): boolean {
+export function isOurChallenge(
+	secrets: readonly ChallengeSecret[],
+	challenge: Challenge,
+	mac: HmacSha256 = portable,
+): boolean {
 	// Ours have exactly six separators, so a match has too: no parameter of it can have swallowed one.
 	const input = bindingInput(challenge);
 	let ours = false;
-	for (const secret of secrets) ours = equalInConstantTime(bind(secretBytes(secret), input), challenge.id) || ours;
+	for (const secret of secrets) {
+		const id = encodeBase64url(mac(secretBytes(secret), input));
+		ours = equalInConstantTime(id, challenge.id) || ours;
+	}
 	return ours;
 }
 
@@ -118,6 +130,7 @@ export type ChallengeParams = Omit<UnsignedChallenge, "request"> & {
 /**
  * Makes a challenge: canonicalizes and encodes the request and computes the `id`.
  *
+ * @param mac how the HMAC is computed
  * @throws {WeakSecretError} when the secret is shorter than 32 bytes
  * @throws {ChallengeFormatError} when `method`, `intent`, `expires` or a separator in a bound parameter is not as the draft has it
  * @throws {JsonError} when the request has no canonical form
@@ -129,7 +142,7 @@ export type ChallengeParams = Omit<UnsignedChallenge, "request"> & {
  * });
  * ```
  */
-export function createChallenge(secret: ChallengeSecret, params: ChallengeParams): Challenge {
+export function createChallenge(secret: ChallengeSecret, params: ChallengeParams, mac?: HmacSha256): Challenge {
 	if (!/^[a-z]+$/.test(params.method)) throw new ChallengeFormatError("method", "method");
 	if (!/^[A-Za-z0-9-]+$/.test(params.intent)) throw new ChallengeFormatError("intent", "intent");
 	if (params.expires !== undefined && parseTimestamp(params.expires) === undefined) {
@@ -146,7 +159,7 @@ export function createChallenge(secret: ChallengeSecret, params: ChallengeParams
 		...(expires === undefined ? {} : { expires }),
 		...(opaque === undefined ? {} : { opaque }),
 	};
-	return { id: challengeId(secret, unsigned), ...unsigned };
+	return { id: challengeId(secret, unsigned, mac), ...unsigned };
 }
 
 /**
@@ -210,9 +223,7 @@ function bindingInput(challenge: UnsignedChallenge): Uint8Array {
 	return utf8.encode(`${realm}|${method}|${intent}|${request}|${expires}|${digest}|${opaque}`);
 }
 
-function bind(key: Uint8Array, input: Uint8Array): string {
-	return encodeBase64url(hmac(sha256, key, input));
-}
+const portable: HmacSha256 = (key, input) => hmac(sha256, key, input);
 
 function secretBytes(secret: ChallengeSecret): Uint8Array {
 	const bytes = typeof secret === "string" ? utf8.encode(secret) : secret;

@@ -26,6 +26,7 @@ export {
 	challengeId,
 	createChallenge,
 	decodeRequest,
+	type HmacSha256,
 	isExpired,
 	isOurChallenge,
 	MIN_SECRET_BYTES,

@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import {
 	assertChallengeSecrets,
@@ -9,6 +10,7 @@ import {
 	credentialStart,
 	encodeBase64url,
 	formatTimestamp,
+	type HmacSha256,
 	isOurChallenge,
 	nonceOpaque,
 	parseCredential,
@@ -94,7 +96,7 @@ export class ChallengeBook {
 		const [secret = ""] = secrets;
 		const method = this.method(offer.method);
 		if (method === undefined) throw new Error(`there is no payment method ${offer.method}`);
-		return createChallenge(secret, {
+		const params = {
 			realm,
 			method: offer.method,
 			intent: offer.intent,
@@ -103,7 +105,8 @@ export class ChallengeBook {
 			opaque: nonceOpaque(random(), offer.opaque),
 			...(offer.description !== undefined && { description: offer.description }),
 			...(digest !== undefined && { digest }),
-		});
+		};
+		return createChallenge(secret, params, native);
 	}
 
 	/**
@@ -155,7 +158,7 @@ export class ChallengeBook {
 		const known = this.#recognised.get(challenge.id);
 		if (known !== undefined && isSame(known.challenge, challenge)) return known;
 		const method = this.method(challenge.method);
-		if (method === undefined || !isOurChallenge(this.#options.secrets, challenge)) return undefined;
+		if (method === undefined || !isOurChallenge(this.#options.secrets, challenge, native)) return undefined;
 		// Signed with our secret, and yet perhaps by another release or for another purpose.
 		const request = method.decode(challenge);
 		if (request === undefined) return undefined;
@@ -168,6 +171,9 @@ export class ChallengeBook {
 		return decoded;
 	}
 }
+
+/** In a quarter of the time of the protocol's own. */
+const native: HmacSha256 = (key, input) => createHmac("sha256", key).update(input).digest();
 
 /** As small as what payers send: anyone can send credentials that nobody has signed. */
 function isPlain(authorization: string, { payload }: Credential): boolean {

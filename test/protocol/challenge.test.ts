@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -6,6 +7,7 @@ import {
 	createChallenge,
 	decodeJson,
 	decodeRequest,
+	type HmacSha256,
 	isExpired,
 	isOurChallenge,
 	nonceOpaque,
@@ -65,6 +67,23 @@ describe("a created challenge", () => {
 
 describe("the binding", () => {
 	const ours = createChallenge(SECRET, params);
+
+	test("is the same whoever computes its HMAC: the portable one here, Node's own in a server", () => {
+		const native: HmacSha256 = (key, input) => createHmac("sha256", key).update(input).digest();
+		const secrets = fc.uint8Array({ minLength: 32, maxLength: 200 });
+		fc.assert(
+			fc.property(
+				secrets,
+				fc.string().filter((realm) => !realm.includes("|")),
+				(secret, realm) => {
+					const theirs = createChallenge(secret, { ...params, realm }, native);
+					expect(theirs).toEqual(createChallenge(secret, { ...params, realm }));
+					expect(isOurChallenge([OLD_SECRET, secret], theirs, native)).toBe(true);
+					expect(isOurChallenge([OLD_SECRET], theirs, native)).toBe(false);
+				},
+			),
+		);
+	});
 
 	test("breaks when any bound parameter changes, goes or comes", () => {
 		const bound = ["realm", "method", "intent", "request", "expires", "digest", "opaque"] as const;
