@@ -13,7 +13,10 @@ import { packQuestions, type Question, unpackAnswers } from "./messages.ts";
  */
 const BATCH = 16;
 
-/** How many signatures may wait for one thread: 20 ms of its work, about. More are this thread's own. */
+/** How many signatures a thread may have got at a time: it finds the next message when it is done with one. */
+const MOST_ASKED = 2 * BATCH;
+
+/** How many signatures may wait for each thread: 40 ms of its work, about. What comes beyond them is done where it comes. */
 const MOST_WAITING = 512;
 
 /** How often signatures have to have come together before threads are started for them: an idle server needs none. */
@@ -23,7 +26,7 @@ const START_AFTER = 100;
 const ANSWER_MS = 2_000;
 
 type Recovered = Uint8Array | undefined;
-type Waiting = Readonly<{ questions: readonly Question[]; resolves: readonly ((key: Recovered) => void)[] }>;
+type Asked = Question & Readonly<{ resolve(key: Recovered): void }>;
 
 export type RecoveryThreadsOptions = Readonly<{
 	/** How many threads. */
@@ -58,14 +61,19 @@ const threadOptions = () =>
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
  * the rest. Only arithmetic goes there. Where a signature comes alone, handing it over would take longer than the answer, so
  * the first one of each turn of the event loop is left to whoever asks, and where all come alone no thread is started.
+ *
+ * Nor does this thread wait for the others while it has nothing else to do: after a turn in which nothing was asked or answered it
+ * takes one of those that wait. The less there is besides signatures, the larger is its share of them.
  */
 export class RecoveryThreads {
 	readonly #options: RecoveryThreadsOptions;
 	readonly #threads: Thread[] = [];
-	#questions: Question[] = [];
-	#resolves: ((key: Recovered) => void)[] = [];
-	/** A signature came in this turn of the event loop. */
+	/** What no thread has got yet. */
+	#waiting: Asked[] = [];
+	/** A signature came in this turn of the event loop, or one is waiting. */
 	#isBusy = false;
+	/** Nothing was asked or answered in this turn. */
+	#isQuiet = true;
 	#isStopped = false;
 	/** How many more signatures have to come together with others; 0: the threads were started. */
 	#toStart: number;
@@ -93,11 +101,11 @@ export class RecoveryThreads {
 			return undefined;
 		}
 		if (this.#toStart > 0 && --this.#toStart === 0 && !this.#isStopped) this.#start();
-		if (this.#freest() === undefined) return undefined;
+		if (this.#waiting.length >= (MOST_WAITING - MOST_ASKED) * this.ready) return undefined;
+		this.#isQuiet = false;
 		return new Promise((resolve) => {
-			this.#questions.push({ compact, recovery, digest });
-			this.#resolves.push(resolve);
-			if (this.#questions.length >= BATCH) this.#send();
+			this.#waiting.push({ compact, recovery, digest, resolve });
+			if (this.#waiting.length >= BATCH) this.#handOver();
 		});
 	}
 
@@ -105,14 +113,17 @@ export class RecoveryThreads {
 	async stop(): Promise<void> {
 		this.#isStopped = true;
 		await Promise.all(this.#threads.splice(0).map((thread) => thread.stop()));
-		this.#send();
+		for (const asked of this.#waiting.splice(0)) this.#answer(asked);
 	}
 
 	#start(): void {
 		const { threads } = this.#options;
 		try {
 			for (let n = 0; n < threads; n++) {
-				this.#threads.push(new Thread(this.#options, (thread) => this.#lost(thread)));
+				const onAnswer = () => {
+					this.#isQuiet = false;
+				};
+				this.#threads.push(new Thread(this.#options, { onAnswer, onLost: (thread) => this.#lost(thread) }));
 			}
 		} catch (error) {
 			this.#warn(error);
@@ -120,27 +131,33 @@ export class RecoveryThreads {
 	}
 
 	readonly #endTurn = (): void => {
-		this.#isBusy = false;
-		this.#send();
+		this.#handOver();
+		const first = this.#isQuiet ? this.#waiting.shift() : undefined;
+		if (first !== undefined) this.#answer(first);
+		this.#isQuiet = true;
+		this.#isBusy = this.#waiting.length > 0;
+		if (this.#isBusy) setImmediate(this.#endTurn);
 	};
 
-	#send(): void {
-		if (this.#questions.length === 0) return;
-		const waiting = { questions: this.#questions, resolves: this.#resolves };
-		this.#questions = [];
-		this.#resolves = [];
-		const thread = this.#freest();
-		if (thread === undefined) answerHere(waiting, this.#options.secp256k1);
-		else thread.ask(waiting);
+	/** To the threads that have got the fewest, as far as they take more. */
+	#handOver(): void {
+		while (this.#waiting.length > 0) {
+			const thread = this.#freest();
+			if (thread === undefined) return;
+			thread.ask(this.#waiting.splice(0, Math.min(BATCH, MOST_ASKED - thread.asked)));
+		}
 	}
 
-	/** The thread that the fewest wait for, if one can take more. */
 	#freest(): Thread | undefined {
 		let freest: Thread | undefined;
 		for (const thread of this.#threads) {
-			if (thread.waiting < (freest?.waiting ?? MOST_WAITING) && thread.isReady) freest = thread;
+			if (thread.asked < (freest?.asked ?? MOST_ASKED) && thread.isReady) freest = thread;
 		}
 		return freest;
+	}
+
+	#answer({ compact, recovery, digest, resolve }: Asked): void {
+		resolve(this.#options.secp256k1.recover(compact, recovery, digest));
 	}
 
 	/** It ended by itself: without it this thread does the work, as it would without any. */
@@ -159,22 +176,25 @@ export class RecoveryThreads {
 }
 
 class Thread {
-	/** Signatures that wait for it. */
-	waiting = 0;
+	/** How many signatures it has got and not answered. */
+	asked = 0;
 	isReady = false;
 	fault: unknown;
 	#patience: NodeJS.Timeout | undefined;
 	readonly #worker: Worker;
-	readonly #asked: Waiting[] = [];
-	readonly #secp256k1: Secp256k1;
+	readonly #messages: (readonly Asked[])[] = [];
 
-	constructor({ secp256k1, curve, script = ownScript() }: RecoveryThreadsOptions, onLost: (thread: Thread) => void) {
-		this.#secp256k1 = secp256k1;
+	constructor(
+		{ secp256k1, curve, script = ownScript() }: RecoveryThreadsOptions,
+		{ onAnswer, onLost }: Readonly<{ onAnswer(): void; onLost(thread: Thread): void }>,
+	) {
 		this.#worker = new Worker(script, threadOptions());
 		this.#worker.unref();
 		this.#worker.on("message", (message: Readonly<{ curve: string }> | Uint8Array) => {
-			if (message instanceof Uint8Array) this.#answer(unpackAnswers(message));
-			else if (message.curve === curve) this.isReady = true;
+			if (message instanceof Uint8Array) {
+				this.#answer(unpackAnswers(message));
+				onAnswer();
+			} else if (message.curve === curve) this.isReady = true;
 			// A slower one would hold up what this thread does quickly.
 			else this.#end(new Error(`it verifies by ${message.curve}, and not by ${curve}`));
 		});
@@ -185,16 +205,17 @@ class Thread {
 			this.isReady = false;
 			clearTimeout(this.#patience);
 			onLost(this);
-			for (const waiting of this.#asked.splice(0)) answerHere(waiting, this.#secp256k1);
+			for (const { compact, recovery, digest, resolve } of this.#messages.splice(0).flat())
+				resolve(secp256k1.recover(compact, recovery, digest));
 		});
 	}
 
-	ask(waiting: Waiting): void {
-		this.#asked.push(waiting);
-		this.waiting += waiting.questions.length;
-		const packed = packQuestions(waiting.questions);
+	ask(message: readonly Asked[]): void {
+		this.#messages.push(message);
+		this.asked += message.length;
+		const packed = packQuestions(message);
 		this.#worker.postMessage(packed, [packed.buffer]);
-		this.#patience ??= setTimeout(() => this.#end(new Error("it did not answer in time")), ANSWER_MS).unref();
+		this.#patience ??= this.#losePatience();
 	}
 
 	async stop(): Promise<void> {
@@ -207,20 +228,17 @@ class Thread {
 		void this.#worker.terminate();
 	}
 
-	/** Answers come in the order of the questions. */
-	#answer(keys: readonly Recovered[]): void {
-		const waiting = this.#asked.shift();
-		if (waiting === undefined) return;
-		this.waiting -= waiting.questions.length;
-		clearTimeout(this.#patience);
-		this.#patience = undefined;
-		if (this.#asked.length > 0)
-			this.#patience = setTimeout(() => this.#end(new Error("it did not answer in time")), ANSWER_MS).unref();
-		for (const [place, resolve] of waiting.resolves.entries()) resolve(keys[place]);
+	#losePatience(): NodeJS.Timeout {
+		return setTimeout(() => this.#end(new Error("it did not answer in time")), ANSWER_MS).unref();
 	}
-}
 
-function answerHere({ questions, resolves }: Waiting, secp256k1: Secp256k1): void {
-	for (const [place, { compact, recovery, digest }] of questions.entries())
-		resolves[place]?.(secp256k1.recover(compact, recovery, digest));
+	/** Answers come in the order of the messages. */
+	#answer(keys: readonly Recovered[]): void {
+		const message = this.#messages.shift();
+		if (message === undefined) return;
+		this.asked -= message.length;
+		clearTimeout(this.#patience);
+		this.#patience = this.#messages.length > 0 ? this.#losePatience() : undefined;
+		for (const [place, { resolve }] of message.entries()) resolve(keys[place]);
+	}
 }

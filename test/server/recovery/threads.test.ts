@@ -111,6 +111,22 @@ describe("threads that recover keys", () => {
 			expect(key && Buffer.from(key)).toEqual(expected && Buffer.from(expected));
 	});
 
+	it("are not waited for by this one while it has nothing else to do: it takes what none of them has got yet", async () => {
+		await threads.stop();
+		threads = threadsOf({ script: new URL("./silent.ts", import.meta.url) });
+		await allReady();
+		const all = await questions(100);
+		let ofTheirs = 0;
+		const asked = all.map((question, place) => {
+			const answer = there(question);
+			if (place < 60) void answer?.then(() => ofTheirs++);
+			return answer;
+		});
+		const answers = await Promise.all(asked.slice(-20));
+		expect(answers.map((key) => key && Buffer.from(key))).toEqual(all.slice(-20).map(ofHere));
+		expect(ofTheirs).toBe(0);
+	});
+
 	it.each([
 		["end by themselves", "broken"],
 		["do not answer", "silent"],
