@@ -9,7 +9,7 @@ export default defineConfig({
 		testTimeout: 60_000,
 		hookTimeout: 60_000,
 		// The default of one second is soon over where other work runs beside a real chain and a real disk.
-		expect: { poll: { timeout: 20_000 } },
+		expect: { poll: { timeout: 10_000 } },
 		// Two cores: more workers only make the real chains and servers of the tests wait for each other.
 		maxWorkers: 2,
 	},

@@ -26,7 +26,8 @@ const CHECKED = 50;
  */
 export async function sendAll({ port, requests, connections, latenciesMs, check }: Load): Promise<void> {
 	const connection = async (number: number) => {
-		let socket: Socket | undefined;
+		let take = (_text: string): void => undefined;
+		const socket = open(port, (text) => take(text));
 		try {
 			await new Promise<void>((resolve, reject) => {
 				let sentAt = 0;
@@ -43,34 +44,35 @@ export async function sendAll({ port, requests, connections, latenciesMs, check 
 					const request = requests[at];
 					if (request === undefined) return resolve();
 					sentAt = performance.now();
-					socket?.write(request, "latin1");
+					socket.write(request, "latin1");
 				};
-				socket = open(port, answers, reject);
+				take = (text) => {
+					try {
+						answers.take(text);
+					} catch (error) {
+						reject(error);
+					}
+				};
+				socket.on("error", reject);
+				socket.on("close", () => reject(new Error("the server has closed a connection")));
 				socket.on("connect", send);
 			});
 		} finally {
-			socket?.destroy();
+			socket.destroy();
 		}
 	};
 	await Promise.all(Array.from({ length: Math.min(connections, requests.length) }, (_, number) => connection(number)));
 }
 
-/** One buffer for all: what is read is taken out of it at once. */
+/** One buffer for all: what is read is taken out of it at once. (Windows reads ahead: there each would need its own.) */
 const read = Buffer.alloc(64 * 1_024);
 
-function open(port: number, answers: Answers, fail: (error: Error) => void): Socket {
-	const take = (length: number) => {
-		try {
-			answers.take(read.toString("latin1", 0, length));
-		} catch (error) {
-			fail(error as Error);
-		}
+function open(port: number, take: (text: string) => void): Socket {
+	const callback = (length: number) => {
+		take(read.toString("latin1", 0, length));
 		return true;
 	};
-	const socket = connect({ host: "127.0.0.1", port, noDelay: true, onread: { buffer: read, callback: take } });
-	socket.on("error", fail);
-	socket.on("close", () => fail(new Error("the server has closed a connection")));
-	return socket;
+	return connect({ host: "127.0.0.1", port, noDelay: true, onread: { buffer: read, callback } });
 }
 
 /** Takes answers apart, one at a time: no more than these servers send. */

@@ -37,7 +37,10 @@ export type UnsignedChallenge = Omit<Challenge, "id">;
 /** A server secret that binds challenges: at least 32 bytes, a text counting as its UTF-8 bytes. */
 export type ChallengeSecret = Uint8Array | string;
 
-/** HMAC-SHA256 of `input`: 32 bytes. For who has a quicker one than the portable one that is used otherwise. */
+/**
+ * HMAC-SHA256 of `input`: 32 bytes. For who has a quicker one than the portable one that is used otherwise; it has to be nothing else,
+ * or servers that share a secret don't know each other's challenges.
+ */
 export type HmacSha256 = (key: Uint8Array, input: Uint8Array) => Uint8Array;
 
 /** Least length of a {@link ChallengeSecret} in bytes: the output of HMAC-SHA256. */
@@ -62,7 +65,7 @@ export function challengeId(secret: ChallengeSecret, challenge: UnsignedChalleng
 	for (const parameter of BOUND) {
 		if (challenge[parameter]?.includes("|")) throw new ChallengeFormatError("separator", parameter);
 	}
-	return encodeBase64url(mac(secretBytes(secret), input));
+	return bind(mac, secret, input);
 }
 
 /**
@@ -85,10 +88,7 @@ export function isOurChallenge(
 	// Ours have exactly six separators, so a match has too: no parameter of it can have swallowed one.
 	const input = bindingInput(challenge);
 	let ours = false;
-	for (const secret of secrets) {
-		const id = encodeBase64url(mac(secretBytes(secret), input));
-		ours = equalInConstantTime(id, challenge.id) || ours;
-	}
+	for (const secret of secrets) ours = equalInConstantTime(bind(mac, secret, input), challenge.id) || ours;
 	return ours;
 }
 
@@ -224,6 +224,12 @@ function bindingInput(challenge: UnsignedChallenge): Uint8Array {
 }
 
 const portable: HmacSha256 = (key, input) => hmac(sha256, key, input);
+
+function bind(mac: HmacSha256, secret: ChallengeSecret, input: Uint8Array): string {
+	const code = mac(secretBytes(secret), input);
+	if (code.length !== MIN_SECRET_BYTES) throw new TypeError(`an HMAC-SHA256 has 32 bytes, not ${code.length}`);
+	return encodeBase64url(code);
+}
 
 function secretBytes(secret: ChallengeSecret): Uint8Array {
 	const bytes = typeof secret === "string" ? utf8.encode(secret) : secret;

@@ -17,7 +17,7 @@ export function parseTimestamp(text: string): number | undefined {
 	const match = RFC3339.exec(upper);
 	if (match === null) return undefined;
 	// Date.parse rolls 30 February over to March; a date that does not exist is no date. The calendar repeats every 400 years,
-	// and Date.UTC takes the years 0 to 99 for 1900 to 1999. Every month has 28 days.
+	// and Date.UTC takes the years 0 to 99 for 1900 to 1999. Every month has 28 days at least.
 	const day = Number(match[3]);
 	if (day > 28 && day > new Date(Date.UTC(Number(match[1]) + 400, Number(match[2]), 0)).getUTCDate()) return undefined;
 	const ms = Date.parse(upper);

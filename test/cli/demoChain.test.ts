@@ -11,14 +11,17 @@ afterEach(async () => {
 	if (home !== undefined) await rm(home, { recursive: true });
 });
 
+/** More than it keeps the states of in memory. */
+const BLOCKS = 700;
+
 describe("a local development chain", () => {
 	it("leaves nothing in the user's home, however many blocks it had", async () => {
 		home = await mkdtemp(join(tmpdir(), "sluice-test-"));
 		vi.stubEnv("HOME", home);
 		const chain = await startChain();
 		try {
-			await createTestClient({ mode: "anvil", transport: http(chain.url) }).mine({ blocks: 700 });
-			expect(await chain.client.getBlockNumber()).toBe(700n);
+			await createTestClient({ mode: "anvil", transport: http(chain.url) }).mine({ blocks: BLOCKS });
+			expect(await chain.client.getBlockNumber()).toBe(BigInt(BLOCKS));
 		} finally {
 			await chain.stop();
 		}

@@ -1,7 +1,15 @@
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Challenge, encodeBase64url, formatCredential, WeakSecretError } from "../../src/protocol/index.ts";
+import {
+	type Challenge,
+	createChallenge,
+	decodeRequest,
+	encodeBase64url,
+	formatCredential,
+	isOurChallenge,
+	WeakSecretError,
+} from "../../src/protocol/index.ts";
 import { ChallengeBook } from "../../src/server/challenges.ts";
 import { chargeOffer, sessionOffer, testMethod, testTerms } from "./evmMethod.ts";
 
@@ -57,6 +65,16 @@ describe.each([
 	["session", session],
 	["charge", charge],
 ])("a %s challenge", (_, offer) => {
+	test("is what the protocol says, by whatever its HMAC is computed", () => {
+		const issued = book(NEW).issue(offer, NOW);
+		expect(isOurChallenge([NEW], issued)).toBe(true);
+		const { id, request: _encoded, ...rest } = issued;
+		const made = createChallenge(NEW, { ...rest, request: decodeRequest(issued) });
+		expect(made.id).toBe(id);
+		expect(book(NEW).recognise(made, NOW)).toMatchObject({ expired: false });
+		expect(book(OLD).recognise(made, NOW)).toBeUndefined();
+	});
+
 	test("is read from a credential as a book does that has seen none before, whatever was read by then", () => {
 		const seen = book(NEW);
 		const challenge = seen.issue(offer, NOW);

@@ -9,7 +9,7 @@ const DEVELOPMENT_WORDS = "test test test test test test test test test test tes
 
 const START_DEADLINE_MS = 20_000;
 
-/** Otherwise it writes the whole state of every block into the user's home, and leaves it there when it ends. */
+/** Otherwise it writes the state of each block but its newest 500 into the user's home, and leaves it there when it ends. */
 const LEAVES_NOTHING_BEHIND = ["--max-persisted-states", "0"];
 
 /** A development chain in a process of its own, with funded accounts. */

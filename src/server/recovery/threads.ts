@@ -16,13 +16,13 @@ const BATCH = 16;
 /** How many signatures a thread may have got at a time: it finds the next message when it is done with one. */
 const MOST_ASKED = 2 * BATCH;
 
-/** How many signatures may wait for each thread: 40 ms of its work, about. What comes beyond them is done where it comes. */
+/** How many signatures may wait for each thread, those it has got among them. What comes beyond them is done where it comes. */
 const MOST_WAITING = 512;
 
 /** How often signatures have to have come together before threads are started for them: an idle server needs none. */
 const START_AFTER = 100;
 
-/** How long a thread may take for what it was asked, in ms: a hundred times what it takes. */
+/** How long a thread may take for a message, in ms: a thousand times what the native library takes, thirty times what JavaScript does. */
 const ANSWER_MS = 2_000;
 
 type Recovered = Uint8Array | undefined;
@@ -40,6 +40,8 @@ export type RecoveryThreadsOptions = Readonly<{
 	script?: URL;
 	/** They start when so many signatures have come together with others (default 100). */
 	startAfter?: number;
+	/** How long one may take for a message, in ms (default 2,000). */
+	answerMs?: number;
 }>;
 
 /** Compiled, it is JavaScript as this file is then. */
@@ -60,19 +62,20 @@ const threadOptions = () =>
 /**
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
  * the rest. Only arithmetic goes there. Where a signature comes alone, handing it over would take longer than the answer, so
- * the first one of each turn of the event loop is left to whoever asks, and where all come alone no thread is started.
+ * the first one of a turn of the event loop is left to whoever asks, unless others wait already, and where all come alone no
+ * thread is started.
  *
- * Nor does this thread wait for the others while it has nothing else to do: after a turn in which nothing was asked or answered it
- * takes one of those that wait. The less there is besides signatures, the larger is its share of them.
+ * Nor does this thread wait for the others while signatures are all there is: after a turn in which none was taken and none came
+ * back it takes one of those that wait.
  */
 export class RecoveryThreads {
 	readonly #options: RecoveryThreadsOptions;
 	readonly #threads: Thread[] = [];
 	/** What no thread has got yet. */
-	#waiting: Asked[] = [];
+	readonly #waiting: Asked[] = [];
 	/** A signature came in this turn of the event loop, or one is waiting. */
 	#isBusy = false;
-	/** Nothing was asked or answered in this turn. */
+	/** No signature was taken in this turn, and none came back. */
 	#isQuiet = true;
 	#isStopped = false;
 	/** How many more signatures have to come together with others; 0: the threads were started. */
@@ -90,7 +93,9 @@ export class RecoveryThreads {
 	}
 
 	get ready(): number {
-		return this.#threads.filter(({ isReady }) => isReady).length;
+		let ready = 0;
+		for (const { isReady } of this.#threads) if (isReady) ready++;
+		return ready;
 	}
 
 	/** Like `Secp256k1.recover`, on another thread; `undefined`: do it here. Never rejects. */
@@ -113,18 +118,18 @@ export class RecoveryThreads {
 	async stop(): Promise<void> {
 		this.#isStopped = true;
 		await Promise.all(this.#threads.splice(0).map((thread) => thread.stop()));
-		for (const asked of this.#waiting.splice(0)) this.#answer(asked);
+		this.#answerWaiting();
 	}
 
 	#start(): void {
 		const { threads } = this.#options;
+		const onAnswer = () => {
+			this.#isQuiet = false;
+			if (this.#waiting.length >= BATCH) this.#handOver();
+		};
+		const onLost = (thread: Thread) => this.#lost(thread);
 		try {
-			for (let n = 0; n < threads; n++) {
-				const onAnswer = () => {
-					this.#isQuiet = false;
-				};
-				this.#threads.push(new Thread(this.#options, { onAnswer, onLost: (thread) => this.#lost(thread) }));
-			}
+			for (let n = 0; n < threads; n++) this.#threads.push(new Thread(this.#options, { onAnswer, onLost }));
 		} catch (error) {
 			this.#warn(error);
 		}
@@ -133,7 +138,7 @@ export class RecoveryThreads {
 	readonly #endTurn = (): void => {
 		this.#handOver();
 		const first = this.#isQuiet ? this.#waiting.shift() : undefined;
-		if (first !== undefined) this.#answer(first);
+		if (first !== undefined) answerHere(first, this.#options.secp256k1);
 		this.#isQuiet = true;
 		this.#isBusy = this.#waiting.length > 0;
 		if (this.#isBusy) setImmediate(this.#endTurn);
@@ -156,14 +161,15 @@ export class RecoveryThreads {
 		return freest;
 	}
 
-	#answer({ compact, recovery, digest, resolve }: Asked): void {
-		resolve(this.#options.secp256k1.recover(compact, recovery, digest));
+	#answerWaiting(): void {
+		for (const asked of this.#waiting.splice(0)) answerHere(asked, this.#options.secp256k1);
 	}
 
 	/** It ended by itself: without it this thread does the work, as it would without any. */
 	#lost(thread: Thread): void {
 		const at = this.#threads.indexOf(thread);
 		if (at >= 0) this.#threads.splice(at, 1);
+		if (this.ready === 0) this.#answerWaiting();
 		if (!this.#isStopped) this.#warn(thread.fault);
 	}
 
@@ -183,11 +189,13 @@ class Thread {
 	#patience: NodeJS.Timeout | undefined;
 	readonly #worker: Worker;
 	readonly #messages: (readonly Asked[])[] = [];
+	readonly #answerMs: number;
 
 	constructor(
-		{ secp256k1, curve, script = ownScript() }: RecoveryThreadsOptions,
+		{ secp256k1, curve, script = ownScript(), answerMs = ANSWER_MS }: RecoveryThreadsOptions,
 		{ onAnswer, onLost }: Readonly<{ onAnswer(): void; onLost(thread: Thread): void }>,
 	) {
+		this.#answerMs = answerMs;
 		this.#worker = new Worker(script, threadOptions());
 		this.#worker.unref();
 		this.#worker.on("message", (message: Readonly<{ curve: string }> | Uint8Array) => {
@@ -205,8 +213,7 @@ class Thread {
 			this.isReady = false;
 			clearTimeout(this.#patience);
 			onLost(this);
-			for (const { compact, recovery, digest, resolve } of this.#messages.splice(0).flat())
-				resolve(secp256k1.recover(compact, recovery, digest));
+			for (const asked of this.#messages.splice(0).flat()) answerHere(asked, secp256k1);
 		});
 	}
 
@@ -229,7 +236,7 @@ class Thread {
 	}
 
 	#losePatience(): NodeJS.Timeout {
-		return setTimeout(() => this.#end(new Error("it did not answer in time")), ANSWER_MS).unref();
+		return setTimeout(() => this.#end(new Error("it did not answer in time")), this.#answerMs).unref();
 	}
 
 	/** Answers come in the order of the messages. */
@@ -241,4 +248,8 @@ class Thread {
 		this.#patience = this.#messages.length > 0 ? this.#losePatience() : undefined;
 		for (const [place, { resolve }] of message.entries()) resolve(keys[place]);
 	}
+}
+
+function answerHere({ compact, recovery, digest, resolve }: Asked, secp256k1: Secp256k1): void {
+	resolve(secp256k1.recover(compact, recovery, digest));
 }
