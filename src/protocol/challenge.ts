@@ -51,6 +51,7 @@ export const MIN_SECRET_BYTES = 32;
  * ones empty, in base64url (core, section "Recommended: HMAC-SHA256 Binding"). `description` is not bound.
  *
  * @param mac how the HMAC is computed
+ * @throws {TypeError} when `mac` gives anything but 32 bytes
  * @throws {WeakSecretError} when the secret is shorter than 32 bytes
  * @throws {ChallengeFormatError} `separator` when a bound parameter contains `|`, which would let parameters move between slots
  * @example
@@ -74,6 +75,7 @@ export function challengeId(secret: ChallengeSecret, challenge: UnsignedChalleng
  *
  * @param secrets the first signs new challenges, the others are on their way out and still verify; none means `false`
  * @param mac how the HMAC is computed
+ * @throws {TypeError} when `mac` gives anything but 32 bytes
  * @throws {WeakSecretError} when a secret is shorter than 32 bytes
  * @example
  * ```ts
@@ -131,6 +133,7 @@ export type ChallengeParams = Omit<UnsignedChallenge, "request"> & {
  * Makes a challenge: canonicalizes and encodes the request and computes the `id`.
  *
  * @param mac how the HMAC is computed
+ * @throws {TypeError} when `mac` gives anything but 32 bytes
  * @throws {WeakSecretError} when the secret is shorter than 32 bytes
  * @throws {ChallengeFormatError} when `method`, `intent`, `expires` or a separator in a bound parameter is not as the draft has it
  * @throws {JsonError} when the request has no canonical form

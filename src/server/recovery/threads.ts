@@ -22,7 +22,7 @@ const MOST_WAITING = 512;
 /** How often signatures have to have come together before threads are started for them: an idle server needs none. */
 const START_AFTER = 100;
 
-/** How long a thread may take for a message, in ms: a thousand times what the native library takes, thirty times what JavaScript does. */
+/** How long a thread may take for a message, in ms: a thousand times what the native library takes, seventy times what JavaScript does. */
 const ANSWER_MS = 2_000;
 
 type Recovered = Uint8Array | undefined;
