@@ -91,14 +91,13 @@ function expiresAtMs(challenge: Pick<Challenge, "expires">): number | undefined 
 }
 
 /** The record that gives a session's challenge to `usedBy` and nobody else, until `expiresAt` in Unix milliseconds. */
-export function consumeChallenge(
+export function consumedChallenge(
 	id: string,
 	expiresAt: number,
 	usedBy: string,
 	{ owner }: Pick<ChannelStore, "owner">,
-): Record<string, ProofRecord> {
-	const key = sessionChallengeKey(id, expiresAt);
-	return { [key]: { key, state: "used", owner, usedBy, expiresAt } };
+): ProofRecord {
+	return { key: sessionChallengeKey(id, expiresAt), state: "used", owner, usedBy, expiresAt };
 }
 
 /** Two channels raced for one challenge and this one lost. */

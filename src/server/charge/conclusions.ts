@@ -45,11 +45,9 @@ export function chargeConclusions({ store, client, terms, limits, log, now }: En
 			const isOpen = current === undefined || (current.state === "held" && current.reference === entry.hash);
 			if (!isOpen) return { value: undefined, writes: { outbox } };
 			const shared = { owner: store.owner, reference: txHash };
-			const proofs: Record<string, ProofRecord> = {
-				[key]: { ...shared, key, state: "paid", usedBy: payer, expiresAt: null },
-			};
+			const proofs: ProofRecord[] = [{ ...shared, key, state: "paid", usedBy: payer, expiresAt: null }];
 			if (token !== undefined)
-				proofs[token] = { ...shared, key: token, state: "used", usedBy: key, expiresAt: tokenExpiresAt };
+				proofs.push({ ...shared, key: token, state: "used", usedBy: key, expiresAt: tokenExpiresAt });
 			return { value: undefined, writes: { outbox, proofs } };
 		});
 		await durable;
@@ -65,15 +63,12 @@ export function chargeConclusions({ store, client, terms, limits, log, now }: En
 				const current = view.proof(key);
 				const isOurs = current?.state === "held" && current.reference === entry.hash;
 				const isRunning = view.idempotency?.state === "running" && view.idempotency.paidBy === key;
-				const freed = {
-					[key]: null,
-					...(token !== undefined && view.proof(token)?.usedBy === key && { [token]: null }),
-				};
+				const freed = token !== undefined && view.proof(token)?.usedBy === key ? [key, token] : [key];
 				return {
 					value: undefined,
 					writes: {
 						outbox: [concludedEntry(entry, outcome)],
-						...(isOurs && { proofs: freed }),
+						...(isOurs && { deletedProofs: freed }),
 						...(isOurs && isRunning && { idempotency: null }),
 					},
 				};

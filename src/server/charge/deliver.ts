@@ -80,7 +80,7 @@ export async function claim(context: EngineContext, order: ChargeOrder): Promise
 		return {
 			value: { kind: "claimed", txHash },
 			writes: {
-				proofs: { [key]: proofOf(order, "serving", store.owner, txHash, null) },
+				proofs: [proofOf(order, "serving", store.owner, txHash, null)],
 				...(running && { idempotency: running }),
 			},
 		};
@@ -121,7 +121,7 @@ async function end(
 	state: "used" | "paid",
 	response?: StoredResponse,
 ): Promise<void> {
-	const { scope, paidBy: key } = order;
+	const { scope } = order;
 	const { durable } = await store.transact(keysOf(order), () => {
 		const at = now();
 		// Forgotten when no challenge that it could be shown with is good any more; what was not delivered never is.
@@ -138,7 +138,7 @@ async function end(
 		return {
 			value: undefined,
 			writes: {
-				proofs: { [key]: proofOf(order, state, store.owner, txHash, expiresAt) },
+				proofs: [proofOf(order, state, store.owner, txHash, expiresAt)],
 				...(done && { idempotency: done }),
 			},
 		};

@@ -137,10 +137,10 @@ async function take(
 			idempotency?.state === "done" || (idempotency?.paidBy !== undefined && idempotency.paidBy !== order.paidBy);
 		if (isInUse) throw new KeyInUseError();
 		const running = scope && runningRecord(context, scope, key);
-		const proofs: Record<string, ProofRecord> = { [key]: proofOf(own, state, store.owner, txHash, null) };
+		const proofs: ProofRecord[] = [proofOf(own, state, store.owner, txHash, null)];
 		if (means.token !== undefined) {
 			const record = { key: means.token, owner: store.owner, usedBy: key, reference: txHash, expiresAt: null };
-			proofs[means.token] = { ...record, state: state === "held" ? "held" : "used" };
+			proofs.push({ ...record, state: state === "held" ? "held" : "used" });
 		}
 		return {
 			value: undefined,
@@ -172,10 +172,10 @@ async function settleOrphan(
 		if (view.proof(key)?.state !== "held") return { value: undefined };
 		if (txHash !== undefined) {
 			const proof = proofOf(order, "paid", store.owner, txHash, null);
-			return { value: undefined, writes: { proofs: { [key]: proof } } };
+			return { value: undefined, writes: { proofs: [proof] } };
 		}
 		const isOurs = token !== undefined && view.proof(token)?.usedBy === key;
-		return { value: undefined, writes: { proofs: { [key]: null, ...(isOurs && { [token]: null }) } } };
+		return { value: undefined, writes: { deletedProofs: isOurs ? [key, token] : [key] } };
 	});
 	await durable;
 	return txHash === undefined ? refused(runningProblem(), 1) : undefined;

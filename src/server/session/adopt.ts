@@ -6,7 +6,7 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, type LedgerEvent, type VerifiedVoucher } from "../ledger.ts";
-import { consumeChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
+import { consumedChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
 import type { Turn } from "../store/store.ts";
 import { openKey } from "./credit.ts";
 import { channelNotFoundProblem, signatureProblem, type VoucherClaim } from "./signed.ts";
@@ -52,7 +52,7 @@ export async function adopt(
 			value: { channel: step.channel, isNew: true },
 			writes: {
 				channel: step.channel,
-				proofs: consumeChallenge(occasion.challenge.id, expiresAt, channelId, store),
+				proofs: [consumedChallenge(occasion.challenge.id, expiresAt, channelId, store)],
 				audit: [{ at, kind: "adopted", channelId, values }],
 			},
 		};

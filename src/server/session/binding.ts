@@ -5,7 +5,7 @@ import { type Refused, refused } from "../admission.ts";
 import type { EngineContext } from "../context.ts";
 import {
 	ChallengeTakenError,
-	consumeChallenge,
+	consumedChallenge,
 	expiryOf,
 	foreignChallengeProblem,
 	sessionChallengeKey,
@@ -44,7 +44,7 @@ export async function bindChallenge(
 	const { durable } = await store.transact({ proofs: [key] }, (view): Turn<void> => {
 		const bound = view.proof(key);
 		if (bound !== undefined && bound.usedBy !== channelId) throw new ChallengeTakenError();
-		const proofs = consumeChallenge(challengeId, expiresAt, channelId, store);
+		const proofs = [consumedChallenge(challengeId, expiresAt, channelId, store)];
 		return { value: undefined, writes: { outbox: [entry], proofs } };
 	});
 	await durable;

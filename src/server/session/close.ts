@@ -7,7 +7,7 @@ import { ChainUnavailableError } from "../chainState.ts";
 import type { ChainState, Channel } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent, closingVoucher, type Effect } from "../ledger.ts";
-import { consumeChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
+import { consumedChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
 import { retireKey, rowsOf } from "../settlement/rows.ts";
 import { whenSettled } from "../settlement/targets.ts";
 import type { Turn } from "../store/store.ts";
@@ -147,7 +147,7 @@ async function stopSelling(
 		const voucher = { cumulativeAmount, challengeId: challenge.id };
 		const step = applyEvent(current, { type: "close-begun", owner: store.owner, voucher }, at);
 		if (!step.ok) return { value: { refusal: refused(step.problem) } };
-		const proofs = bound === undefined ? consumeChallenge(challenge.id, expiresAt, channelId, store) : {};
+		const proofs = bound === undefined ? [consumedChallenge(challenge.id, expiresAt, channelId, store)] : [];
 		return { value: { channel: step.channel, effects: step.effects }, writes: { channel: step.channel, proofs } };
 	});
 	if ("refusal" in value) return value.refusal;

@@ -8,7 +8,7 @@ import type { Channel, ChannelIdentity } from "../channel.ts";
 import type { EngineContext } from "../context.ts";
 import { applyEvent } from "../ledger.ts";
 import { isMinedBefore } from "../minedBefore.ts";
-import { consumeChallenge, foreignChallengeProblem, fundingKey, sessionChallengeKey } from "../proofs.ts";
+import { consumedChallenge, foreignChallengeProblem, fundingKey, sessionChallengeKey } from "../proofs.ts";
 import type { ProofRecord, Turn } from "../store/store.ts";
 import { type Conclusions, concludedEntry, recordEntry } from "../transactions.ts";
 import { type Opening, openingFromPurpose } from "./opening.ts";
@@ -50,10 +50,10 @@ export async function credit(
 				const reference = receipt.transactionHash;
 				return { key, state: "used", owner: store.owner, usedBy: channelId, reference, expiresAt: null };
 			};
-			const deposited = depositKey !== undefined && { [depositKey]: used(depositKey) };
+			const deposited = depositKey === undefined ? [] : [used(depositKey)];
 			if (view.channel !== undefined) {
 				// Credited before, by the hash of our own transaction perhaps: the deposit was this one all the same.
-				return { value: {}, ...(outbox && { writes: { outbox, ...(deposited && { proofs: deposited }) } }) };
+				return { value: {}, ...(outbox && { writes: { outbox, proofs: deposited } }) };
 			}
 			const bound = view.proof(challenge);
 			if (bound !== undefined && bound.usedBy !== channelId) {
@@ -72,11 +72,11 @@ export async function credit(
 				value: { opened: step.channel },
 				writes: {
 					channel: step.channel,
-					proofs: {
-						[funding]: used(funding),
+					proofs: [
+						used(funding),
 						...deposited,
-						...consumeChallenge(voucher.challengeId, opening.challengeExpiresAt, channelId, store),
-					},
+						consumedChallenge(voucher.challengeId, opening.challengeExpiresAt, channelId, store),
+					],
 					...(outbox && { outbox }),
 					audit: [
 						{
@@ -137,7 +137,7 @@ export function openConclusions(context: EngineContext): Conclusions {
 				writes: {
 					outbox: [concludedEntry(entry, outcome)],
 					// The challenge was not answered after all; unless somebody else's transaction has opened the channel under it.
-					...(view.channel === undefined && view.proof(key)?.usedBy === channelId && { proofs: { [key]: null } }),
+					...(view.channel === undefined && view.proof(key)?.usedBy === channelId && { deletedProofs: [key] }),
 				},
 			}));
 			await durable;

@@ -53,7 +53,7 @@ async function marked(
 				usedBy: challenge.id,
 				expiresAt: expiryOf(challenge),
 			} as const;
-			return { value: true, writes: { proofs: { [key]: proof } } };
+			return { value: true, writes: { proofs: [proof] } };
 		});
 	const undo = async () => {
 		if (admission.kind === "admitted") await admission.release();
@@ -76,7 +76,7 @@ async function marked(
 	const giveBack = async () => {
 		const { durable: gone } = await store.transact({ proofs: [key] }, () => ({
 			value: undefined,
-			writes: { proofs: { [key]: null } },
+			writes: { deletedProofs: [key] },
 		}));
 		await gone;
 	};

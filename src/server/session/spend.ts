@@ -7,7 +7,7 @@ import type { SessionOffer } from "../evm/offer.ts";
 import type { VoucherEvent } from "../hooks.ts";
 import { earlierAnswer, type IdempotencyScope, idempotencyScope } from "../idempotency.ts";
 import { applyEvent, type Reservation, requiredCumulative } from "../ledger.ts";
-import { consumeChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
+import { consumedChallenge, expiryOf, foreignChallengeProblem, sessionChallengeKey } from "../proofs.ts";
 import type { ProofRecord, Turn, TurnView } from "../store/store.ts";
 import { withoutTheGone } from "./current.ts";
 import { admittedMetered, leastToReserve, replaceStream, takesPlace, toReserve } from "./metered.ts";
@@ -109,7 +109,7 @@ function decideSpend(
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;
 	const isBound = isOwn || bound !== undefined;
-	const binding = isBound ? {} : consumeChallenge(challenge.id, expiresAt, channel.channelId, store);
+	const binding = isBound ? [] : [consumedChallenge(challenge.id, expiresAt, channel.channelId, store)];
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
 	if (management === "always" || dearer !== undefined)
 		return { value: { kind: "accepted", channel }, writes: advanced };
@@ -145,8 +145,7 @@ function decideSpend(
 		writes: {
 			channel: held.channel,
 			// Where another request holds the credential already, it stays that one's.
-			proofs: isNew || !isFree ? binding : { ...binding, [credentialKey]: credential },
-			...(isNew && { newProof: credential }),
+			proofs: isFree ? [...binding, credential] : binding,
 			...(scope !== undefined && {
 				idempotency: {
 					...scope,

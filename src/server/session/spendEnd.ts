@@ -82,7 +82,7 @@ export async function capture(
 			value: { result: { kind: "captured", receipt }, ended: { channel: step.channel, effects: step.effects } },
 			writes: {
 				channel: step.channel,
-				...(!isUsed && { proofs: { [credentialKey]: used } }),
+				...(!isUsed && { proofs: [used] }),
 				...(done !== undefined && {
 					idempotency: isComplete ? { ...done, state: "done", response: response(receipt) } : asBefore(view),
 				}),
@@ -134,7 +134,7 @@ function givenBack({ credentialKey, ticket }: Order, view: TurnView): TurnWrites
 	const credential = view.proof(credentialKey);
 	const isOwn = credential?.state === "held" && credential.reference === ticket;
 	return {
-		proofs: isOwn ? { [credentialKey]: null } : {},
+		...(isOwn && { deletedProofs: [credentialKey] }),
 		...(view.idempotency?.state === "running" && { idempotency: asBefore(view) }),
 	};
 }

@@ -60,9 +60,7 @@ export async function creditTopUp(
 				const detail = "This top-up was credited before.";
 				return { value: { refusal: problem("verification-failed", detail, { channelId, hash: txHash }), effects: [] } };
 			}
-			const proofs = Object.fromEntries(
-				[free, depositKey].flatMap((key) => (key === undefined ? [] : [[key, used(key)]])),
-			);
+			const proofs = [free, depositKey].flatMap((key) => (key === undefined ? [] : [used(key)]));
 			const settled = { proofs, ...(outbox && { outbox }) };
 			const { channel } = view;
 			// Somebody else's channel in this store, or one that was lost: the escrow has it all the same.

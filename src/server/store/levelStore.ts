@@ -175,11 +175,11 @@ export class LevelStore implements ChannelStore {
 	readonly #lookAtProof = (key: string): ProofRecord | undefined => this.#proofs.read(keys.proofKey(key));
 
 	#write(named: TurnKeys, writes: TurnWrites, all: readonly Change[]): Promise<void> {
-		const { channel, proofs, newProof, idempotency } = writes;
+		const { channel, proofs = [], deletedProofs = [], idempotency } = writes;
 		const batch = this.#commit.add(all);
 		if (channel !== undefined) this.#channels.write(keys.channelKey(channel.channelId), channel, batch);
-		for (const key in proofs) this.#proofs.write(keys.proofKey(key), proofs[key] ?? null, batch);
-		if (newProof !== undefined) this.#proofs.write(keys.proofKey(newProof.key), newProof, batch);
+		for (const proof of proofs) this.#proofs.write(keys.proofKey(proof.key), proof, batch);
+		for (const key of deletedProofs) this.#proofs.write(keys.proofKey(key), null, batch);
 		if (idempotency !== undefined && named.idempotency !== undefined) {
 			this.#idempotency.write(keys.idempotencyKey(named.idempotency), idempotency, batch);
 		}

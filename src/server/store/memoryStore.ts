@@ -51,13 +51,10 @@ export class MemoryStore implements ChannelStore {
 	}
 
 	#write(named: TurnKeys, writes: TurnWrites): void {
-		const { channel, proofs = {}, newProof, idempotency, outbox = [], audit = [] } = writes;
+		const { channel, proofs = [], deletedProofs = [], idempotency, outbox = [], audit = [] } = writes;
 		if (channel !== undefined) this.#channels.set(channel.channelId, channel);
-		for (const [key, proof] of Object.entries(proofs)) {
-			if (proof === null) this.#proofs.delete(key);
-			else this.#proofs.set(key, proof);
-		}
-		if (newProof !== undefined) this.#proofs.set(newProof.key, newProof);
+		for (const proof of proofs) this.#proofs.set(proof.key, proof);
+		for (const key of deletedProofs) this.#proofs.delete(key);
 		if (idempotency) this.#idempotency.set(idempotency.key, idempotency);
 		if (idempotency === null && named.idempotency !== undefined) this.#idempotency.delete(named.idempotency);
 		for (const entry of outbox) this.#outbox.set(entry.hash, entry);

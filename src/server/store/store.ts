@@ -107,12 +107,13 @@ export type TurnView = Readonly<{
 	idempotency: IdempotencyRecord | undefined;
 }>;
 
-/** `null` deletes. Channels, outbox entries and audit lines are never deleted. */
+/** Idempotency records are deleted by `null`. Channels, outbox entries and audit lines are never deleted. */
 export type TurnWrites = Readonly<{
 	channel?: Channel;
-	proofs?: Readonly<Record<string, ProofRecord | null>>;
-	/** A proof that can't have been there, which nobody needs to look for. */
-	newProof?: ProofRecord;
+	/** Lists, as there is one or two of them: an object with the keys for names has a shape of its own, which V8 keeps for long. */
+	proofs?: readonly ProofRecord[];
+	/** The keys of proofs that are deleted. */
+	deletedProofs?: readonly string[];
 	idempotency?: IdempotencyRecord | null;
 	/** New or changed transactions, keyed by hash: any, whatever the keys. */
 	outbox?: readonly OutboxEntry[];

@@ -55,17 +55,15 @@ export class View implements TurnView, Before {
  * @throws TypeError when it did not
  */
 export function checkNamed(named: TurnKeys, writes: TurnWrites): void {
-	const { channel, proofs, newProof, idempotency } = writes;
-	if (newProof !== undefined && !named.proofs?.includes(newProof.key)) unnamed(`proof ${newProof.key}`);
+	const { channel, proofs = NONE, deletedProofs = NONE, idempotency } = writes;
 	if (channel !== undefined && channel.channelId !== named.channel) unnamed(`channel ${channel.channelId}`);
 	if (idempotency === null && named.idempotency === undefined) unnamed("an idempotency record");
 	if (idempotency && idempotency.key !== named.idempotency) unnamed(`idempotency record ${idempotency.key}`);
-	for (const key in proofs) {
-		const proof = proofs[key] ?? null;
-		if (!named.proofs?.includes(key) || (proof !== null && proof.key !== key)) unnamed(`proof ${key}`);
-		if (proof !== null) checkDate(proof);
+	for (const proof of proofs) {
+		if (!named.proofs?.includes(proof.key)) unnamed(`proof ${proof.key}`);
+		checkDate(proof);
 	}
-	if (newProof !== undefined) checkDate(newProof);
+	for (const key of deletedProofs) if (!named.proofs?.includes(key)) unnamed(`proof ${key}`);
 }
 
 /** @param auditKey the place of the next audit line of that time */
@@ -81,16 +79,15 @@ export function changes(
 		all.push([key, record.channelWriter(key, writes.channel)]);
 		dueChanges(before.channel, writes.channel, all);
 	}
-	for (const name in writes.proofs) {
-		const proof = writes.proofs[name] ?? null;
-		const key = keys.proofKey(name);
-		all.push([key, proof && record.proofWriter(key, proof)]);
-		if (!isDatedProof(name)) expiryChanges(key, before.proof(name), proof, all);
+	for (const proof of writes.proofs ?? NONE) {
+		const key = keys.proofKey(proof.key);
+		all.push([key, record.proofWriter(key, proof)]);
+		if (!isDatedProof(proof.key)) expiryChanges(key, before.proof(proof.key), proof, all);
 	}
-	if (writes.newProof !== undefined) {
-		const key = keys.proofKey(writes.newProof.key);
-		all.push([key, record.proofWriter(key, writes.newProof)]);
-		if (!isDatedProof(writes.newProof.key)) expiryChanges(key, undefined, writes.newProof, all);
+	for (const name of writes.deletedProofs ?? NONE) {
+		const key = keys.proofKey(name);
+		all.push([key, null]);
+		if (!isDatedProof(name)) expiryChanges(key, before.proof(name), null, all);
 	}
 	if (writes.idempotency !== undefined && named.idempotency !== undefined) {
 		const key = keys.idempotencyKey(named.idempotency);
@@ -110,6 +107,8 @@ export function changes(
 	}
 	return all;
 }
+
+const NONE: readonly never[] = [];
 
 type Expiring = Readonly<{ expiresAt: number | null }>;
 

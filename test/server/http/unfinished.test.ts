@@ -187,7 +187,7 @@ describe("a charge", () => {
 			} as const;
 			const { durable } = await server.store.transact({ proofs: [key] }, () => ({
 				value: undefined,
-				writes: { proofs: { [key]: proof } },
+				writes: { proofs: [proof] },
 			}));
 			await durable;
 		};

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { OutboxEntry } from "../../../src/escrow/outbox.ts";
 import type { EngineContext } from "../../../src/server/context.ts";
-import { consumeChallenge, sessionChallengeKey } from "../../../src/server/proofs.ts";
+import { consumedChallenge, sessionChallengeKey } from "../../../src/server/proofs.ts";
 import { openConclusions } from "../../../src/server/session/credit.ts";
 import { openingPurpose } from "../../../src/server/session/opening.ts";
 import { MemoryStore } from "../../../src/server/store/memoryStore.ts";
@@ -41,7 +41,7 @@ async function afterFailedOpen({ isOpen }: { isOpen: boolean }) {
 		value: undefined,
 		writes: {
 			...(isOpen && { channel: open() }),
-			proofs: consumeChallenge("first", EXPIRES_AT, channelId, store),
+			proofs: [consumedChallenge("first", EXPIRES_AT, channelId, store)],
 		},
 	}));
 	await durable;

@@ -65,7 +65,7 @@ describe("a challenge that is good once", () => {
 			const proof = { key: "once:abc", state: "used", owner: "x", usedBy: "abc", expiresAt: Date.now() + 60_000 };
 			await other.store.transact({ proofs: [proof.key] }, () => ({
 				value: undefined,
-				writes: { proofs: { [proof.key]: proof as never } },
+				writes: { proofs: [proof as never] },
 			}));
 			return admission;
 		});

@@ -36,7 +36,7 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				const named = { channel: id(1), proofs: ["a", "b"], idempotency: "k" };
 				const writes = {
 					channel: channel(1),
-					proofs: { a: proof("a"), b: proof("b") },
+					proofs: [proof("a"), proof("b")],
 					idempotency: idempotency("k"),
 					outbox: [transaction(7)],
 					audit: [line(1)],
@@ -45,7 +45,7 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				const { value: seen } = await store.transact(named, (view) => ({
 					value: [view.channel, view.proof("a"), view.proof("b"), view.idempotency],
 				}));
-				expect(seen).toEqual([writes.channel, writes.proofs.a, writes.proofs.b, writes.idempotency]);
+				expect(seen).toEqual([writes.channel, ...writes.proofs, writes.idempotency]);
 				expect(await collect(store.outbox({ state: "any" }))).toEqual(writes.outbox);
 				expect(await collect(store.audit())).toEqual(writes.audit);
 			});
@@ -53,9 +53,7 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 			it("credits a proof once, however many turns ask at the same time (I4)", async () => {
 				const attempts = Array.from({ length: 40 }, (_, i) =>
 					store.transact({ channel: id(i % 4), proofs: ["once"] }, (view) =>
-						view.proof("once") === undefined
-							? { value: true, writes: { proofs: { once: proof("once") } } }
-							: { value: false },
+						view.proof("once") === undefined ? { value: true, writes: { proofs: [proof("once")] } } : { value: false },
 					),
 				);
 				const won = (await Promise.all(attempts)).filter(({ value }) => value);
@@ -77,8 +75,8 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 			it("refuses what a turn did not name, and writes nothing of it (I4)", async () => {
 				const attempts: [TurnKeys, TurnWrites][] = [
 					[{ channel: id(1) }, { channel: channel(2) }],
-					[{ proofs: ["a"] }, { proofs: { a: proof("a"), b: proof("b") } }],
-					[{ proofs: ["a"] }, { proofs: { a: proof("b") } }],
+					[{ proofs: ["a"] }, { proofs: [proof("a"), proof("b")] }],
+					[{ proofs: ["a"] }, { proofs: [proof("a")], deletedProofs: ["b"] }],
 					[{ idempotency: "k" }, { idempotency: idempotency("l"), audit: [line(1)] }],
 					[{}, { idempotency: null, audit: [line(1)] }],
 				];
@@ -138,28 +136,19 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 					used: proof("used", { reference: id(9) }),
 				};
 				const named = { proofs: ["held", "paid", "used"] };
-				await write(store, named, { proofs: records });
-				await write(store, named, { proofs: { held: null } });
+				await write(store, named, { proofs: Object.values(records) });
+				await write(store, named, { deletedProofs: ["held"] });
 				const { value } = await store.transact(named, (view) => ({
 					value: named.proofs.map((key) => view.proof(key)),
 				}));
 				expect(value).toEqual([undefined, records.paid, records.used]);
 			});
 
-			it("keeps a proof that a turn knows to be new, and only one that it named", async () => {
-				const once = proof("once");
-				await write(store, { proofs: ["once"] }, { newProof: once });
-				store = (await under.reopen?.(store)) ?? store;
-				const { value } = await store.transact({ proofs: ["once"] }, (view) => ({ value: view.proof("once") }));
-				expect(value).toEqual(once);
-				await expect(write(store, { proofs: ["other"] }, { newProof: proof("twice") })).rejects.toThrow(TypeError);
-			});
-
 			it("keeps a dated proof until its date, which its key and its record agree about", async () => {
 				const [early, late] = [10, 20].map((expiresAt) => proof(datedProof(expiresAt, "once"), { expiresAt }));
 				if (early === undefined || late === undefined) throw new Error("two proofs were made");
-				for (const one of [early, late]) await write(store, { proofs: [one.key] }, { newProof: one });
-				await write(store, { proofs: [late.key] }, { proofs: { [late.key]: { ...late, state: "used" } } });
+				for (const one of [early, late]) await write(store, { proofs: [one.key] }, { proofs: [one] });
+				await write(store, { proofs: [late.key] }, { proofs: [{ ...late, state: "used" }] });
 				store = (await under.reopen?.(store)) ?? store;
 				expect(await store.prune(15)).toBe(1);
 				const named = { proofs: [early.key, late.key] };
@@ -167,11 +156,10 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 					value: named.proofs.map((key) => view.proof(key)),
 				}));
 				expect(value).toEqual([undefined, { ...late, state: "used" }]);
-				await write(store, named, { proofs: { [late.key]: null } });
+				await write(store, named, { deletedProofs: [late.key] });
 				expect(await store.prune(25)).toBe(0);
 				const misdated = { ...late, expiresAt: 21 };
-				await expect(write(store, named, { newProof: misdated })).rejects.toThrow(TypeError);
-				await expect(write(store, named, { proofs: { [late.key]: misdated } })).rejects.toThrow(TypeError);
+				await expect(write(store, named, { proofs: [misdated] })).rejects.toThrow(TypeError);
 			});
 
 			it("keeps an answer with its body, or without one (I6)", async () => {
@@ -195,7 +183,7 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 
 			it("tells keys apart whatever text they are", async () => {
 				const names = ["", " ", ":", "a:b", "ключ", "😀", "\u0000", "x".repeat(2_000)];
-				await write(store, { proofs: names }, { proofs: Object.fromEntries(names.map((key) => [key, proof(key)])) });
+				await write(store, { proofs: names }, { proofs: names.map((key) => proof(key)) });
 				const { value } = await store.transact({ proofs: names }, (view) => ({
 					value: names.map((key) => view.proof(key)),
 				}));
@@ -243,7 +231,7 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 					value: 0,
 					writes: {
 						channel: full,
-						proofs: { p: proof("p") },
+						proofs: [proof("p")],
 						idempotency: idempotency("k"),
 						outbox: [transaction(1, { purpose: { kind: "settle", channel: id(1) } })],
 					},

@@ -74,7 +74,7 @@ describe("a damaged record", () => {
 		await write(
 			store,
 			{ proofs: ["p"], idempotency: "k" },
-			{ proofs: { p: proof("p", { expiresAt: 1 }) }, idempotency: idempotency("k") },
+			{ proofs: [proof("p", { expiresAt: 1 })], idempotency: idempotency("k") },
 		);
 		await store.putCursor({ name: "watcher", blockNumber: 1n, blockHash: id(1), updatedAt: 1 });
 		const damaged = await tamper(store, (disk) =>
@@ -84,7 +84,7 @@ describe("a damaged record", () => {
 			CorruptRecordError,
 		);
 		// Nor is it written over by a turn that did not look.
-		const blind = write(damaged, { proofs: ["p"] }, { proofs: { p: proof("p") } });
+		const blind = write(damaged, { proofs: ["p"] }, { proofs: [proof("p")] });
 		await expect(blind).rejects.toBeInstanceOf(CorruptRecordError);
 		await expect(damaged.transact({ idempotency: "k" }, () => ({ value: 0 }))).rejects.toBeInstanceOf(
 			CorruptRecordError,

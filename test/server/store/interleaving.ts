@@ -61,9 +61,9 @@ function writes(step: Step, number: number): TurnWrites {
 	const by = String(number);
 	return {
 		...(step.channel !== undefined && { channel: channel(step.channel, { acceptedCumulative: BigInt(number) }) }),
-		proofs: Object.fromEntries(
-			step.proofs.map((key) => [key, gone ? null : proof(key, { usedBy: by, expiresAt: number })]),
-		),
+		...(gone
+			? { deletedProofs: step.proofs }
+			: { proofs: step.proofs.map((key) => proof(key, { usedBy: by, expiresAt: number })) }),
 		...(step.idempotency !== undefined && {
 			idempotency: gone ? null : idempotency(step.idempotency, { fingerprint: by }),
 		}),

@@ -110,7 +110,8 @@ describe("what the indexes hold", () => {
 				store,
 				{ proofs: ["p", "q"], idempotency: "k" },
 				{
-					proofs: { p: proof("p", { expiresAt: i }), q: i === 10 ? null : proof("q", { expiresAt: i }) },
+					proofs: ["p", ...(i === 10 ? [] : ["q"])].map((key) => proof(key, { expiresAt: i })),
+					deletedProofs: i === 10 ? ["q"] : [],
 					idempotency: idempotency("k", { expiresAt: i }),
 				},
 			);
@@ -125,7 +126,7 @@ describe("what the indexes hold", () => {
 
 	it("is gone when its record was pruned", async () => {
 		const store = await open();
-		await write(store, { proofs: ["p"] }, { proofs: { p: proof("p", { expiresAt: 1 }) } });
+		await write(store, { proofs: ["p"] }, { proofs: [proof("p", { expiresAt: 1 })] });
 		expect(await store.prune(2)).toBe(1);
 		expect(await entries(store)).toEqual({});
 	});

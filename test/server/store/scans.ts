@@ -167,7 +167,7 @@ export function describeScans(under: StoreUnderTest): void {
 			const expiries = [5, 9, 10, 11, null];
 			const proofs = expiries.map((expiresAt) => proof(`p${expiresAt}`, { expiresAt }));
 			const named = { proofs: proofs.map(({ key }) => key) };
-			await write(store, named, { proofs: Object.fromEntries(proofs.map((one) => [one.key, one])) });
+			await write(store, named, { proofs });
 			for (const expiresAt of [9, 10]) {
 				await write(
 					store,
@@ -192,11 +192,11 @@ export function describeScans(under: StoreUnderTest): void {
 		it("spares a record that was written again with a later time, or with none (I4)", async () => {
 			const named = { proofs: ["later", "never", "sooner"] };
 			const all = (later: number | null, never: number | null, sooner: number | null) => ({
-				proofs: {
-					later: proof("later", { expiresAt: later }),
-					never: proof("never", { expiresAt: never }),
-					sooner: proof("sooner", { expiresAt: sooner }),
-				},
+				proofs: [
+					proof("later", { expiresAt: later }),
+					proof("never", { expiresAt: never }),
+					proof("sooner", { expiresAt: sooner }),
+				],
 			});
 			await write(store, named, all(5, 5, 500));
 			await write(store, named, all(50, null, 5));
@@ -211,12 +211,12 @@ export function describeScans(under: StoreUnderTest): void {
 		it("prunes many while turns go on, and loses none that is written meanwhile (I4)", async () => {
 			const names = Array.from({ length: 700 }, (_, i) => `p${i}`);
 			await Promise.all(
-				names.map((key) => write(store, { proofs: [key] }, { proofs: { [key]: proof(key, { expiresAt: 5 }) } })),
+				names.map((key) => write(store, { proofs: [key] }, { proofs: [proof(key, { expiresAt: 5 })] })),
 			);
 			const renewed = names.filter((_, i) => i % 7 === 0);
 			const [pruned] = await Promise.all([
 				store.prune(10),
-				...renewed.map((key) => write(store, { proofs: [key] }, { proofs: { [key]: proof(key) } })),
+				...renewed.map((key) => write(store, { proofs: [key] }, { proofs: [proof(key)] })),
 			]);
 			expect(pruned).toBeGreaterThanOrEqual(names.length - renewed.length);
 			const { value: left } = await store.transact({ proofs: names }, (view) => ({

@@ -27,7 +27,7 @@ async function writeTurn(store: LevelStore, n: number): Promise<void> {
 			value: undefined,
 			writes: {
 				channel: after,
-				proofs: { [key]: proof(key, { usedBy: id(own) }) },
+				proofs: [proof(key, { usedBy: id(own) })],
 				idempotency: idempotency(key),
 				outbox: [transaction(n)],
 				audit: [line(n)],
