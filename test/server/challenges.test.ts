@@ -109,6 +109,16 @@ describe.each([
 		expect(challenges.read(header(1), NOW, true).credential).not.toBe(first.credential);
 	});
 
+	test("that ends as another one does is not taken for it", () => {
+		const challenges = book(NEW);
+		const challenge = challenges.issue(offer, NOW);
+		const headers = ["1", "2"].map((n) => formatCredential({ challenge, payload: { n, end: "x".repeat(200) } }));
+		const tails = headers.map((header) => header.slice(-200));
+		expect(tails[0]).toBe(tails[1]);
+		for (const header of [...headers, ...headers])
+			expect(challenges.read(header, NOW, true)).toEqual(book(NEW).read(header, NOW));
+	});
+
 	test("is remembered only as far as a payer's would be: no long header, no payload but texts, in a few megabytes", () => {
 		const challenges = book(NEW);
 		const challenge = challenges.issue(offer, NOW);

@@ -45,9 +45,9 @@ export type LevelStoreOptions = Readonly<{
  * The default store: LevelDB in a folder of its own, owned by one process (DESIGN 7).
  *
  * A turn is one synchronous step, from reading its records to handing over its writes: that is what keeps turns apart.
- * Only the channel is brought into memory before it, so that the step need not wait for the disk; proofs and
- * idempotency records are nearly always new, and LevelDB knows that without reading. The next turn sees the new state
- * at once, from memory; the disk gets it in the next shared batch (I5).
+ * The channel and the idempotency record are brought into memory before it, so that the step need not wait for the disk;
+ * proofs are nearly always new, and LevelDB knows that without reading. The next turn sees the new state at once, from
+ * memory; the disk gets it in the next shared batch (I5).
  */
 export class LevelStore implements ChannelStore {
 	readonly owner: string = randomUUID();
@@ -145,6 +145,10 @@ export class LevelStore implements ChannelStore {
 		if (named.channel !== undefined) {
 			const key = keys.channelKey(named.channel);
 			if (!this.#channels.isLoaded(key)) await this.#channels.load(key);
+		}
+		if (named.idempotency !== undefined) {
+			const key = keys.idempotencyKey(named.idempotency);
+			if (!this.#idempotency.isLoaded(key)) await this.#idempotency.load(key);
 		}
 		return this.#runTurn(named, turn);
 	}

@@ -14,6 +14,9 @@ type RecordTableOptions<T> = Readonly<{
 	onCorrupt: (error: CorruptRecordError) => void;
 }>;
 
+/** Nearly all of them are written by the turn that they were looked for by. */
+const MOST_ABSENT = 1_000;
+
 /** `null`: deleted. */
 type Write<T> = { readonly record: T | null; wasRead: boolean };
 
@@ -34,6 +37,8 @@ export class RecordTable<T extends object> {
 	 */
 	#layers: readonly Layer<T>[] = [];
 	readonly #idle: LRUCache<string, T>;
+	/** Looked for lately, and not on disk: most requests bring a key that is new. */
+	#absent = new Set<string>();
 	readonly #prefetch: Prefetch;
 
 	constructor(options: RecordTableOptions<T>) {
@@ -75,6 +80,7 @@ export class RecordTable<T extends object> {
 		}
 		const idle = this.#idle.get(key);
 		if (idle !== undefined) return idle;
+		if (this.#absent.has(key)) return undefined;
 		const record = this.#decode(key, readNow(this.#options.disk, key));
 		if (record !== undefined) this.#keep(key, record, true);
 		return record;
@@ -95,6 +101,7 @@ export class RecordTable<T extends object> {
 	/** A turn wrote (`null`: deleted) this record, in `batch`. */
 	write(key: string, record: T | null, batch: Batch): void {
 		this.#prefetch.forget(key);
+		this.#absent.delete(key);
 		let layer = this.#layers.at(-1);
 		if (layer?.batch !== batch) {
 			layer = { batch, writes: new Map() };
@@ -131,6 +138,10 @@ export class RecordTable<T extends object> {
 	}
 
 	#found(key: string, found: Found): void {
+		if (found === undefined) {
+			if (this.#absent.size >= MOST_ABSENT) this.#absent = new Set();
+			this.#absent.add(key);
+		}
 		if (typeof found !== "string") return;
 		try {
 			this.#keep(key, this.#options.decode(key, found), true);
