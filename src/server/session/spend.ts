@@ -37,6 +37,7 @@ async function take(context: EngineContext, order: Order): Promise<Admission> {
 	const keys = {
 		channel: order.channelId,
 		proofs: [order.credentialKey, order.challengeKey],
+		sought: isOwn(context.store.peek(order.channelId), order) ? undefined : order.challengeKey,
 		...(scope !== undefined && { idempotency: scope.key }),
 	};
 	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
@@ -91,9 +92,8 @@ function decideSpend(
 	const earlier = earlierAnswer(view.idempotency, scope, store, goesOn);
 	if (earlier !== undefined) return { value: earlier };
 
-	// A channel that has advanced under a challenge has it: both were written in one turn.
-	const isOwn = view.channel?.challengeIds.includes(challenge.id) === true;
-	const bound = isOwn ? undefined : view.proof(challengeKey);
+	const isAnswered = isOwn(view.channel, { challenge });
+	const bound = isAnswered ? undefined : view.proof(challengeKey);
 	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
 		return { value: refused(foreignChallengeProblem()) };
 	// What other requests have left unspent would pay for more than the payer has answered to, and counts.
@@ -108,7 +108,7 @@ function decideSpend(
 	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;
-	const isBound = isOwn || bound !== undefined;
+	const isBound = isAnswered || bound !== undefined;
 	const binding = isBound ? [] : [consumedChallenge(challenge.id, expiresAt, channel.channelId, store)];
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
 	if (management === "always" || dearer !== undefined)
@@ -158,6 +158,11 @@ function decideSpend(
 			}),
 		},
 	};
+}
+
+/** A channel that has advanced under a challenge has it: both were written in one turn. */
+function isOwn(channel: Channel | undefined, { challenge }: Pick<Order, "challenge">): boolean {
+	return channel?.challengeIds.includes(challenge.id) === true;
 }
 
 /** The promise made by `spendTurn`, with the two ways it can end. The first one wins, the other does nothing. */

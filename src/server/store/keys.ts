@@ -14,18 +14,14 @@ const OUTBOX_INDEX: Readonly<Record<OutboxState, string>> = { pending: "op:", un
 
 export const OPENS_KEY = "m:opens";
 
-export function channelKey(channelId: string): string {
-	return `c:${wellFormed(channelId)}`;
-}
+export const channelKey = keysOf("c:");
 
 /** The channel that a `channelKey` is of. */
 export function channelIdOf(key: string): Hex {
 	return key.slice(2) as Hex;
 }
 
-export function proofKey(key: string): string {
-	return `p:${wellFormed(key)}`;
-}
+export const proofKey = keysOf("p:");
 
 /** The proof that a `proofKey` is of. */
 export function proofOf(key: string): string {
@@ -36,9 +32,7 @@ export function isProofKey(key: string): boolean {
 	return key.startsWith("p:");
 }
 
-export function idempotencyKey(key: string): string {
-	return `i:${wellFormed(key)}`;
-}
+export const idempotencyKey = keysOf("i:");
 
 export function cursorKey(name: string): string {
 	return `n:${wellFormed(name)}`;
@@ -85,6 +79,19 @@ export function indexedKey(indexKey: string, numbers: number): string {
 /** All keys that begin with `prefix`, which ends in a colon. */
 export function all(prefix: string): Range {
 	return { gt: prefix, lt: `${prefix.slice(0, -1)};` };
+}
+
+/** A turn asks for the key of one name several times: the same string then, whose hash is known. */
+function keysOf(prefix: string): (name: string) => string {
+	let latest = "";
+	let key = prefix;
+	return (name) => {
+		if (name !== latest) {
+			key = prefix + wellFormed(name);
+			latest = name;
+		}
+		return key;
+	};
 }
 
 /** UTF-8 has no lone surrogates: two keys that differ in one would share a record. */

@@ -45,9 +45,8 @@ export type LevelStoreOptions = Readonly<{
  * The default store: LevelDB in a folder of its own, owned by one process (DESIGN 7).
  *
  * A turn is one synchronous step, from reading its records to handing over its writes: that is what keeps turns apart.
- * The channel and the idempotency record are brought into memory before it, so that the step need not wait for the disk;
- * proofs are nearly always new, and LevelDB knows that without reading. The next turn sees the new state at once, from
- * memory; the disk gets it in the next shared batch (I5).
+ * What it will look at is brought into memory before it, so that the step need not wait for the disk. The next turn sees
+ * the new state at once, from memory; the disk gets it in the next shared batch (I5).
  */
 export class LevelStore implements ChannelStore {
 	readonly owner: string = randomUUID();
@@ -142,15 +141,24 @@ export class LevelStore implements ChannelStore {
 
 	async transact<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Promise<Committed<T>> {
 		this.#checkUsable();
-		if (named.channel !== undefined) {
-			const key = keys.channelKey(named.channel);
-			if (!this.#channels.isLoaded(key)) await this.#channels.load(key);
-		}
-		if (named.idempotency !== undefined) {
-			const key = keys.idempotencyKey(named.idempotency);
-			if (!this.#idempotency.isLoaded(key)) await this.#idempotency.load(key);
-		}
+		const loads = this.#loads(named);
+		if (loads.length > 0) await Promise.all(loads);
 		return this.#runTurn(named, turn);
+	}
+
+	/** What the turn will look at and is not in memory. */
+	#loads({ channel, sought, idempotency }: TurnKeys): Promise<void>[] {
+		const loads: Promise<void>[] = [];
+		const load = (
+			table: RecordTable<Channel> | RecordTable<ProofRecord> | RecordTable<IdempotencyRecord>,
+			key: string,
+		) => {
+			if (!table.isLoaded(key)) loads.push(table.load(key));
+		};
+		if (channel !== undefined) load(this.#channels, keys.channelKey(channel));
+		if (sought !== undefined) load(this.#proofs, keys.proofKey(sought));
+		if (idempotency !== undefined) load(this.#idempotency, keys.idempotencyKey(idempotency));
+		return loads;
 	}
 
 	/** Synchronous from here to the end: no other turn comes between. */

@@ -39,16 +39,18 @@ export function isMisdated(key: string, expiresAt: number | null): boolean {
 }
 
 function dated(expiresAt: number): string {
-	if (expiresAt !== latestDate) {
-		latestPrefix = `${DATED}${sortable(expiresAt)}:`;
-		latestDate = expiresAt;
+	let prefix = PREFIXES.get(expiresAt);
+	if (prefix === undefined) {
+		prefix = `${DATED}${sortable(expiresAt)}:`;
+		if (PREFIXES.size >= MOST_PREFIXES) PREFIXES.clear();
+		PREFIXES.set(expiresAt, prefix);
 	}
-	return latestPrefix;
+	return prefix;
 }
 
-// A request asks several times for proofs of the same time.
-let latestDate = Number.NaN;
-let latestPrefix = "";
+// A request asks several times for proofs of the time at which its challenge expires, and so does the next one for it.
+const PREFIXES = new Map<number, string>();
+const MOST_PREFIXES = 1_000;
 
 export function isDatedProof(key: string): boolean {
 	return key.startsWith(DATED);
@@ -98,6 +100,8 @@ export type QuarantinedRecord = Readonly<{ key: string; reason: string }>;
 export type TurnKeys = Readonly<{
 	channel?: Hex;
 	proofs?: readonly string[];
+	/** The one of them that the turn is going to look at whatever it finds: a store may read it before. */
+	sought?: string | undefined;
 	idempotency?: string;
 }>;
 
