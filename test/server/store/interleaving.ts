@@ -7,6 +7,8 @@ import { channel, id, idempotency, proof } from "./records.ts";
 type Step = Readonly<{
 	channel: number | undefined;
 	proofs: readonly string[];
+	/** Whether the store is told that the first of them will be looked at. */
+	seeks: boolean;
 	idempotency: string | undefined;
 	kind: "write" | "delete" | "read" | "throw";
 	/** Lets other turns begin first. */
@@ -20,6 +22,7 @@ const steps = fc.array(
 	fc.record<Step>({
 		channel: fc.option(fc.nat(3), { nil: undefined }),
 		proofs: fc.uniqueArray(fc.constantFrom("p", "q", "r", "s"), { maxLength: 3 }),
+		seeks: fc.boolean(),
 		idempotency: fc.option(fc.constantFrom("k", "l"), { nil: undefined }),
 		kind: fc.constantFrom("write", "write", "delete", "read", "throw"),
 		pause: fc.nat(3),
@@ -34,6 +37,7 @@ async function run(store: ChannelStore, step: Step, number: number, log: [Step, 
 		...(step.channel !== undefined && { channel: id(step.channel) }),
 		...(step.idempotency !== undefined && { idempotency: step.idempotency }),
 		proofs: step.proofs,
+		sought: step.seeks ? step.proofs[0] : undefined,
 	};
 	const turn = (view: TurnView) => {
 		log.push([step, number, seen(step, view)]);

@@ -1,8 +1,10 @@
-import { afterAll, expect, it } from "vitest";
-import { openDisk } from "../../../src/server/store/disk.ts";
+import { setImmediate } from "node:timers";
+import { afterAll, expect, it, vi } from "vitest";
+import { type Disk, openDisk, writeThrough } from "../../../src/server/store/disk.ts";
 import { GroupCommit } from "../../../src/server/store/groupCommit.ts";
 import { decodeProof, encodeProof } from "../../../src/server/store/record.ts";
 import { RecordTable } from "../../../src/server/store/recordTable.ts";
+import type { ProofRecord } from "../../../src/server/store/store.ts";
 import { freshFolder, removeFolders } from "./folders.ts";
 import { proof } from "./records.ts";
 
@@ -32,12 +34,7 @@ it("a record written, made durable and forgotten while an older one is being rea
 		},
 	});
 	const table = new RecordTable({ disk, decode: decodeProof, idle: 1, onCorrupt: () => {} });
-	const commit = new GroupCommit({
-		write: (operations) =>
-			disk.batch([...operations].map(([key, value]) => ({ type: "put", key, value: String(value ?? "") }))),
-		onDurable: (batch) => table.settle(batch),
-		onFault: () => new Error("faulted"),
-	});
+	const commit = commitTo(disk, table);
 
 	const load = table.load("p:a");
 	await reading;
@@ -66,3 +63,68 @@ it("keeps no more records in memory than it may, whichever are asked for, and re
 	}
 	await disk.close();
 });
+
+it("knows that a record is not there until one is written, however that came to be forgotten (I4)", async () => {
+	const disk = await openDisk(await freshFolder());
+	const table = new RecordTable({ disk, decode: decodeProof, idle: 1, worthKeeping: () => false, onCorrupt: () => {} });
+	const commit = commitTo(disk, table);
+	await Promise.all(["p:a", "p:b"].map((key) => table.load(key)));
+	const reads = vi.spyOn(disk, "getSync");
+	expect(["p:a", "p:b"].map((key) => table.read(key))).toEqual([undefined, undefined]);
+	expect(reads).not.toHaveBeenCalled();
+
+	const written = proof("a");
+	const batch = commit.add([["p:a", encodeProof("p:a", written)]]);
+	table.write("p:a", written, batch);
+	expect(table.read("p:a")).toEqual(written);
+	await batch.durable;
+	expect(table.isLoaded("p:a")).toBe(false);
+	expect(table.read("p:a")).toEqual(written);
+	const deleted = commit.add([["p:a", null]]);
+	table.write("p:a", null, deleted);
+	await deleted.durable;
+	expect(table.read("p:a")).toBeUndefined();
+	await disk.close();
+});
+
+it("shows what was written last while two batches are under way, and when the first of them is on disk (I4)", async () => {
+	const disk = await openDisk(await freshFolder());
+	const table = new RecordTable({ disk, decode: decodeProof, idle: 10, onCorrupt: () => {} });
+	let release = () => {};
+	const held = new Promise<void>((resolve) => {
+		release = resolve;
+	});
+	const commit = commitTo(disk, table, held);
+	const write = (key: string, usedBy: string | null) => {
+		const record = usedBy === null ? null : proof(key, { usedBy });
+		const batch = commit.add([[`p:${key}`, record && encodeProof(`p:${key}`, record)]]);
+		table.write(`p:${key}`, record, batch);
+		return batch;
+	};
+	const [first] = [write("a", "1"), write("b", "1"), write("c", "1")];
+	await new Promise((resolve) => setImmediate(resolve));
+	const [second] = [write("a", "2"), write("b", null)];
+	expect(second.number).toBeGreaterThan(first.number);
+	const seen = () => ["a", "b", "c"].map((key) => table.read(`p:${key}`)?.usedBy);
+	const batches = () => ["a", "b", "c"].map((key) => table.batchOf(`p:${key}`)?.number);
+	expect(seen()).toEqual(["2", undefined, "1"]);
+	expect(batches()).toEqual([second.number, second.number, first.number]);
+	release();
+	await first.durable;
+	expect(seen()).toEqual(["2", undefined, "1"]);
+	await second.durable;
+	expect(seen()).toEqual(["2", undefined, "1"]);
+	expect(batches()).toEqual([undefined, undefined, undefined]);
+	await disk.close();
+});
+
+function commitTo(disk: Disk, table: RecordTable<ProofRecord>, held?: Promise<void>): GroupCommit {
+	return new GroupCommit({
+		async write(operations) {
+			await held;
+			await writeThrough(disk, operations);
+		},
+		onDurable: (batch) => table.settle(batch),
+		onFault: () => new Error("faulted"),
+	});
+}
