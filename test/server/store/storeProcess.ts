@@ -11,13 +11,16 @@ import { Level } from "level";
 import { LevelStore } from "../../../src/server/store/index.ts";
 import { writeTurns } from "./writeTurns.ts";
 
+/** Whoever reads the store meanwhile has to get to an end: it has more to read with each turn. */
+const CHURN_PAUSE_MS = 20;
+
 const [, , mode, folder = "", argument] = process.argv;
 if (mode === "write")
 	await writeTurns(await LevelStore.open({ folder }), Number(argument ?? 1), Number.POSITIVE_INFINITY);
 if (mode === "churn") {
 	const disk = new Level<string, string>(folder, { writeBufferSize: 65_536, maxFileSize: 65_536 });
 	await disk.open();
-	await writeTurns(await LevelStore.over(disk), 1, Number(argument));
+	await writeTurns(await LevelStore.over(disk), 1, Number(argument), CHURN_PAUSE_MS);
 	waitToBeKilled();
 }
 if (mode === "hold") {

@@ -1,5 +1,6 @@
 /** What the store's processes write: numbered turns, whose records belong together. */
 import { writeSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import type { LevelStore } from "../../../src/server/store/levelStore.ts";
 import { channel, id, idempotency, line, proof, transaction } from "./records.ts";
 
@@ -7,11 +8,18 @@ export const CHANNELS = 8;
 /** At most this many turns are between their number and their acknowledgement. */
 export const WRITERS = 16;
 
-/** Writes turns `first` up to `last`, several at a time; prints each number when it is durable. */
-export async function writeTurns(store: LevelStore, first: number, last: number): Promise<void> {
+/**
+ * Writes turns `first` up to `last`, several at a time; prints each number when it is durable.
+ *
+ * @param pauseMs how long each writer rests after each of its turns
+ */
+export async function writeTurns(store: LevelStore, first: number, last: number, pauseMs?: number): Promise<void> {
 	let next = first;
 	const writer = async () => {
-		while (next <= last) await writeTurn(store, next++);
+		while (next <= last) {
+			await writeTurn(store, next++);
+			if (pauseMs !== undefined) await setTimeout(pauseMs);
+		}
 	};
 	await Promise.all(Array.from({ length: WRITERS }, writer));
 }
