@@ -68,9 +68,11 @@ export class GroupCommit {
 	}
 
 	async #writeAll(): Promise<void> {
-		// Every request that the event loop finds ready gets into the first batch too.
-		await new Promise<void>((resolve) => setImmediate(resolve));
-		for (let batch = this.#take(); batch !== undefined; batch = this.#take()) {
+		for (;;) {
+			// Every request that the event loop finds ready gets into the batch too.
+			await new Promise<void>((resolve) => setImmediate(resolve));
+			const batch = this.#take();
+			if (batch === undefined) break;
 			try {
 				await this.#options.write(batch.operations);
 			} catch (cause) {
