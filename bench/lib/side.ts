@@ -57,7 +57,7 @@ type Answer = Readonly<{ value: unknown } | { error: string }>;
  * For every side, ours or a peer's. Without pretenuring: V8 takes what requests make at the start, while their channels are new,
  * for what will live long, and from then on makes it where only a major collection looks for garbage (docs/performance.md).
  */
-const NODE_OPTIONS = ["--expose-gc", "--disable-warning=ExperimentalWarning", "--no-allocation-site-pretenuring"];
+const NODE_FLAGS = ["--expose-gc", "--disable-warning=ExperimentalWarning", "--no-allocation-site-pretenuring"];
 
 /** How long a side may take to stop by itself. */
 const STOP_MS = 30_000;
@@ -82,7 +82,7 @@ export async function startSide<Order, Info>(
 	{ env = {}, execArgv = [] }: SideOptions = {},
 ): Promise<RunningSide<Order, Info>> {
 	const child = fork(script, {
-		execArgv: [...NODE_OPTIONS, ...profileArguments(script), ...execArgv],
+		execArgv: [...NODE_FLAGS, ...profileArguments(script), ...execArgv],
 		serialization: "advanced",
 		env: { ...process.env, NODE_ENV: "production", ...env },
 	});

@@ -68,8 +68,8 @@ export type ReadCredential = Readonly<
 
 type Known = Readonly<{ credential: Credential; decoded: Decoded; credentialKey: string }>;
 
-/** What a credential ends with: of its signature, so that two which differ nearly always differ here. */
-const TAIL = 64;
+/** What a credential ends with: long enough for some of the signature, also where a `source` follows it. */
+const TAIL = 192;
 
 /** Issues challenges and recognises its own (draft-httpauth-payment-00, Challenge Binding; D9). Stateless but for a bounded cache. */
 export class ChallengeBook {

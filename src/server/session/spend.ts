@@ -1,4 +1,4 @@
-import { type Problem, problem } from "../../protocol/index.ts";
+import { type Challenge, type Problem, problem } from "../../protocol/index.ts";
 import { voucherSigner } from "../../voucher/index.ts";
 import { type Admission, type Admitted, refused } from "../admission.ts";
 import type { Channel } from "../channel.ts";
@@ -37,7 +37,7 @@ async function take(context: EngineContext, order: Order): Promise<Admission> {
 	const keys = {
 		channel: order.channelId,
 		proofs: [order.credentialKey, order.challengeKey],
-		sought: isOwn(context.store.peek(order.channelId), order) ? undefined : order.challengeKey,
+		sought: soughtProof(context.store.peek(order.channelId), order, scope),
 		...(scope !== undefined && { idempotency: scope.key }),
 	};
 	const { value, durable } = await context.store.transact(keys, (view) => spendTurn(context, order, scope, view));
@@ -92,8 +92,8 @@ function decideSpend(
 	const earlier = earlierAnswer(view.idempotency, scope, store, goesOn);
 	if (earlier !== undefined) return { value: earlier };
 
-	const isAnswered = isOwn(view.channel, { challenge });
-	const bound = isAnswered ? undefined : view.proof(challengeKey);
+	const isKnown = hasAnswered(view.channel, challenge);
+	const bound = isKnown ? undefined : view.proof(challengeKey);
 	if (bound !== undefined && bound.usedBy !== view.channel?.channelId)
 		return { value: refused(foreignChallengeProblem()) };
 	// What other requests have left unspent would pay for more than the payer has answered to, and counts.
@@ -108,7 +108,7 @@ function decideSpend(
 	const accepted = applyEvent(current, { type: "voucher", voucher: verified, minVoucherDelta }, at);
 	if (!accepted.ok) return { value: refused(accepted.problem) };
 	const { channel } = accepted;
-	const isBound = isAnswered || bound !== undefined;
+	const isBound = isKnown || bound !== undefined;
 	const binding = isBound ? [] : [consumedChallenge(challenge.id, expiresAt, channel.channelId, store)];
 	const advanced = channel === view.channel ? {} : { channel, proofs: binding };
 	if (management === "always" || dearer !== undefined)
@@ -161,8 +161,18 @@ function decideSpend(
 }
 
 /** A channel that has advanced under a challenge has it: both were written in one turn. */
-function isOwn(channel: Channel | undefined, { challenge }: Pick<Order, "challenge">): boolean {
-	return channel?.challengeIds.includes(challenge.id) === true;
+function hasAnswered(channel: Channel | undefined, { id }: Challenge): boolean {
+	return channel?.challengeIds.includes(id) === true;
+}
+
+/** The proof that its turn will most likely look at: whose a new challenge is, whether a voucher that may come again has been here. */
+function soughtProof(
+	channel: Channel | undefined,
+	{ challenge, challengeKey, credentialKey }: Order,
+	scope: IdempotencyScope | undefined,
+): string | undefined {
+	if (!hasAnswered(channel, challenge)) return challengeKey;
+	return scope === undefined ? undefined : credentialKey;
 }
 
 /** The promise made by `spendTurn`, with the two ways it can end. The first one wins, the other does nothing. */

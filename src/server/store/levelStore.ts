@@ -45,8 +45,9 @@ export type LevelStoreOptions = Readonly<{
  * The default store: LevelDB in a folder of its own, owned by one process (DESIGN 7).
  *
  * A turn is one synchronous step, from reading its records to handing over its writes: that is what keeps turns apart.
- * What it will look at is brought into memory before it, so that the step need not wait for the disk. The next turn sees
- * the new state at once, from memory; the disk gets it in the next shared batch (I5).
+ * The channel, the idempotency record and the proof that is sought are brought into memory before it, so that the step need
+ * not wait for the disk; other proofs are nearly always new, and LevelDB knows that without reading. The next turn sees the
+ * new state at once, from memory; the disk gets it in the next shared batch (I5).
  */
 export class LevelStore implements ChannelStore {
 	readonly owner: string = randomUUID();
@@ -146,13 +147,10 @@ export class LevelStore implements ChannelStore {
 		return this.#runTurn(named, turn);
 	}
 
-	/** What the turn will look at and is not in memory. */
+	/** Of what the turn will look at, whatever would have to be read from the disk. */
 	#loads({ channel, sought, idempotency }: TurnKeys): Promise<void>[] {
 		const loads: Promise<void>[] = [];
-		const load = (
-			table: RecordTable<Channel> | RecordTable<ProofRecord> | RecordTable<IdempotencyRecord>,
-			key: string,
-		) => {
+		const load = (table: Pick<RecordTable<object>, "isLoaded" | "load">, key: string) => {
 			if (!table.isLoaded(key)) loads.push(table.load(key));
 		};
 		if (channel !== undefined) load(this.#channels, keys.channelKey(channel));

@@ -5,7 +5,7 @@ type Group = Readonly<{ keys: Set<string>; done: Promise<void> }>;
 
 /**
  * Reads ahead, so that the event loop need not wait for the disk. Whatever is asked for while one group is being read
- * goes into the next one: never more than one of the threads that also write is busy reading.
+ * goes into the next one: never more than one of the threads that also write is busy reading for it.
  */
 export class Prefetch {
 	readonly #read: (keys: readonly string[]) => Promise<readonly Found[]>;

@@ -14,7 +14,7 @@ type RecordTableOptions<T> = Readonly<{
 	onCorrupt: (error: CorruptRecordError) => void;
 }>;
 
-/** Nearly all of them are written by the turn that they were looked for by. */
+/** How many keys are known not to be on disk. Nearly all are written soon after they were looked for. */
 const MOST_ABSENT = 1_000;
 
 /** `null`: deleted. */
@@ -31,9 +31,8 @@ export class RecordTable<T extends object> {
 	readonly #options: RecordTableOptions<T>;
 	/**
 	 * Of the batches that are not on disk: the one that is being written, and the next. Each has a `Map` of its own that is let
-	 * go with it. One `Map` for all would never end: when entries come and go V8 copies such a `Map` every now and then, and the
-	 * old copy refers to the new one, so that one old copy in the old generation keeps all later ones, and whatever was in them,
-	 * through every minor garbage collection. That was a quarter of all that a request makes.
+	 * go with it. One `Map` for all, whose entries come and go, keeps records and batches through every minor garbage collection
+	 * (docs/performance.md, "Garbage").
 	 */
 	#layers: readonly Layer<T>[] = [];
 	readonly #idle: LRUCache<string, T>;
@@ -56,9 +55,9 @@ export class RecordTable<T extends object> {
 		return written === undefined ? this.#idle.get(key) : (written.record ?? undefined);
 	}
 
-	/** Whether `read` would find the record in memory. */
+	/** Whether `read` would need no disk. */
 	isLoaded(key: string): boolean {
-		return this.#written(key) !== undefined || this.#idle.has(key);
+		return this.#written(key) !== undefined || this.#idle.has(key) || this.#absent.has(key);
 	}
 
 	/** Brings a record into memory, so that `read` need not wait for the disk. Never fails: `read` does. */

@@ -100,7 +100,7 @@ export type QuarantinedRecord = Readonly<{ key: string; reason: string }>;
 export type TurnKeys = Readonly<{
 	channel?: Hex;
 	proofs?: readonly string[];
-	/** The one of them that the turn is going to look at whatever it finds: a store may read it before. */
+	/** The one of them that the turn will most likely look at: a store may read it before. */
 	sought?: string | undefined;
 	idempotency?: string;
 }>;
@@ -114,7 +114,7 @@ export type TurnView = Readonly<{
 /** Idempotency records are deleted by `null`. Channels, outbox entries and audit lines are never deleted. */
 export type TurnWrites = Readonly<{
 	channel?: Channel;
-	/** Lists, as there is one or two of them: an object with the keys for names has a shape of its own, which V8 keeps for long. */
+	/** Each once, here or among those that are deleted. A list: V8 keeps the shapes of objects whose names are their own for long. */
 	proofs?: readonly ProofRecord[];
 	/** The keys of proofs that are deleted. */
 	deletedProofs?: readonly string[];

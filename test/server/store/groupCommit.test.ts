@@ -49,6 +49,21 @@ describe("GroupCommit", () => {
 		await commit.idle();
 	});
 
+	it("takes into the next batch whatever the event loop finds ready when one is on disk", async () => {
+		const { commit, write } = heldDisk();
+		const a = commit.add([["a", "1"]]);
+		const first = await write(0);
+		const b = commit.add([["b", "1"]]);
+		first.end();
+		await a.durable;
+		await new Promise<void>((resolve) => process.nextTick(resolve));
+		expect(commit.add([["c", "1"]])).toBe(b);
+		const second = await write(1);
+		expect([...second.operations.keys()]).toEqual(["b", "c"]);
+		second.end();
+		await commit.idle();
+	});
+
 	it("loses with a failed batch everything that came after it, and takes nothing more (I10)", async () => {
 		const { commit, write, begun } = heldDisk();
 		const a = commit.add([["a", "1"]]);

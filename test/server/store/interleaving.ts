@@ -69,7 +69,8 @@ function writes(step: Step, number: number): TurnWrites {
 			? { deletedProofs: step.proofs }
 			: { proofs: step.proofs.map((key) => proof(key, { usedBy: by, expiresAt: number })) }),
 		...(step.idempotency !== undefined && {
-			idempotency: gone ? null : idempotency(step.idempotency, { fingerprint: by }),
+			// One that is done is not kept in memory once it is on disk.
+			idempotency: gone ? null : idempotency(step.idempotency, { fingerprint: by, state: "done" }),
 		}),
 	};
 }
