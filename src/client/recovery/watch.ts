@@ -120,15 +120,27 @@ class Watch {
 		}
 	}
 
+	/** Whether the chain shows what this wallet may have done since its record was read. */
+	#mayBeOurs({ state }: ChannelRecord, now: EscrowChannel | undefined): boolean {
+		if (now === undefined) return false;
+		const before = this.#seen.get(state.channelId)?.channel;
+		return (
+			now.settled > BigInt(state.signed) ||
+			now.closeRequestedAt !== (before?.closeRequestedAt ?? 0) ||
+			now.finalized !== (before?.finalized ?? false)
+		);
+	}
+
 	async #compare(
 		records: readonly ChannelRecord[],
 		channels: ReadonlyMap<Hex, EscrowChannel>,
 		clock: Clock,
 	): Promise<void> {
-		// What another process has signed since is on disk before it can be settled: read again, the record has it.
-		const isOver = records.some(({ state }) => (channels.get(state.channelId)?.settled ?? 0n) > BigInt(state.signed));
-		const again = isOver ? await this.#records() : undefined;
-		if (isOver && again === undefined) return;
+		// What was signed or sent since, here or by another process, is on disk before the chain can show it: read again, the record
+		// has it.
+		const isNews = records.some((record) => this.#mayBeOurs(record, channels.get(record.state.channelId)));
+		const again = isNews ? await this.#records() : undefined;
+		if (isNews && again === undefined) return;
 		for (const record of records) {
 			const { channelId } = record.state;
 			const channel = channels.get(channelId);

@@ -147,6 +147,26 @@ describe("a watcher over the kept channels", () => {
 		expect(looks).toBeGreaterThanOrEqual(2);
 	});
 
+	it("knows its own request and withdrawal, also where they were sent after it read the wallet", async () => {
+		const { channel, store, parts } = await keptChannel();
+		const { channelId } = channel;
+		// Each is made, and mined, between a look at the wallet and the look at the chain that follows it.
+		const steps = [
+			() => requestClose(parts, channelId),
+			() => advance(stage, GRACE_SECONDS),
+			() => withdraw(parts, channelId, { pollMs: 20 }),
+		];
+		let looks = 0;
+		const late = withList(store, async () => {
+			const listed = await store.list();
+			if (looks++ > 0) await steps.shift()?.();
+			return listed;
+		});
+		const { event } = await watching(late, channel);
+		expect(await event("close-requested")).toMatchObject({ isOurs: true });
+		expect(await event("finalized")).toMatchObject({ isOurs: true });
+	});
+
 	it("tells who asks for a close, when it may withdraw, and what came back", async () => {
 		const { channel, store, parts } = await keptChannel();
 		const { event, kinds } = await watching(store, channel);
