@@ -34,6 +34,10 @@ export function isProofKey(key: string): boolean {
 
 export const idempotencyKey = keysOf("i:");
 
+export function isIdempotencyKey(key: string): boolean {
+	return key.startsWith("i:");
+}
+
 export function cursorKey(name: string): string {
 	return `n:${wellFormed(name)}`;
 }
@@ -60,6 +64,14 @@ export function outboxIndex(state: OutboxState): string {
 export function expiryKey(expiresAt: number, recordKey: string): string {
 	return `xp:${sortable(expiresAt)}:${recordKey}`;
 }
+
+/** What an `expiryKey` says. */
+export function expiryEntry(entry: string): Readonly<{ expiresAt: number; key: string }> {
+	return { expiresAt: Number(entry.slice(3, 3 + DIGITS)), key: indexedKey(entry, 1) };
+}
+
+/** The entries of all records that expire, and are not dated. */
+export const EXPIRIES: Range = all("xp:");
 
 /** Entries whose time came before `now`. */
 export function expiredBefore(now: number): Range {

@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
-import { type Disk, type DiskOptions, openDisk, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
+import { type Disk, type DiskOptions, openDisk, pages, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
+import { ExpiringKeys } from "./expiringKeys.ts";
 import { GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { prune, pruneDated } from "./prune.ts";
@@ -57,6 +58,8 @@ export class LevelStore implements ChannelStore {
 	readonly #channels: RecordTable<Channel>;
 	readonly #proofs: RecordTable<ProofRecord>;
 	readonly #idempotency: RecordTable<IdempotencyRecord>;
+	/** Which idempotency records there may be. */
+	readonly #answered = new ExpiringKeys();
 	readonly #quarantined = new Map<string, QuarantinedRecord>();
 	readonly #report = (error: CorruptRecordError): void => {
 		this.#quarantined.set(error.key, { key: error.key, reason: error.message });
@@ -118,6 +121,10 @@ export class LevelStore implements ChannelStore {
 		this.#idempotency = new RecordTable({
 			...shared,
 			decode: record.decodeIdempotency,
+			written: {
+				add: (key, { expiresAt }) => this.#answered.add(key, expiresAt),
+				mayHave: (key) => this.#answered.mayHave(key),
+			},
 			idle: IDLE_IDEMPOTENCY,
 			// Few requests are sent again; an answer that was asked for again may be once more.
 			worthKeeping: ({ state, response }, wasRead) =>
@@ -133,6 +140,18 @@ export class LevelStore implements ChannelStore {
 					cause,
 				}),
 		});
+		this.#learnAnswered().catch(() => undefined);
+	}
+
+	/** Where it can't be learned what idempotency records there are, each is looked for on the disk. */
+	async #learnAnswered(): Promise<void> {
+		for await (const { entries } of pages(this.#disk, keys.EXPIRIES)) {
+			for (const [entry] of entries) {
+				const { key, expiresAt } = keys.expiryEntry(entry);
+				if (keys.isIdempotencyKey(key)) this.#answered.add(key, expiresAt);
+			}
+		}
+		this.#answered.complete();
 	}
 
 	/** One process at a time: whoever is not this one is gone. */
@@ -277,7 +296,9 @@ export class LevelStore implements ChannelStore {
 			onGone: (key: string) => this.#proofs.forget(key),
 			checkUsable: () => this.#checkUsable(),
 		};
-		return (await prune(options, now)) + (await pruneDated(options, now));
+		const pruned = await prune(options, now);
+		this.#answered.deleted(now);
+		return pruned + (await pruneDated(options, now));
 	}
 
 	close(): Promise<void> {

@@ -12,6 +12,8 @@ type RecordTableOptions<T> = Readonly<{
 	/** Whether it is kept in memory; asked again when it was changed. What was read while it was being written is wanted. */
 	worthKeeping?: (record: T, wasRead: boolean) => boolean;
 	onCorrupt: (error: CorruptRecordError) => void;
+	/** Knows of some keys that are not on disk. */
+	written?: Readonly<{ add(key: string, record: T): void; mayHave(key: string): boolean }>;
 }>;
 
 /** How many keys are known not to be on disk. Nearly all are written soon after they were looked for. */
@@ -57,7 +59,7 @@ export class RecordTable<T extends object> {
 
 	/** Whether `read` would need no disk. */
 	isLoaded(key: string): boolean {
-		return this.#written(key) !== undefined || this.#idle.has(key) || this.#absent.has(key);
+		return this.#written(key) !== undefined || this.#idle.has(key) || this.#isAbsent(key);
 	}
 
 	/** Brings a record into memory, so that `read` need not wait for the disk. Never fails: `read` does. */
@@ -79,7 +81,7 @@ export class RecordTable<T extends object> {
 		}
 		const idle = this.#idle.get(key);
 		if (idle !== undefined) return idle;
-		if (this.#absent.has(key)) return undefined;
+		if (this.#isAbsent(key)) return undefined;
 		const record = this.#decode(key, readNow(this.#options.disk, key));
 		if (record !== undefined) this.#keep(key, record, true);
 		return record;
@@ -101,6 +103,7 @@ export class RecordTable<T extends object> {
 	write(key: string, record: T | null, batch: Batch): void {
 		this.#prefetch.forget(key);
 		this.#absent.delete(key);
+		if (record !== null) this.#options.written?.add(key, record);
 		let layer = this.#layers.at(-1);
 		if (layer?.batch !== batch) {
 			layer = { batch, writes: new Map() };
@@ -125,6 +128,11 @@ export class RecordTable<T extends object> {
 			if (this.#written(key) !== undefined) continue;
 			if (record === null || !this.#keep(key, record, wasRead)) this.#idle.delete(key);
 		}
+	}
+
+	/** Of a record that is not in memory: whether it is known not to be on disk either. */
+	#isAbsent(key: string): boolean {
+		return this.#absent.has(key) || this.#options.written?.mayHave(key) === false;
 	}
 
 	/** The last write to `key` that is not on disk. */
