@@ -21,6 +21,11 @@ export class ExpiringKeys {
 	readonly #filters = new Map<number, Uint32Array>();
 	#isComplete = false;
 
+	/** How many filters there are. */
+	get filters(): number {
+		return this.#filters.size;
+	}
+
 	/** A record that expires at `expiresAt`, in Unix milliseconds, is on disk or is about to be written there. */
 	add(key: string, expiresAt: number): void {
 		const bits = this.#filterOf(Math.floor(expiresAt / PERIOD_MS));

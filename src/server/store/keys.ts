@@ -34,6 +34,11 @@ export function isProofKey(key: string): boolean {
 
 export const idempotencyKey = keysOf("i:");
 
+/** The name that an `idempotencyKey` was made of. */
+export function idempotencyOf(key: string): string {
+	return key.slice(2);
+}
+
 export function isIdempotencyKey(key: string): boolean {
 	return key.startsWith("i:");
 }

@@ -8,9 +8,10 @@ import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
 import { seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import { checkAmount, checkWhole } from "./shape.ts";
-import { type AuditEntry, CorruptRecordError, type CursorRecord, type IdempotencyRecord } from "./store.ts";
+import { type AuditEntry, CorruptRecordError, type CursorRecord } from "./store.ts";
 
 export { channelWriter, decodeChannel, encodeChannel } from "./channelRecord.ts";
+export { decodeIdempotency, encodeIdempotency, idempotencyWriter } from "./idempotencyRecord.ts";
 export { decodeProof, encodeProof, proofWriter } from "./proofRecord.ts";
 
 /** A record with its amounts as strings: a field that is added to the record and not here does not compile. */
@@ -27,42 +28,6 @@ const amount = z.string().regex(/^\d+$/).transform(BigInt);
 const hex = z.custom<Hex>((value) => typeof value === "string" && value.startsWith("0x"), "is not hex");
 const address: z.ZodType<Address> = hex;
 const strings = z.record(z.string(), z.string());
-
-const body = z.base64().transform((text) => new Uint8Array(Buffer.from(text, "base64")));
-const fields = z.record(z.string(), z.union([z.string(), z.array(z.string())]));
-const idempotencyShape: z.ZodType<IdempotencyRecord> = z.strictObject({
-	key: z.string(),
-	fingerprint: z.string(),
-	state: z.enum(["running", "done"]),
-	owner: z.string(),
-	paidBy: z.string().exactOptional(),
-	response: z.strictObject({ status: z.int(), headers: fields, body: body.nullable() }).exactOptional(),
-	expiresAt: z.int(),
-});
-
-export function encodeIdempotency(key: string, record: IdempotencyRecord): string {
-	const written = idempotencyWriter(key, record);
-	return typeof written === "string" ? written : written();
-}
-
-/**
- * Checks the record now; what comes of it makes its text, when that is about to be written. An answer is written down at once:
- * what is in it is the application's, who may have put anything there, and is its only version.
- */
-export function idempotencyWriter(key: string, record: IdempotencyRecord): string | (() => string) {
-	checkWhole(record.expiresAt);
-	const { response } = record;
-	if (response === undefined) return () => seal(key, record);
-	checkWhole(response.status);
-	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
-	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
-	return seal(key, { ...record, response: { ...response, body: base64 } });
-}
-
-export function decodeIdempotency(key: string, text: string): IdempotencyRecord {
-	const record = unseal(key, text, idempotencyShape);
-	return at(key, keys.idempotencyKey(record.key), record);
-}
 
 const fees = { maxFeePerGas: z.string().regex(/^\d+$/), maxPriorityFeePerGas: z.string().regex(/^\d+$/) };
 const outboxShape: z.ZodType<OutboxEntry> = z.strictObject({

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
-import { afterAll, describe, expect, it } from "vitest";
-import { openDisk } from "../../../src/server/store/disk.ts";
+import { afterAll, describe, expect, it, vi } from "vitest";
+import { type Disk, openDisk } from "../../../src/server/store/disk.ts";
 import { LevelStore } from "../../../src/server/store/levelStore.ts";
 import { type ChannelStore, StoreUnavailableError } from "../../../src/server/store/store.ts";
 import { describeStore } from "./conformance.ts";
@@ -82,6 +82,78 @@ describe("every batch", () => {
 		await Promise.all(turns.map(({ durable }) => durable));
 		expect(new Set(synced)).toEqual(new Set([true]));
 		expect(synced.length).toBeLessThan(50);
+		await store.close();
+	});
+});
+
+describe("an answer for a retry", () => {
+	const DAY_MS = 24 * 3_600_000;
+
+	/** What there is under each of these keys, and how often the disk was asked for it. */
+	async function look(store: LevelStore, disk: Disk, keys: readonly string[]) {
+		const read = vi.spyOn(disk, "getMany");
+		const readAtOnce = vi.spyOn(disk, "getSync");
+		const found: (string | undefined)[] = [];
+		for (const key of keys) {
+			const { value } = await store.transact({ idempotency: key }, (view) => ({ value: view.idempotency?.key }));
+			found.push(value);
+		}
+		const looks = read.mock.calls.length + readAtOnce.mock.calls.length;
+		read.mockRestore();
+		readAtOnce.mockRestore();
+		return { found, looks };
+	}
+
+	/** A store with the answer of "old", in a folder. */
+	async function answered(): Promise<string> {
+		const folder = await freshFolder();
+		const store = await LevelStore.open({ folder });
+		await write(store, { idempotency: "old" }, { idempotency: idempotency("old", { expiresAt: DAY_MS }) });
+		await store.close();
+		return folder;
+	}
+
+	it("is looked for on the disk only where there may be one, once it is known which there are (I6)", async () => {
+		const disk = await openDisk(await answered());
+		const store = await LevelStore.over(disk);
+		await vi.waitFor(async () => expect((await look(store, disk, [`${Math.random()}`])).looks).toBe(0));
+		expect(await look(store, disk, ["new", "old"])).toEqual({ found: [undefined, "old"], looks: 1 });
+		await write(store, { idempotency: "new" }, { idempotency: idempotency("new", { expiresAt: 2 * DAY_MS }) });
+		// Those that were asked for, or written, are not kept in memory for long: the disk has them.
+		const many = Array.from({ length: 6_000 }, (_, n) => `other ${n}`);
+		const turns = many.map((key) =>
+			store.transact({ idempotency: key }, () => ({
+				value: 0,
+				writes: { idempotency: idempotency(key, { expiresAt: DAY_MS }) },
+			})),
+		);
+		for (const { durable } of await Promise.all(turns)) await durable;
+		expect((await look(store, disk, ["new", "old", "absent"])).found).toEqual(["new", "old", undefined]);
+		expect(await store.prune(DAY_MS + 1)).toBe(6_001);
+		expect((await look(store, disk, ["new", "old"])).found).toEqual(["new", undefined]);
+		await store.close();
+		const next = await LevelStore.open({ folder: disk.location });
+		const { value } = await next.transact({ idempotency: "new" }, (view) => ({ value: view.idempotency?.key }));
+		expect(value).toBe("new");
+		await next.close();
+	});
+
+	it("is looked for on the disk as long as it is not known which there are, and where that can't be learned (I6, I10)", async () => {
+		const disk = await openDisk(await answered());
+		let fail = (_reason: Error): void => undefined;
+		const held = new Promise<never>((_, reject) => {
+			fail = reject;
+		});
+		const iterator = disk.iterator.bind(disk);
+		Object.assign(disk, {
+			iterator: (options: Parameters<typeof iterator>[0]) => Object.assign(iterator(options), { nextv: () => held }),
+		});
+		const store = await LevelStore.over(disk);
+		expect(await look(store, disk, ["new", "old"])).toEqual({ found: [undefined, "old"], looks: 2 });
+		fail(new Error("the disk can't be walked over"));
+		await expect(held).rejects.toThrow();
+		expect((await look(store, disk, ["newer", "old"])).found).toEqual([undefined, "old"]);
+		expect((await look(store, disk, ["newest"])).looks).toBe(1);
 		await store.close();
 	});
 });

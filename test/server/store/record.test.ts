@@ -135,6 +135,33 @@ describe("a stored record", () => {
 		expect(record.decodeProof("p:p", seal("p:p", named))).toEqual(used);
 	});
 
+	it("of an answer that has another shape is refused, whichever value it is (I6)", () => {
+		const answer = idempotency("k", {
+			paidBy: "p",
+			response: { status: 200, headers: { a: "b", c: ["d", "e"] }, body: Uint8Array.of(0, 255) },
+		});
+		const row = JSON.parse(record.encodeIdempotency("i:k", answer).slice("1 01234567 ".length)) as unknown[];
+		const decode = (other: readonly unknown[]) => record.decodeIdempotency("i:k", seal("i:k", other));
+		expect(decode(row)).toEqual(answer);
+		for (const at of row.keys()) {
+			for (const wrong of [-1.5, {}, ["done"], true])
+				expect(() => decode(row.with(at, wrong)), `value ${at} as ${wrong}`).toThrow(/wrong shape/);
+		}
+		for (const response of [
+			[200, {}],
+			[200, { a: 1 }, null],
+			[200, {}, "*"],
+			[0.5, {}, null],
+		])
+			expect(() => decode(row.with(5, response))).toThrow(/wrong shape/);
+		for (const other of [[], row.slice(0, 4), [...row, 0]]) expect(() => decode(other)).toThrow(/wrong shape/);
+		const { body, ...head } = answer.response as NonNullable<typeof answer.response>;
+		const named = { ...answer, response: { ...head, body: Buffer.from(body as Uint8Array).toString("base64") } };
+		expect(record.decodeIdempotency("i:k", seal("i:k", named))).toEqual(answer);
+		const running = idempotency("k");
+		expect(record.decodeIdempotency("i:k", record.encodeIdempotency("i:k", running))).toEqual(running);
+	});
+
 	it("of a channel with an amount or a time that is none is refused when it is written (I10)", () => {
 		const { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber } = channel(1);
 		const chain = { deposit, settledOnChain, closeRequestedAt, finalized, blockNumber };
@@ -170,7 +197,8 @@ describe("a stored record", () => {
 		const text = record.encodeProof("p:a", proof("a"));
 		expect(() => record.decodeProof("p:b", text)).toThrow(/checksum/);
 		expect(() => record.decodeProof("p:b", seal("p:b", proof("a")))).toThrow(/belongs to p:a/);
-		const moved = record.encodeIdempotency("i:b", idempotency("a"));
-		expect(() => record.decodeIdempotency("i:b", moved)).toThrow(/belongs to i:a/);
+		const answer = record.encodeIdempotency("i:a", idempotency("a"));
+		expect(() => record.decodeIdempotency("i:b", answer)).toThrow(/checksum/);
+		expect(() => record.decodeIdempotency("i:b", seal("i:b", idempotency("a")))).toThrow(/belongs to i:a/);
 	});
 });

@@ -1,0 +1,84 @@
+/**
+ * How an answer for a retry is written down and read back: its values without their names, and without its key, which is where it
+ * lies.
+ *
+ *     ["47DE…fingerprint","done","0190…owner",1795861399939,null,[200,{"content-type":"…"},"eyJ…body"]]
+ */
+import { z } from "zod";
+import { open, seal, unseal } from "./frame.ts";
+import * as keys from "./keys.ts";
+import { checkWhole, oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
+import { CorruptRecordError, type IdempotencyRecord, type StoredResponse } from "./store.ts";
+
+const STATES = ["running", "done"] as const satisfies readonly IdempotencyRecord["state"][];
+
+export function encodeIdempotency(key: string, record: IdempotencyRecord): string {
+	const written = idempotencyWriter(key, record);
+	return typeof written === "function" ? written() : written;
+}
+
+/**
+ * Checks the record now; what comes of it makes its text, when that is about to be written. An answer is written down at once:
+ * what is in it is the application's, who may have put anything there, and is its only version.
+ *
+ * @throws RangeError for a time or a status that is none
+ */
+export function idempotencyWriter(key: string, record: IdempotencyRecord): string | (() => string) {
+	const { fingerprint, state, owner, expiresAt, paidBy = null, response } = record;
+	checkWhole(expiresAt);
+	const row = [fingerprint, state, owner, expiresAt, paidBy];
+	if (response === undefined) return () => seal(key, row);
+	checkWhole(response.status);
+	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
+	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+	return seal(key, [...row, [response.status, response.headers, base64]]);
+}
+
+/** @throws CorruptRecordError when it is damaged, of another kind, or of a release that is not known here */
+export function decodeIdempotency(key: string, framed: string): IdempotencyRecord {
+	const value = open(key, framed);
+	if (!Array.isArray(value)) return decodeNamed(key, framed);
+	return shaped(key, () => recordOf(keys.idempotencyOf(key), value));
+}
+
+function recordOf(key: string, row: readonly unknown[]): IdempotencyRecord {
+	if (row.length < 5 || row.length > 6) throw new ShapeError(`${row.length} values`);
+	const [fingerprint, state, owner, expiresAt, paidBy, response] = row;
+	return {
+		key,
+		fingerprint: text(fingerprint),
+		state: oneOf(STATES, state),
+		owner: text(owner),
+		...(paidBy !== null && { paidBy: text(paidBy) }),
+		...(response !== undefined && { response: responseOf(response) }),
+		expiresAt: whole(expiresAt),
+	};
+}
+
+function responseOf(value: unknown): StoredResponse {
+	const response = responseShape.safeParse(value);
+	if (!response.success) throw new ShapeError("no answer");
+	const [status, headers, body] = response.data;
+	return { status, headers, body };
+}
+
+const fieldsShape = z.record(z.string(), z.union([z.string(), z.array(z.string())]));
+const bodyShape = z.base64().transform((base64) => new Uint8Array(Buffer.from(base64, "base64")));
+const responseShape = z.tuple([z.int(), fieldsShape, bodyShape.nullable()]);
+const namedShape: z.ZodType<IdempotencyRecord> = z.strictObject({
+	key: z.string(),
+	fingerprint: z.string(),
+	state: z.enum(STATES),
+	owner: z.string(),
+	paidBy: z.string().exactOptional(),
+	response: z.strictObject({ status: z.int(), headers: fieldsShape, body: bodyShape.nullable() }).exactOptional(),
+	expiresAt: z.int(),
+});
+
+/** As earlier releases wrote it, with names. */
+function decodeNamed(key: string, framed: string): IdempotencyRecord {
+	const record = unseal(key, framed, namedShape);
+	const own = keys.idempotencyKey(record.key);
+	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
+	return record;
+}
