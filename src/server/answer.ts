@@ -1,7 +1,9 @@
 /** Answers of the engine's own, and what an application's answer gets besides: the same for every face. */
 import {
 	CACHE_CONTROL,
+	decodeBase64urlText,
 	formatChallenge,
+	type JsonObject,
 	PAYMENT_RECEIPT,
 	PROBLEM_CONTENT_TYPE,
 	RETRY_AFTER,
@@ -10,7 +12,7 @@ import {
 import type { Admission, Admitted, Refused } from "./admission.ts";
 import type { ChallengeFor, PaymentEngine } from "./engine.ts";
 import type { Offer } from "./method.ts";
-import { type AnyReceipt, receiptField, receiptText } from "./receipts.ts";
+import { type AnyReceipt, isSessionReceipt, receiptField, receiptText } from "./receipts.ts";
 import type { StoredResponse } from "./store/store.ts";
 
 /** Head and body of an answer in which the application has no part. */
@@ -42,8 +44,8 @@ export function ownAnswer(
 				body: receiptText(admission.receipt),
 			};
 		case "replayed": {
-			const { status, headers, body } = admission.response;
-			return { status, headers, body };
+			const { status, headers, body, receipt } = admission.response;
+			return { status, headers: receipt === undefined ? headers : withReceiptField(headers, receipt), body };
 		}
 	}
 }
@@ -98,10 +100,23 @@ export function storedResponse(
 ): StoredResponse {
 	const kept: Record<string, string | readonly string[]> = {};
 	for (const [name, value] of headers) if (!OWN_OF_EACH_ANSWER.has(name)) kept[name] = value;
-	kept[PAYMENT_RECEIPT.toLowerCase()] = receiptField(receipt);
 	const cache = CACHE_CONTROL.toLowerCase();
 	kept[cache] = privateCache(String(kept[cache] ?? ""));
-	return { status, headers: kept, body: body !== null && body.length <= maxBytes ? body : null };
+	const whole = body !== null && body.length <= maxBytes ? body : null;
+	if (isSessionReceipt(receipt)) return { status, headers: kept, body: whole, receipt };
+	return { status, headers: withReceiptField(kept, receipt), body: whole };
+}
+
+const RECEIPT_FIELD = PAYMENT_RECEIPT.toLowerCase();
+
+function withReceiptField(headers: StoredResponse["headers"], receipt: AnyReceipt): StoredResponse["headers"] {
+	return { ...headers, [RECEIPT_FIELD]: receiptField(receipt) };
+}
+
+/** The receipt of an answer that a retry gets again, as JSON. */
+export function storedReceipt({ headers, receipt }: StoredResponse): JsonObject {
+	const text = receipt === undefined ? decodeBase64urlText(String(headers[RECEIPT_FIELD] ?? "")) : receiptText(receipt);
+	return JSON.parse(text) as JsonObject;
 }
 
 /** A store that fails now has nothing promised after its restart; the handler's own answer stands. */

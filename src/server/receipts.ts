@@ -1,4 +1,4 @@
-import { type Receipt, receiptToJson } from "../protocol/index.ts";
+import { type Receipt, receiptToJson, type SessionReceipt } from "../protocol/index.ts";
 
 /** The receipt of a payment method of your own (draft-httpauth-payment-00, Payment-Receipt Header): JSON, besides its four members what the method adds. */
 export type MethodReceipt = Readonly<{
@@ -32,6 +32,11 @@ export function receiptField(receipt: AnyReceipt): string {
 // An answer that is kept for a retry has the same receipt as the one that leaves.
 let latest: AnyReceipt | undefined;
 let latestField = "";
+
+/** One of ours, for a session. */
+export function isSessionReceipt(receipt: AnyReceipt): receipt is SessionReceipt {
+	return isEvm(receipt) && receipt.intent === "session";
+}
 
 function isEvm(receipt: AnyReceipt): receipt is Receipt {
 	return receipt.method === "evm";

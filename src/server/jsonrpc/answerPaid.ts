@@ -1,21 +1,19 @@
 import {
 	authorizationFromRpc,
 	CREDENTIAL_META,
-	decodeBase64urlText,
 	IDEMPOTENCY_META,
 	type JsonObject,
 	MANAGED_META,
 	MalformedRpcPaymentError,
 	metaOf,
 	needsChallenges,
-	PAYMENT_RECEIPT,
 	problem,
 	RECEIPT_META,
 	rpcCodeOf,
 	rpcRefusal,
 } from "../../protocol/index.ts";
 import { type Admitted, type Payment, type Refused, refused } from "../admission.ts";
-import { releaseQuietly, storedResponse } from "../answer.ts";
+import { releaseQuietly, storedReceipt, storedResponse } from "../answer.ts";
 import type { PaymentEngine } from "../engine.ts";
 import type { Offer } from "../method.ts";
 import { type AnyReceipt, receiptText } from "../receipts.ts";
@@ -173,10 +171,9 @@ function errorOf(engine: PaymentEngine, offers: readonly Offer[], refusal: Refus
 	return rpcRefusal(why, { challenges, retryAfterSeconds });
 }
 
-function replayed({ headers, body }: StoredResponse): Paid {
-	const field = String(headers[PAYMENT_RECEIPT.toLowerCase()] ?? "");
-	const receipt = JSON.parse(decodeBase64urlText(field)) as JsonObject;
-	return { result: JSON.parse(new TextDecoder().decode(body ?? new Uint8Array())), receipt };
+function replayed(response: StoredResponse): Paid {
+	const result = JSON.parse(new TextDecoder().decode(response.body ?? new Uint8Array()));
+	return { result, receipt: storedReceipt(response) };
 }
 
 function receiptJson(receipt: AnyReceipt): JsonObject {

@@ -2,9 +2,10 @@
  * How an answer for a retry is written down and read back: its values without their names, and without its key, which is where it
  * lies.
  *
- *     ["47DE…fingerprint","done","0190…owner",1795861399939,null,[200,{"content-type":"…"},"eyJ…body"]]
+ *     ["47DE…fingerprint","done","0190…owner",1795861399939,null,[200,{"content-type":"…"},"eyJ…body",[…receipt]]]
  */
 import { z } from "zod";
+import { type SessionReceipt, sessionReceiptSchema } from "../../protocol/index.ts";
 import { open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import { checkWhole, oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
@@ -28,10 +29,28 @@ export function idempotencyWriter(key: string, record: IdempotencyRecord): strin
 	checkWhole(expiresAt);
 	const row = [fingerprint, state, owner, expiresAt, paidBy];
 	if (response === undefined) return () => seal(key, row);
-	checkWhole(response.status);
-	const { buffer, byteOffset, byteLength } = response.body ?? new Uint8Array();
-	const base64 = response.body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
-	return seal(key, [...row, [response.status, response.headers, base64]]);
+	const { status, headers, body, receipt } = response;
+	checkWhole(status);
+	const { buffer, byteOffset, byteLength } = body ?? new Uint8Array();
+	const base64 = body && Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+	return seal(key, [...row, [status, headers, base64, ...(receipt === undefined ? [] : [receiptRow(receipt)])]]);
+}
+
+/** What all receipts of sessions have alike is left out: the first three members, and `reference`, which is the channel. */
+function receiptRow({
+	method: _method,
+	intent: _intent,
+	status: _status,
+	reference: _reference,
+	timestamp,
+	challengeId,
+	chainId,
+	channelId,
+	acceptedCumulative,
+	spent,
+	...others
+}: SessionReceipt): readonly unknown[] {
+	return [timestamp, challengeId, chainId, channelId, acceptedCumulative.toString(), spent.toString(), others];
 }
 
 /** @throws CorruptRecordError when it is damaged, of another kind, or of a release that is not known here */
@@ -58,13 +77,32 @@ function recordOf(key: string, row: readonly unknown[]): IdempotencyRecord {
 function responseOf(value: unknown): StoredResponse {
 	const response = responseShape.safeParse(value);
 	if (!response.success) throw new ShapeError("no answer");
-	const [status, headers, body] = response.data;
-	return { status, headers, body };
+	const [status, headers, body, receipt] = response.data;
+	return { status, headers, body, ...(receipt !== undefined && { receipt }) };
 }
 
 const fieldsShape = z.record(z.string(), z.union([z.string(), z.array(z.string())]));
 const bodyShape = z.base64().transform((base64) => new Uint8Array(Buffer.from(base64, "base64")));
-const responseShape = z.tuple([z.int(), fieldsShape, bodyShape.nullable()]);
+const receiptShape = z
+	.tuple([z.string(), z.string(), z.int(), z.string(), z.string(), z.string(), z.record(z.string(), z.unknown())])
+	.transform(([timestamp, challengeId, chainId, channelId, acceptedCumulative, spent, others]) => ({
+		...others,
+		method: "evm",
+		intent: "session",
+		status: "success",
+		timestamp,
+		challengeId,
+		chainId,
+		reference: channelId,
+		channelId,
+		acceptedCumulative,
+		spent,
+	}))
+	.pipe(sessionReceiptSchema);
+const responseShape = z.union([
+	z.tuple([z.int(), fieldsShape, bodyShape.nullable(), receiptShape]),
+	z.tuple([z.int(), fieldsShape, bodyShape.nullable()]),
+]);
 const namedShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 	key: z.string(),
 	fingerprint: z.string(),

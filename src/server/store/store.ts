@@ -1,5 +1,6 @@
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
+import type { SessionReceipt } from "../../protocol/index.ts";
 import type { Channel } from "../channel.ts";
 import type { Holder } from "./holder.ts";
 import { sortable } from "./sortable.ts";
@@ -61,6 +62,8 @@ export type StoredResponse = Readonly<{
 	status: number;
 	/** Several values where a field stands several times, as Set-Cookie may. */
 	headers: Readonly<Record<string, string | readonly string[]>>;
+	/** A session's receipt, whose field is not among `headers`: as text it would be two thirds of the record. */
+	receipt?: SessionReceipt;
 	/** `null` when the body was a stream or longer than what is kept: then a retry can't be answered with it. */
 	body: Uint8Array | null;
 }>;

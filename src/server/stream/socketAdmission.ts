@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
-import { decodeBase64urlText, formatChallenge, PAYMENT_RECEIPT } from "../../protocol/index.ts";
+import { formatChallenge } from "../../protocol/index.ts";
 import type { Admission, Admitted, Refused } from "../admission.ts";
-import { storedResponse } from "../answer.ts";
+import { storedReceipt, storedResponse } from "../answer.ts";
 import type { ChallengeFor, PaymentEngine } from "../engine.ts";
 import type { Offer } from "../method.ts";
 import { type AnyReceipt, receiptText } from "../receipts.ts";
@@ -74,8 +74,7 @@ export async function admitInBand(
 		if (begun.kind === "managed") await line.say("payment-receipt", receiptData(begun.receipt));
 		if (begun.kind === "replayed") {
 			// It was served before, to its end: the receipt is all that is left of it.
-			const field = String(begun.response.headers[PAYMENT_RECEIPT.toLowerCase()] ?? "");
-			void line.say("payment-receipt", JSON.parse(decodeBase64urlText(field)));
+			void line.say("payment-receipt", storedReceipt(begun.response));
 			return void (await line.close("done"));
 		}
 	}

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { SessionReceipt } from "../../../src/protocol/index.ts";
 import type { ChainState, Channel } from "../../../src/server/channel.ts";
 import { seal } from "../../../src/server/store/frame.ts";
 import * as record from "../../../src/server/store/record.ts";
@@ -155,6 +156,23 @@ describe("a stored record", () => {
 		])
 			expect(() => decode(row.with(5, response))).toThrow(/wrong shape/);
 		for (const other of [[], row.slice(0, 4), [...row, 0]]) expect(() => decode(other)).toThrow(/wrong shape/);
+		for (const extra of [{}, { units: 2.5, txHash: id(7), confirmations: 3 }]) {
+			const receipt: SessionReceipt = {
+				method: "evm",
+				intent: "session",
+				status: "success",
+				timestamp: "2026-11-27T10:00:00.000Z",
+				challengeId: "challenge",
+				chainId: 31_337,
+				reference: id(1),
+				channelId: id(1),
+				acceptedCumulative: 2n ** 127n,
+				spent: 5n,
+				...extra,
+			};
+			const paid = idempotency("k", { response: { status: 200, headers: {}, body: null, receipt } });
+			expect(record.decodeIdempotency("i:k", record.encodeIdempotency("i:k", paid))).toEqual(paid);
+		}
 		const { body, ...head } = answer.response as NonNullable<typeof answer.response>;
 		const named = { ...answer, response: { ...head, body: Buffer.from(body as Uint8Array).toString("base64") } };
 		expect(record.decodeIdempotency("i:k", seal("i:k", named))).toEqual(answer);
