@@ -8,7 +8,7 @@
 import type { Address, Hex } from "viem";
 import { z } from "zod";
 import type { ChainState, Channel } from "../channel.ts";
-import { open, seal, unseal } from "./frame.ts";
+import { checkPlace, open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import {
 	amount,
@@ -23,7 +23,6 @@ import {
 	texts,
 	whole,
 } from "./shape.ts";
-import { CorruptRecordError } from "./store.ts";
 
 export function encodeChannel(key: string, channel: Channel): string {
 	return channelWriter(key, channel)();
@@ -197,7 +196,6 @@ const namedShape: z.ZodType<Channel> = z.strictObject({
 /** As earlier releases wrote it, with names. It is written without them when it changes next. */
 function decodeNamed(key: string, framed: string): Channel {
 	const channel = unseal(key, framed, namedShape);
-	if (keys.channelKey(channel.channelId) !== key)
-		throw new CorruptRecordError(key, `it belongs to ${keys.channelKey(channel.channelId)}`);
+	checkPlace(key, keys.channelKey(channel.channelId));
 	return channel;
 }

@@ -189,6 +189,17 @@ export async function* pages(
 	}
 }
 
+/** Walks over the keys of `range`, as they are now. */
+export async function eachKey(disk: Disk, range: Range, take: (key: string) => void): Promise<void> {
+	const walk = disk.keys(range);
+	try {
+		for (let keys = await walk.nextv(PAGE); keys.length > 0; keys = await walk.nextv(PAGE))
+			for (const key of keys) take(key);
+	} finally {
+		await walk.close();
+	}
+}
+
 export function unavailable(cause: unknown): StoreUnavailableError {
 	if (cause instanceof StoreUnavailableError) return cause;
 	return new StoreUnavailableError(`the store can't be used: ${deepest(cause).message}`, { cause });

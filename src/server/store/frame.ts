@@ -45,6 +45,16 @@ export function open(key: string, text: string): unknown {
 	return parseJson(key, json);
 }
 
+/**
+ * Of a record that says itself what it is of: that it lies in its own place.
+ *
+ * @param own the key of that place
+ * @throws CorruptRecordError when it does not
+ */
+export function checkPlace(key: string, own: string): void {
+	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
+}
+
 function checksum(key: string, json: string): string {
 	return crc32(json, crc32(key)).toString(16).padStart(8, "0");
 }

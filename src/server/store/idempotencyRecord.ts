@@ -6,10 +6,10 @@
  */
 import { z } from "zod";
 import { type SessionReceipt, sessionReceiptSchema } from "../../protocol/index.ts";
-import { open, seal, unseal } from "./frame.ts";
+import { checkPlace, open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import { checkWhole, oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
-import { CorruptRecordError, type IdempotencyRecord, type StoredResponse } from "./store.ts";
+import type { IdempotencyRecord, StoredResponse } from "./store.ts";
 
 const STATES = ["running", "done"] as const satisfies readonly IdempotencyRecord["state"][];
 
@@ -82,6 +82,7 @@ function responseOf(value: unknown): StoredResponse {
 }
 
 const fieldsShape = z.record(z.string(), z.union([z.string(), z.array(z.string())]));
+const statusShape = z.int().nonnegative();
 const bodyShape = z.base64().transform((base64) => new Uint8Array(Buffer.from(base64, "base64")));
 const receiptShape = z
 	.tuple([z.string(), z.string(), z.int(), z.string(), z.string(), z.string(), z.record(z.string(), z.unknown())])
@@ -100,8 +101,8 @@ const receiptShape = z
 	}))
 	.pipe(sessionReceiptSchema);
 const responseShape = z.union([
-	z.tuple([z.int(), fieldsShape, bodyShape.nullable(), receiptShape]),
-	z.tuple([z.int(), fieldsShape, bodyShape.nullable()]),
+	z.tuple([statusShape, fieldsShape, bodyShape.nullable(), receiptShape]),
+	z.tuple([statusShape, fieldsShape, bodyShape.nullable()]),
 ]);
 const namedShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 	key: z.string(),
@@ -109,14 +110,13 @@ const namedShape: z.ZodType<IdempotencyRecord> = z.strictObject({
 	state: z.enum(STATES),
 	owner: z.string(),
 	paidBy: z.string().exactOptional(),
-	response: z.strictObject({ status: z.int(), headers: fieldsShape, body: bodyShape.nullable() }).exactOptional(),
+	response: z.strictObject({ status: statusShape, headers: fieldsShape, body: bodyShape.nullable() }).exactOptional(),
 	expiresAt: z.int(),
 });
 
 /** As earlier releases wrote it, with names. */
 function decodeNamed(key: string, framed: string): IdempotencyRecord {
 	const record = unseal(key, framed, namedShape);
-	const own = keys.idempotencyKey(record.key);
-	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
+	checkPlace(key, keys.idempotencyKey(record.key));
 	return record;
 }

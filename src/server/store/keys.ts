@@ -39,9 +39,8 @@ export function idempotencyOf(key: string): string {
 	return key.slice(2);
 }
 
-export function isIdempotencyKey(key: string): boolean {
-	return key.startsWith("i:");
-}
+/** All answers for a retry. */
+export const ANSWERS: Range = all("i:");
 
 export function cursorKey(name: string): string {
 	return `n:${wellFormed(name)}`;
@@ -69,14 +68,6 @@ export function outboxIndex(state: OutboxState): string {
 export function expiryKey(expiresAt: number, recordKey: string): string {
 	return `xp:${sortable(expiresAt)}:${recordKey}`;
 }
-
-/** What an `expiryKey` says. */
-export function expiryEntry(entry: string): Readonly<{ expiresAt: number; key: string }> {
-	return { expiresAt: Number(entry.slice(3, 3 + DIGITS)), key: indexedKey(entry, 1) };
-}
-
-/** The entries of all records that expire, and are not dated. */
-export const EXPIRIES: Range = all("xp:");
 
 /** Entries whose time came before `now`. */
 export function expiredBefore(now: number): Range {

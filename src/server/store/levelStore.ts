@@ -2,7 +2,16 @@ import { randomUUID } from "node:crypto";
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
-import { type Disk, type DiskOptions, openDisk, pages, readMany, readNow, unavailable, writeThrough } from "./disk.ts";
+import {
+	type Disk,
+	type DiskOptions,
+	eachKey,
+	openDisk,
+	readMany,
+	readNow,
+	unavailable,
+	writeThrough,
+} from "./disk.ts";
 import { ExpiringKeys } from "./expiringKeys.ts";
 import { GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
@@ -60,6 +69,7 @@ export class LevelStore implements ChannelStore {
 	readonly #idempotency: RecordTable<IdempotencyRecord>;
 	/** Which idempotency records there may be. */
 	readonly #answered = new ExpiringKeys();
+	#learning: Promise<void> | undefined;
 	readonly #quarantined = new Map<string, QuarantinedRecord>();
 	readonly #report = (error: CorruptRecordError): void => {
 		this.#quarantined.set(error.key, { key: error.key, reason: error.message });
@@ -121,7 +131,7 @@ export class LevelStore implements ChannelStore {
 		this.#idempotency = new RecordTable({
 			...shared,
 			decode: record.decodeIdempotency,
-			written: {
+			presence: {
 				add: (key, { expiresAt }) => this.#answered.add(key, expiresAt),
 				mayHave: (key) => this.#answered.mayHave(key),
 			},
@@ -140,18 +150,17 @@ export class LevelStore implements ChannelStore {
 					cause,
 				}),
 		});
-		this.#learnAnswered().catch(() => undefined);
 	}
 
-	/** Where it can't be learned what idempotency records there are, each is looked for on the disk. */
-	async #learnAnswered(): Promise<void> {
-		for await (const { entries } of pages(this.#disk, keys.EXPIRIES)) {
-			for (const [entry] of entries) {
-				const { key, expiresAt } = keys.expiryEntry(entry);
-				if (keys.isIdempotencyKey(key)) this.#answered.add(key, expiresAt);
-			}
-		}
-		this.#answered.complete();
+	/**
+	 * Learns which answers there are by the very keys that would be looked for, beside the requests. Where that fails each is looked
+	 * for on the disk, as it is until then: nothing is lost but time, so that nobody need be told.
+	 */
+	#learnAnswered(): Promise<void> {
+		return eachKey(this.#disk, keys.ANSWERS, (key) => this.#answered.learn(key)).then(
+			() => this.#answered.complete(),
+			() => undefined,
+		);
 	}
 
 	/** One process at a time: whoever is not this one is gone. */
@@ -161,6 +170,8 @@ export class LevelStore implements ChannelStore {
 
 	async transact<T>(named: TurnKeys, turn: (view: TurnView) => Turn<T>): Promise<Committed<T>> {
 		this.#checkUsable();
+		// Not before there is one: who only looks at a store need not know.
+		if (named.idempotency !== undefined) this.#learning ??= this.#learnAnswered();
 		const loads = this.#loads(named);
 		if (loads.length > 0) await Promise.all(loads);
 		return this.#runTurn(named, turn);
@@ -294,6 +305,8 @@ export class LevelStore implements ChannelStore {
 			commit: this.#commit,
 			tableOf: (key: string) => (keys.isProofKey(key) ? this.#proofs : this.#idempotency),
 			onGone: (key: string) => this.#proofs.forget(key),
+			// It is out of use for good, and no answer that never was.
+			onDamaged: (key: string) => this.#answered.learn(key),
 			checkUsable: () => this.#checkUsable(),
 		};
 		const pruned = await prune(options, now);

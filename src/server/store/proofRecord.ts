@@ -5,10 +5,10 @@
  *     ["used","0190…owner","0x…channel",1795729826628]
  */
 import { z } from "zod";
-import { open, seal, unseal } from "./frame.ts";
+import { checkPlace, open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import { checkWhole, oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
-import { CorruptRecordError, type ProofRecord } from "./store.ts";
+import type { ProofRecord } from "./store.ts";
 
 const STATES = ["held", "paid", "serving", "used"] as const satisfies readonly ProofRecord["state"][];
 
@@ -58,7 +58,6 @@ const namedShape: z.ZodType<ProofRecord> = z.strictObject({
 /** As earlier releases wrote it, with names. */
 function decodeNamed(key: string, framed: string): ProofRecord {
 	const proof = unseal(key, framed, namedShape);
-	const own = keys.proofKey(proof.key);
-	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
+	checkPlace(key, keys.proofKey(proof.key));
 	return proof;
 }

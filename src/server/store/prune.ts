@@ -21,6 +21,8 @@ type PruneOptions = Readonly<{
 	tableOf: (key: string) => Table;
 	/** This proof is gone. */
 	onGone: (key: string) => void;
+	/** This record expired, and can't be read: it is left where it is. */
+	onDamaged: (key: string) => void;
 	/** Throws when the store was closed or failed meanwhile. */
 	checkUsable: () => void;
 }>;
@@ -69,14 +71,17 @@ export async function pruneDated({ disk, onGone, checkUsable }: PruneOptions, no
 
 /** One synchronous step, like a turn. */
 function deleteExpired(
-	{ commit, tableOf }: PruneOptions,
+	{ commit, tableOf, onDamaged }: PruneOptions,
 	expired: readonly Expired[],
 ): { batch?: Batch; count: number } {
 	const changes: Change[] = [];
 	const gone: string[] = [];
 	for (const { entry, key } of expired) {
 		const expiresAt = expiryOf(tableOf(key), key);
-		if (expiresAt === "damaged") continue;
+		if (expiresAt === "damaged") {
+			onDamaged(key);
+			continue;
+		}
 		changes.push([entry, null]);
 		// A record that was written again meanwhile has another entry, and its own time.
 		if (expiresAt === null || keys.expiryKey(expiresAt, key) !== entry) continue;

@@ -5,10 +5,10 @@
 import type { Address, Hex } from "viem";
 import { z } from "zod";
 import type { OutboxEntry, TransactionPurpose } from "../../escrow/outbox.ts";
-import { seal, unseal } from "./frame.ts";
+import { checkPlace, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
 import { checkAmount, checkWhole } from "./shape.ts";
-import { type AuditEntry, CorruptRecordError, type CursorRecord } from "./store.ts";
+import type { AuditEntry, CursorRecord } from "./store.ts";
 
 export { channelWriter, decodeChannel, encodeChannel } from "./channelRecord.ts";
 export { decodeIdempotency, encodeIdempotency, idempotencyWriter } from "./idempotencyRecord.ts";
@@ -55,7 +55,8 @@ export function encodeOutbox(key: string, entry: OutboxEntry): string {
 
 export function decodeOutbox(key: string, text: string): OutboxEntry {
 	const entry = unseal(key, text, outboxShape);
-	return at(key, keys.outboxKey(entry.hash), entry);
+	checkPlace(key, keys.outboxKey(entry.hash));
+	return entry;
 }
 
 const cursorShape: z.ZodType<CursorRecord> = z.strictObject({
@@ -75,7 +76,8 @@ export function encodeCursor(key: string, cursor: CursorRecord): string {
 
 export function decodeCursor(key: string, text: string): CursorRecord {
 	const cursor = unseal(key, text, cursorShape);
-	return at(key, keys.cursorKey(cursor.name), cursor);
+	checkPlace(key, keys.cursorKey(cursor.name));
+	return cursor;
 }
 
 const auditShape: z.ZodType<AuditEntry> = z.strictObject({
@@ -102,9 +104,4 @@ export function encodeOpens(opens: number): string {
 
 export function decodeOpens(text: string): number {
 	return unseal(keys.OPENS_KEY, text, opensShape).opens;
-}
-
-function at<T>(key: string, own: string, record: T): T {
-	if (own !== key) throw new CorruptRecordError(key, `it belongs to ${own}`);
-	return record;
 }

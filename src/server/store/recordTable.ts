@@ -12,8 +12,8 @@ type RecordTableOptions<T> = Readonly<{
 	/** Whether it is kept in memory; asked again when it was changed. What was read while it was being written is wanted. */
 	worthKeeping?: (record: T, wasRead: boolean) => boolean;
 	onCorrupt: (error: CorruptRecordError) => void;
-	/** Knows of some keys that are not on disk. */
-	written?: Readonly<{ add(key: string, record: T): void; mayHave(key: string): boolean }>;
+	/** Knows of some keys that they are not on disk. */
+	presence?: Readonly<{ add(key: string, record: T): void; mayHave(key: string): boolean }>;
 }>;
 
 /** How many keys are known not to be on disk. Nearly all are written soon after they were looked for. */
@@ -103,7 +103,6 @@ export class RecordTable<T extends object> {
 	write(key: string, record: T | null, batch: Batch): void {
 		this.#prefetch.forget(key);
 		this.#absent.delete(key);
-		if (record !== null) this.#options.written?.add(key, record);
 		let layer = this.#layers.at(-1);
 		if (layer?.batch !== batch) {
 			layer = { batch, writes: new Map() };
@@ -111,6 +110,7 @@ export class RecordTable<T extends object> {
 		}
 		// What is idle of it is old from here on; `settle` puts the new one in its place.
 		layer.writes.set(key, { record, wasRead: false });
+		if (record !== null) this.#options.presence?.add(key, record);
 	}
 
 	/** This record is not on disk any more. */
@@ -132,7 +132,7 @@ export class RecordTable<T extends object> {
 
 	/** Of a record that is not in memory: whether it is known not to be on disk either. */
 	#isAbsent(key: string): boolean {
-		return this.#absent.has(key) || this.#options.written?.mayHave(key) === false;
+		return this.#absent.has(key) || this.#options.presence?.mayHave(key) === false;
 	}
 
 	/** The last write to `key` that is not on disk. */

@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import { type Disk, openDisk } from "../../../src/server/store/disk.ts";
 import { LevelStore } from "../../../src/server/store/levelStore.ts";
-import { type ChannelStore, StoreUnavailableError } from "../../../src/server/store/store.ts";
+import { type ChannelStore, CorruptRecordError, StoreUnavailableError } from "../../../src/server/store/store.ts";
 import { describeStore } from "./conformance.ts";
 import { describeDueOrders } from "./dueOrders.ts";
 import { freshFolder, removeFolders } from "./folders.ts";
@@ -88,15 +88,18 @@ describe("every batch", () => {
 
 describe("an answer for a retry", () => {
 	const DAY_MS = 24 * 3_600_000;
+	/** Longer than what stays in memory of an answer. */
+	const LONG = { status: 200, headers: {}, body: new Uint8Array(5_000) };
+	const numbered = (count: number, kind: string) => Array.from({ length: count }, (_, n) => `${kind} ${n}`);
 
-	/** What there is under each of these keys, and how often the disk was asked for it. */
+	/** Which of these there are, and how often the disk was asked for one. */
 	async function look(store: LevelStore, disk: Disk, keys: readonly string[]) {
 		const read = vi.spyOn(disk, "getMany");
 		const readAtOnce = vi.spyOn(disk, "getSync");
-		const found: (string | undefined)[] = [];
+		const found: string[] = [];
 		for (const key of keys) {
 			const { value } = await store.transact({ idempotency: key }, (view) => ({ value: view.idempotency?.key }));
-			found.push(value);
+			if (value !== undefined) found.push(value);
 		}
 		const looks = read.mock.calls.length + readAtOnce.mock.calls.length;
 		read.mockRestore();
@@ -104,57 +107,112 @@ describe("an answer for a retry", () => {
 		return { found, looks };
 	}
 
-	/** A store with the answer of "old", in a folder. */
-	async function answered(): Promise<string> {
-		const folder = await freshFolder();
-		const store = await LevelStore.open({ folder });
-		await write(store, { idempotency: "old" }, { idempotency: idempotency("old", { expiresAt: DAY_MS }) });
-		await store.close();
-		return folder;
-	}
-
-	it("is looked for on the disk only where there may be one, once it is known which there are (I6)", async () => {
-		const disk = await openDisk(await answered());
-		const store = await LevelStore.over(disk);
-		await vi.waitFor(async () => expect((await look(store, disk, [`${Math.random()}`])).looks).toBe(0));
-		expect(await look(store, disk, ["new", "old"])).toEqual({ found: [undefined, "old"], looks: 1 });
-		await write(store, { idempotency: "new" }, { idempotency: idempotency("new", { expiresAt: 2 * DAY_MS }) });
-		// Those that were asked for, or written, are not kept in memory for long: the disk has them.
-		const many = Array.from({ length: 6_000 }, (_, n) => `other ${n}`);
-		const turns = many.map((key) =>
+	async function answer(store: LevelStore, keys: readonly string[], expiresAt: number): Promise<void> {
+		const turns = keys.map((key) =>
 			store.transact({ idempotency: key }, () => ({
-				value: 0,
-				writes: { idempotency: idempotency(key, { expiresAt: DAY_MS }) },
+				value: undefined,
+				writes: { idempotency: idempotency(key, { state: "done", expiresAt, response: LONG }) },
 			})),
 		);
 		for (const { durable } of await Promise.all(turns)) await durable;
-		expect((await look(store, disk, ["new", "old", "absent"])).found).toEqual(["new", "old", undefined]);
-		expect(await store.prune(DAY_MS + 1)).toBe(6_001);
-		expect((await look(store, disk, ["new", "old"])).found).toEqual(["new", undefined]);
+	}
+
+	/** A disk with these answers. */
+	async function answered(
+		...answers: readonly (readonly [keys: readonly string[], expiresAt: number])[]
+	): Promise<Disk> {
+		const folder = await freshFolder();
+		const store = await LevelStore.open({ folder });
+		for (const [keys, expiresAt] of answers) await answer(store, keys, expiresAt);
 		await store.close();
-		const next = await LevelStore.open({ folder: disk.location });
-		const { value } = await next.transact({ idempotency: "new" }, (view) => ({ value: view.idempotency?.key }));
-		expect(value).toBe("new");
-		await next.close();
+		return openDisk(folder);
+	}
+
+	/** Waits until the store knows which answers there are. */
+	async function learned(store: LevelStore, disk: Disk): Promise<void> {
+		await vi.waitFor(async () => expect((await look(store, disk, [`${Math.random()}`])).looks).toBe(0));
+	}
+
+	it("of an earlier run is found, and the disk is not asked for those that are not there (I6)", async () => {
+		const [early, late] = [numbered(300, "early"), numbered(400, "late")];
+		const disk = await answered([early, DAY_MS], [late, 3 * DAY_MS]);
+		const store = await LevelStore.over(disk);
+		await learned(store, disk);
+		expect(await store.prune(2 * DAY_MS)).toBe(300);
+		expect((await look(store, disk, late)).found).toEqual(late);
+		expect(await look(store, disk, numbered(100, "none"))).toEqual({ found: [], looks: 0 });
+		expect((await look(store, disk, early)).found).toEqual([]);
+		await store.close();
+	});
+
+	it("of this run is found as long as it has not expired, whatever else has (I6)", async () => {
+		const disk = await answered();
+		const store = await LevelStore.over(disk);
+		await learned(store, disk);
+		const [early, late] = [numbered(20, "early"), numbered(20, "late")];
+		await answer(store, early, DAY_MS);
+		await answer(store, late, 2 * DAY_MS);
+		expect(await store.prune(DAY_MS)).toBe(0);
+		expect((await look(store, disk, [...early, ...late])).found).toEqual([...early, ...late]);
+		expect(await store.prune(1.5 * DAY_MS)).toBe(20);
+		// What has expired is let go of.
+		expect(await look(store, disk, early)).toEqual({ found: [], looks: 0 });
+		expect((await look(store, disk, late)).found).toEqual(late);
+		await store.close();
 	});
 
 	it("is looked for on the disk as long as it is not known which there are, and where that can't be learned (I6, I10)", async () => {
-		const disk = await openDisk(await answered());
+		const disk = await answered([["old"], DAY_MS]);
 		let fail = (_reason: Error): void => undefined;
 		const held = new Promise<never>((_, reject) => {
 			fail = reject;
 		});
-		const iterator = disk.iterator.bind(disk);
+		const walk = disk.keys.bind(disk);
 		Object.assign(disk, {
-			iterator: (options: Parameters<typeof iterator>[0]) => Object.assign(iterator(options), { nextv: () => held }),
+			keys: (options: Parameters<typeof walk>[0]) => Object.assign(walk(options), { nextv: () => held }),
 		});
 		const store = await LevelStore.over(disk);
-		expect(await look(store, disk, ["new", "old"])).toEqual({ found: [undefined, "old"], looks: 2 });
+		expect(await look(store, disk, ["new"])).toEqual({ found: [], looks: 1 });
+		expect((await look(store, disk, ["old"])).found).toEqual(["old"]);
 		fail(new Error("the disk can't be walked over"));
 		await expect(held).rejects.toThrow();
-		expect((await look(store, disk, ["newer", "old"])).found).toEqual([undefined, "old"]);
+		expect((await look(store, disk, ["newer", "old"])).found).toEqual(["old"]);
 		expect((await look(store, disk, ["newest"])).looks).toBe(1);
 		await store.close();
+	});
+
+	it("that is damaged, and has expired, stays out of use, and is not taken for an absent one (I6, I10)", async () => {
+		const disk = await answered([["damaged"], DAY_MS]);
+		const index = await disk.keys({ gte: "xp:", lt: "xp;" }).all();
+		expect(index).toHaveLength(1);
+		await disk.put("i:damaged", "");
+		const store = await LevelStore.over(disk);
+		await learned(store, disk);
+		await answer(store, ["damaged in this run"], DAY_MS);
+		await disk.put("i:damaged in this run", "");
+		for (const now of [2 * DAY_MS, 9 * DAY_MS]) {
+			expect(await store.prune(now)).toBe(0);
+			for (const key of ["damaged", "damaged in this run"])
+				await expect(look(store, disk, [key])).rejects.toBeInstanceOf(CorruptRecordError);
+		}
+		await store.close();
+	});
+
+	it("is found whatever became of its entry in the index (I6)", async () => {
+		const disk = await answered([["kept"], DAY_MS]);
+		await disk.clear({ gte: "xp:", lt: "xp;" });
+		const store = await LevelStore.over(disk);
+		await learned(store, disk);
+		expect((await look(store, disk, ["kept"])).found).toEqual(["kept"]);
+		await store.close();
+	});
+
+	it("keeps nobody from closing the store while it is learned which there are", async () => {
+		const disk = await answered([numbered(2_000, "old"), DAY_MS]);
+		const store = await LevelStore.over(disk);
+		expect((await look(store, disk, ["old 7"])).found).toEqual(["old 7"]);
+		await store.close();
+		expect(disk.status).toBe("closed");
 	});
 });
 
