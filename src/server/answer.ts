@@ -82,8 +82,17 @@ export function privateCache(own: string): string {
 	return directives.includes("no-store") ? "private, no-store" : "private";
 }
 
-/** Not kept: what belongs to the connection or is made anew for each answer. */
-const OWN_OF_EACH_ANSWER = new Set(["connection", "content-length", "date", "keep-alive", "transfer-encoding"]);
+const RECEIPT_FIELD = PAYMENT_RECEIPT.toLowerCase();
+
+/** Not kept: what belongs to the connection or is made anew for each answer. The receipt is kept apart. */
+const OWN_OF_EACH_ANSWER = new Set([
+	"connection",
+	"content-length",
+	"date",
+	"keep-alive",
+	"transfer-encoding",
+	RECEIPT_FIELD,
+]);
 
 /**
  * An application's answer as a retry gets it again.
@@ -106,8 +115,6 @@ export function storedResponse(
 	if (isSessionReceipt(receipt)) return { status, headers: kept, body: whole, receipt };
 	return { status, headers: withReceiptField(kept, receipt), body: whole };
 }
-
-const RECEIPT_FIELD = PAYMENT_RECEIPT.toLowerCase();
 
 function withReceiptField(headers: StoredResponse["headers"], receipt: AnyReceipt): StoredResponse["headers"] {
 	return { ...headers, [RECEIPT_FIELD]: receiptField(receipt) };

@@ -2,17 +2,18 @@
  * Which records of a kind that expires may be on disk. Nearly every request brings an `Idempotency-Key` that is new, and to look
  * for a record that is not there costs more than the look: LevelDB merges what it had to look through.
  *
- * Bloom filters: one for what was there before, and of what is written since one for each few hours in which it expires, so that
- * a filter can be let go when all of it has. A record that is there is never missed; the fuller the filters, the more of those
- * that are not there are looked for all the same. By a server that keeps answers for a day and takes 100 requests with a key each
- * second, day and night, that is one in 40; with 200 one in five; with 500 nearly all, as if there were no filters.
+ * Bloom filters: one for each million keys that were there before, and of what is written since one for each few hours in which it
+ * expires, so that a filter can be let go when all of it has. A record that is there is never missed; the fuller the filters, the
+ * more of those that are not there are looked for all the same. Of a server that keeps answers for a day and takes 100 requests with
+ * a key each second, day and night, that is one in 40; with 200 one in five; with 500 nearly all, as if there were no filters.
  */
 
 /** At first. Where records expire in more than `MOST_FILTERS` periods, periods become twice as long. */
 const FIRST_PERIOD_MS = 3 * 3_600_000;
 
-/** 2 MiB each. */
+/** 2 MiB each; so many for what was there before, and for what is written since. */
 const MOST_FILTERS = 16;
+const LEARNED_BY_EACH = 1_000_000;
 const BITS = 2 ** 24;
 const BITS_OF_A_KEY = 4;
 
@@ -20,8 +21,9 @@ const BITS_OF_A_KEY = 4;
 const TOLD_BY = 16;
 
 export class ExpiringKeys {
-	/** What was on disk when it was opened, whenever it expires. */
-	#before: Uint32Array | undefined;
+	/** What was on disk when it was opened, whenever it expires: the last one is being filled. */
+	readonly #before: Uint32Array[] = [];
+	#learned = 0;
 	#knowsBefore = false;
 	#periodMs = FIRST_PERIOD_MS;
 	/** What was written since, by the number of the period in which it expires. */
@@ -29,8 +31,9 @@ export class ExpiringKeys {
 
 	/** A record that may be on disk, and whose end is not known: it is not forgotten. */
 	learn(key: string): void {
-		this.#before ??= emptyFilter();
-		enter(this.#before, key);
+		if (this.#learned++ % LEARNED_BY_EACH === 0 && this.#before.length < MOST_FILTERS) this.#before.push(emptyFilter());
+		const filling = this.#before.at(-1);
+		if (filling !== undefined) enter(filling, key);
 	}
 
 	/** Whatever was on disk when it was opened has been learned. */
@@ -54,7 +57,7 @@ export class ExpiringKeys {
 	mayHave(key: string): boolean {
 		if (!this.#knowsBefore) return true;
 		const { first, step } = hashOf(key);
-		if (this.#before !== undefined && has(this.#before, first, step)) return true;
+		for (const filter of this.#before) if (has(filter, first, step)) return true;
 		for (const filter of this.#filters.values()) if (has(filter, first, step)) return true;
 		return false;
 	}

@@ -131,10 +131,7 @@ export class LevelStore implements ChannelStore {
 		this.#idempotency = new RecordTable({
 			...shared,
 			decode: record.decodeIdempotency,
-			presence: {
-				add: (key, { expiresAt }) => this.#answered.add(key, expiresAt),
-				mayHave: (key) => this.#answered.mayHave(key),
-			},
+			mayBeOnDisk: (key) => this.#answered.mayHave(key),
 			idle: IDLE_IDEMPOTENCY,
 			// Few requests are sent again; an answer that was asked for again may be once more.
 			worthKeeping: ({ state, response }, wasRead) =>
@@ -154,7 +151,7 @@ export class LevelStore implements ChannelStore {
 
 	/**
 	 * Learns which answers there are by the very keys that would be looked for, beside the requests. Where that fails each is looked
-	 * for on the disk, as it is until then: nothing is lost but time, so that nobody need be told.
+	 * for on the disk, as it is until then, and whoever looks there is told what is wrong with it.
 	 */
 	#learnAnswered(): Promise<void> {
 		return eachKey(this.#disk, keys.ANSWERS, (key) => this.#answered.learn(key)).then(
@@ -216,6 +213,8 @@ export class LevelStore implements ChannelStore {
 
 	#write(named: TurnKeys, writes: TurnWrites, all: readonly Change[]): Promise<void> {
 		const { channel, proofs = [], deletedProofs = [], idempotency } = writes;
+		// First: what is on its way to the disk has to be known, whatever else fails here.
+		if (idempotency) this.#answered.add(keys.idempotencyKey(idempotency.key), idempotency.expiresAt);
 		const batch = this.#commit.add(all);
 		if (channel !== undefined) this.#channels.write(keys.channelKey(channel.channelId), channel, batch);
 		for (const proof of proofs) this.#proofs.write(keys.proofKey(proof.key), proof, batch);
@@ -305,8 +304,10 @@ export class LevelStore implements ChannelStore {
 			commit: this.#commit,
 			tableOf: (key: string) => (keys.isProofKey(key) ? this.#proofs : this.#idempotency),
 			onGone: (key: string) => this.#proofs.forget(key),
-			// It is out of use for good, and no answer that never was.
-			onDamaged: (key: string) => this.#answered.learn(key),
+			// It stays out of use, and must not be taken for an absent one.
+			onDamaged: (key: string) => {
+				if (!keys.isProofKey(key)) this.#answered.learn(key);
+			},
 			checkUsable: () => this.#checkUsable(),
 		};
 		const pruned = await prune(options, now);

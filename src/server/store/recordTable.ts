@@ -12,8 +12,8 @@ type RecordTableOptions<T> = Readonly<{
 	/** Whether it is kept in memory; asked again when it was changed. What was read while it was being written is wanted. */
 	worthKeeping?: (record: T, wasRead: boolean) => boolean;
 	onCorrupt: (error: CorruptRecordError) => void;
-	/** Knows of some keys that they are not on disk. */
-	presence?: Readonly<{ add(key: string, record: T): void; mayHave(key: string): boolean }>;
+	/** `false`: this key is certainly not on disk. */
+	mayBeOnDisk?: (key: string) => boolean;
 }>;
 
 /** How many keys are known not to be on disk. Nearly all are written soon after they were looked for. */
@@ -110,7 +110,6 @@ export class RecordTable<T extends object> {
 		}
 		// What is idle of it is old from here on; `settle` puts the new one in its place.
 		layer.writes.set(key, { record, wasRead: false });
-		if (record !== null) this.#options.presence?.add(key, record);
 	}
 
 	/** This record is not on disk any more. */
@@ -132,7 +131,7 @@ export class RecordTable<T extends object> {
 
 	/** Of a record that is not in memory: whether it is known not to be on disk either. */
 	#isAbsent(key: string): boolean {
-		return this.#absent.has(key) || this.#options.presence?.mayHave(key) === false;
+		return this.#absent.has(key) || this.#options.mayBeOnDisk?.(key) === false;
 	}
 
 	/** The last write to `key` that is not on disk. */

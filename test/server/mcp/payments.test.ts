@@ -454,7 +454,10 @@ describe("a call once more", () => {
 		const draft = await payer.charge(await challenge(line, "dear"), server.payee, PRICE);
 		const first = await call(line, "dear", draft, {}, key);
 		const balance = await world.balance(payer.address);
-		expect((await call(line, "dear", draft, {}, key)).content).toEqual(first.content);
+		const again = await call(line, "dear", draft, {}, key);
+		expect(again.content).toEqual(first.content);
+		expect(again._meta?.[RECEIPT_META]).toEqual(first._meta?.[RECEIPT_META]);
+		expect(again._meta?.[RECEIPT_META]).toMatchObject({ status: "success" });
 		expect(await world.balance(payer.address)).toBe(balance);
 		expect(ran).toEqual(["dear"]);
 	});

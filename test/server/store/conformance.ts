@@ -12,7 +12,7 @@ import {
 	type TurnWrites,
 } from "../../../src/server/store/store.ts";
 import { describeInterleaving } from "./interleaving.ts";
-import { channel, collect, id, idempotency, line, proof, transaction } from "./records.ts";
+import { channel, collect, id, idempotency, line, proof, receipt, transaction } from "./records.ts";
 import { describeScans, type StoreUnderTest } from "./scans.ts";
 import { increment, write } from "./turns.ts";
 
@@ -166,7 +166,7 @@ export function describeStore(name: string, under: StoreUnderTest): void {
 				const body = Uint8Array.from({ length: 256 }, (_, i) => i);
 				const headers = { "content-type": "application/octet-stream" };
 				const answers = [
-					idempotency("a", { state: "done", response: { status: 200, headers, body } }),
+					idempotency("a", { state: "done", response: { status: 200, headers, body, receipt: receipt(1) } }),
 					idempotency("b", { state: "done", response: { status: 200, headers, body: null } }),
 					idempotency("c", { state: "done", response: { status: 204, headers: {}, body: new Uint8Array() } }),
 				];

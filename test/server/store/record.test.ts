@@ -1,11 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { SessionReceipt } from "../../../src/protocol/index.ts";
 import type { ChainState, Channel } from "../../../src/server/channel.ts";
 import { seal } from "../../../src/server/store/frame.ts";
 import * as record from "../../../src/server/store/record.ts";
 import { CorruptRecordError } from "../../../src/server/store/store.ts";
-import { channel, id, idempotency, line, proof, transaction } from "./records.ts";
+import { channel, id, idempotency, line, proof, receipt, transaction } from "./records.ts";
 
 const amount = fc.bigInt(0n, 2n ** 128n - 1n);
 const chainState: fc.Arbitrary<ChainState> = fc.record({
@@ -153,31 +152,36 @@ describe("a stored record", () => {
 			[200, { a: 1 }, null],
 			[200, {}, "*"],
 			[0.5, {}, null],
+			[-5, {}, null],
+			[200, {}, null, 1],
 		])
 			expect(() => decode(row.with(5, response))).toThrow(/wrong shape/);
 		for (const other of [[], row.slice(0, 4), [...row, 0]]) expect(() => decode(other)).toThrow(/wrong shape/);
-		for (const extra of [{}, { units: 2.5, txHash: id(7), confirmations: 3 }]) {
-			const receipt: SessionReceipt = {
-				method: "evm",
-				intent: "session",
-				status: "success",
-				timestamp: "2026-11-27T10:00:00.000Z",
-				challengeId: "challenge",
-				chainId: 31_337,
-				reference: id(1),
-				channelId: id(1),
-				acceptedCumulative: 2n ** 127n,
-				spent: 5n,
-				...extra,
-			};
-			const paid = idempotency("k", { response: { status: 200, headers: {}, body: null, receipt } });
-			expect(record.decodeIdempotency("i:k", record.encodeIdempotency("i:k", paid))).toEqual(paid);
-		}
 		const { body, ...head } = answer.response as NonNullable<typeof answer.response>;
 		const named = { ...answer, response: { ...head, body: Buffer.from(body as Uint8Array).toString("base64") } };
 		expect(record.decodeIdempotency("i:k", seal("i:k", named))).toEqual(answer);
 		const running = idempotency("k");
 		expect(record.decodeIdempotency("i:k", record.encodeIdempotency("i:k", running))).toEqual(running);
+	});
+
+	it("of an answer with a session's receipt is read back with it, and refused where a value of it is another (I6)", () => {
+		for (const change of [{}, { units: 2.5, txHash: id(7), confirmations: 3 }]) {
+			const response = { status: 200, headers: { a: "b" }, body: null, receipt: receipt(1, change) };
+			const answer = idempotency("k", { response });
+			const framed = record.encodeIdempotency("i:k", answer);
+			expect(record.decodeIdempotency("i:k", framed)).toEqual(answer);
+			const row = JSON.parse(framed.slice("1 01234567 ".length)) as unknown[];
+			const [, , , values] = row[5] as [number, object, null, unknown[]];
+			expect(values).toHaveLength(7);
+			for (const [at, wrong] of values.flatMap((_, place) =>
+				[-1, true, null, "x", ""].map((one) => [place, one] as const),
+			)) {
+				// Any text may name a challenge.
+				if (at === 1 && wrong === "x") continue;
+				const other = row.with(5, [200, { a: "b" }, null, values.with(at, wrong)]);
+				expect(() => record.decodeIdempotency("i:k", seal("i:k", other)), `${at}: ${wrong}`).toThrow(/wrong shape/);
+			}
+		}
 	});
 
 	it("of a channel with an amount or a time that is none is refused when it is written (I10)", () => {

@@ -1,6 +1,7 @@
 /** Records for the store's tests: small, valid, and told apart by a number. */
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../../src/escrow/outbox.ts";
+import type { SessionReceipt } from "../../../src/protocol/index.ts";
 import { type Channel, unsettled } from "../../../src/server/channel.ts";
 import type { AuditEntry, IdempotencyRecord, ProofRecord } from "../../../src/server/store/store.ts";
 
@@ -52,6 +53,22 @@ export function proof(key: string, change: Partial<ProofRecord> = {}): ProofReco
 
 export function idempotency(key: string, change: Partial<IdempotencyRecord> = {}): IdempotencyRecord {
 	return { key, fingerprint: "f", state: "running", owner: "process", expiresAt: 2_000_000_000_000, ...change };
+}
+
+export function receipt(n: number, change: Partial<SessionReceipt> = {}): SessionReceipt {
+	return {
+		method: "evm",
+		intent: "session",
+		status: "success",
+		timestamp: "2026-11-27T10:00:00.000Z",
+		challengeId: "challenge",
+		chainId: 31_337,
+		reference: id(n),
+		channelId: id(n),
+		acceptedCumulative: 2n ** 127n,
+		spent: 5n,
+		...change,
+	};
 }
 
 export function transaction(n: number, change: Partial<OutboxEntry> = {}): OutboxEntry {
