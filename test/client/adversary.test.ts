@@ -1103,7 +1103,7 @@ describe("whatever a server says (I11)", () => {
 		known = computeChannelId(parameters);
 		const courses = () =>
 			fc.record({
-				lies: fc.array(lies(), { minLength: 1, maxLength: 12 }),
+				lies: fc.array(lies(), { minLength: 1, maxLength: 12, size: "max" }),
 				/** How many requests at a time, wave after wave. */
 				waves: fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 6 }),
 			});

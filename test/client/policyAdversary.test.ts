@@ -286,8 +286,8 @@ type Course = Readonly<{
 }>;
 const courses = (): fc.Arbitrary<Course> =>
 	fc.record({
-		lies: fc.array(lies(), { minLength: 1, maxLength: 12 }),
-		waves: fc.array(waves(), { minLength: 4, maxLength: 14 }),
+		lies: fc.array(lies(), { minLength: 1, maxLength: 12, size: "max" }),
+		waves: fc.array(waves(), { minLength: 4, maxLength: 14, size: "max" }),
 		ownTransactions: fc.constantFrom(true, false, false, false),
 		approvals: fc.array(fc.boolean(), { minLength: 1, maxLength: 4 }),
 	});

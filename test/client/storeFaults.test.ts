@@ -30,7 +30,7 @@ const faults = (): fc.Arbitrary<Fault> =>
 
 it("signs no amount twice nor uncounted, leaves nothing held, and pays as before when the faults have ended (I11)", async () => {
 	const course = fc.record({
-		faults: fc.array(faults(), { minLength: 1, maxLength: 24 }),
+		faults: fc.array(faults(), { minLength: 1, maxLength: 24, size: "max" }),
 		/** How many requests at a time, wave after wave. */
 		waves: fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 4 }),
 		minVoucherDelta: fc.constantFrom(0n, 250n),

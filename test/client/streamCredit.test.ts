@@ -49,7 +49,7 @@ const run = fc.record({
 	stepShare: fc.double({ min: 0, max: 1, noNaN: true }),
 	minVoucherDelta: fc.option(fc.bigInt({ min: 1n, max: 1_000n }), { nil: undefined }),
 	maxStream: fc.option(fc.bigInt({ min: 1_000n, max: 100_000n }), { nil: undefined }),
-	steps: fc.array(step, { minLength: 1, maxLength: 25 }),
+	steps: fc.array(step, { minLength: 1, maxLength: 25, size: "max" }),
 });
 
 it("is signed no more than was delivered and the credit, whatever the server says", async () => {

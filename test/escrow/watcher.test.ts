@@ -616,56 +616,59 @@ describe("whoever reads again what was touched", () => {
 	);
 
 	it("knows every channel as the chain has it, whatever is mined, reorganized, refused, hidden or restarted between", async () => {
-		const property = fc.asyncProperty(fc.array(action, { minLength: 5, maxLength: 25 }), async (actions) => {
-			const known = new Map<Hex, EscrowChannel>();
-			/** Stands for the store: what is known outlives the watcher, as the cursor does. */
-			const opened = new Set<Hex>();
-			let refuses = false;
-			const take = async ({ head, touched, everything }: WatchStep) => {
-				// Others are of another round.
-				const wanted = [...opened].filter((id) => everything || touched.has(id));
-				const found = await readChannels(chain, stage.escrow, wanted, head.number);
-				for (const id of wanted) {
-					const channel = found.get(id);
-					if (channel === undefined) known.delete(id);
-					else known.set(id, channel);
+		const property = fc.asyncProperty(
+			fc.array(action, { minLength: 5, maxLength: 25, size: "max" }),
+			async (actions) => {
+				const known = new Map<Hex, EscrowChannel>();
+				/** Stands for the store: what is known outlives the watcher, as the cursor does. */
+				const opened = new Set<Hex>();
+				let refuses = false;
+				const take = async ({ head, touched, everything }: WatchStep) => {
+					// Others are of another round.
+					const wanted = [...opened].filter((id) => everything || touched.has(id));
+					const found = await readChannels(chain, stage.escrow, wanted, head.number);
+					for (const id of wanted) {
+						const channel = found.get(id);
+						if (channel === undefined) known.delete(id);
+						else known.set(id, channel);
+					}
+					if (refuses) throw new Error("refused");
+				};
+				const kept: Kept = { writes: 0 };
+				const options = { client: throughProxy(), maxBlocksPerStep: 4, rememberedBlocks: 8 };
+				let { watcher } = await upToDate(options, kept, take);
+				// The stage's own blocks are not to be taken away, nor another round's to be read again.
+				await mineMany(REREAD_BLOCKS + 1);
+				await watcher.catchUp();
+				for (const one of actions) {
+					if (one.kind === "open") opened.add(await open());
+					if (one.kind === "topUp") {
+						const id = [...opened][one.at];
+						if (id !== undefined && (await stage.channel(id)) !== undefined) await topUp(id);
+					}
+					if (one.kind === "mine") await mineMany(one.blocks);
+					if (one.kind === "reorganize") await reorganize(one.depth);
+					if (one.kind === "poll") await watcher.poke();
+					if (one.kind === "fail") {
+						refuses = true;
+						await watcher.poke();
+						refuses = false;
+					}
+					if (one.kind === "hide") {
+						proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
+						await watcher.poke();
+						proxy.up();
+					}
+					// A clean stop: nothing is half done.
+					if (one.kind === "restart") {
+						await watcher.catchUp();
+						watcher = follow(options, kept, take).watcher;
+					}
 				}
-				if (refuses) throw new Error("refused");
-			};
-			const kept: Kept = { writes: 0 };
-			const options = { client: throughProxy(), maxBlocksPerStep: 4, rememberedBlocks: 8 };
-			let { watcher } = await upToDate(options, kept, take);
-			// The stage's own blocks are not to be taken away, nor another round's to be read again.
-			await mineMany(REREAD_BLOCKS + 1);
-			await watcher.catchUp();
-			for (const one of actions) {
-				if (one.kind === "open") opened.add(await open());
-				if (one.kind === "topUp") {
-					const id = [...opened][one.at];
-					if (id !== undefined && (await stage.channel(id)) !== undefined) await topUp(id);
-				}
-				if (one.kind === "mine") await mineMany(one.blocks);
-				if (one.kind === "reorganize") await reorganize(one.depth);
-				if (one.kind === "poll") await watcher.poke();
-				if (one.kind === "fail") {
-					refuses = true;
-					await watcher.poke();
-					refuses = false;
-				}
-				if (one.kind === "hide") {
-					proxy.lies = (method) => (method === "eth_getLogs" ? { result: [] } : undefined);
-					await watcher.poke();
-					proxy.up();
-				}
-				// A clean stop: nothing is half done.
-				if (one.kind === "restart") {
-					await watcher.catchUp();
-					watcher = follow(options, kept, take).watcher;
-				}
-			}
-			await watcher.catchUp();
-			expect(known).toEqual(await readChannels(chain, stage.escrow, [...opened]));
-		});
+				await watcher.catchUp();
+				expect(known).toEqual(await readChannels(chain, stage.escrow, [...opened]));
+			},
+		);
 		await fc.assert(property, { numRuns: 12, seed: SEED });
 	});
 });

@@ -288,7 +288,7 @@ describe("a challenge", () => {
 		const header = fc.oneof(
 			editedText(challenges.map(formatChallenge)),
 			editedText(fc.tuple(challenges, challenges).map((two) => two.map(formatChallenge).join(", "))),
-			fc.array(pieces, { maxLength: 20 }).map((parts) => parts.join("")),
+			fc.array(pieces, { maxLength: 20, size: "max" }).map((parts) => parts.join("")),
 			hostileText,
 		);
 		using both = bothWays();

@@ -185,7 +185,7 @@ class Play {
 	}
 }
 
-const steps = fc.array(step, { minLength: 1, maxLength: 60 });
+const steps = fc.array(step, { minLength: 1, maxLength: 60, size: "max" });
 
 describe("a payer's store under random use", () => {
 	it("never lets a signed amount fall, nor two holders write, nor a count pass its limit (I11)", async () => {
@@ -214,47 +214,53 @@ describe("a payer's store under random use", () => {
 
 	it("nor on a disk that is closed and opened again in between (I11)", async () => {
 		await fc.assert(
-			fc.asyncProperty(fc.array(fc.array(step, { maxLength: 12 }), { minLength: 1, maxLength: 4 }), async (parts) => {
-				const folder = await freshFolder();
-				const written: Written[] = [];
-				let counted = 0n;
-				for (const part of parts) {
-					const store = await LevelPayerStore.open({ db: openDatabase(folder) });
-					const play = new Play(store);
-					play.written.push(...written);
-					play.counted = counted;
-					await Promise.all(part.map((one) => play.run(one)));
-					await play.check();
-					written.splice(0, written.length, ...play.written);
-					counted = play.counted;
-					await store.book.close();
-				}
-			}),
+			fc.asyncProperty(
+				fc.array(fc.array(step, { maxLength: 12, size: "max" }), { minLength: 1, maxLength: 4 }),
+				async (parts) => {
+					const folder = await freshFolder();
+					const written: Written[] = [];
+					let counted = 0n;
+					for (const part of parts) {
+						const store = await LevelPayerStore.open({ db: openDatabase(folder) });
+						const play = new Play(store);
+						play.written.push(...written);
+						play.counted = counted;
+						await Promise.all(part.map((one) => play.run(one)));
+						await play.check();
+						written.splice(0, written.length, ...play.written);
+						counted = play.counted;
+						await store.book.close();
+					}
+				},
+			),
 			{ numRuns: 15 },
 		);
 	});
 
 	it("gives every amount of a channel to one of those who take turns with it (I11)", async () => {
 		await fc.assert(
-			fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 6, maxLength: 12 }), async (turns) => {
-				const first = new MemoryPayerStore();
-				const held = await first.add(channel(1), 1);
-				await first.release(id(1), held?.fence ?? 0);
-				const amounts: string[] = [];
-				const turn = async (writes: number): Promise<void> => {
-					const store = first.share();
-					let own = await store.take(KEY, 20_000);
-					for (let n = 0; n < writes && own !== undefined; n++) {
-						own = signed(own, BigInt(own.record.state.signed) + 1n);
-						await store.write({ channel: own });
-						amounts.push(own.record.state.signed);
-					}
-					await store.release(id(1), own?.fence ?? 0);
-				};
-				await Promise.all(turns.map(turn));
-				const all = turns.reduce((a, b) => a + b, 0);
-				expect(amounts).toEqual(Array.from({ length: all }, (_, index) => String(index + 1)));
-			}),
+			fc.asyncProperty(
+				fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 6, maxLength: 12, size: "max" }),
+				async (turns) => {
+					const first = new MemoryPayerStore();
+					const held = await first.add(channel(1), 1);
+					await first.release(id(1), held?.fence ?? 0);
+					const amounts: string[] = [];
+					const turn = async (writes: number): Promise<void> => {
+						const store = first.share();
+						let own = await store.take(KEY, 20_000);
+						for (let n = 0; n < writes && own !== undefined; n++) {
+							own = signed(own, BigInt(own.record.state.signed) + 1n);
+							await store.write({ channel: own });
+							amounts.push(own.record.state.signed);
+						}
+						await store.release(id(1), own?.fence ?? 0);
+					};
+					await Promise.all(turns.map(turn));
+					const all = turns.reduce((a, b) => a + b, 0);
+					expect(amounts).toEqual(Array.from({ length: all }, (_, index) => String(index + 1)));
+				},
+			),
 			{ numRuns: 50 },
 		);
 	});

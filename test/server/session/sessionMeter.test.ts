@@ -208,7 +208,7 @@ describe("a meter", () => {
 		);
 		await fc.assert(
 			fc.asyncProperty(
-				fc.array(step, { maxLength: 40 }),
+				fc.array(step, { maxLength: 40, size: "max" }),
 				fc.integer({ min: 1, max: 8 }),
 				fc.integer({ min: 1, max: 30 }),
 				fc.boolean(),

@@ -48,7 +48,7 @@ const limits = fc.record({
 });
 const aPlan = fc.record({
 	way: fc.constantFrom("settle" as const, "close" as const),
-	rows: fc.array(aRow, { maxLength: 300 }),
+	rows: fc.array(aRow, { maxLength: 300, size: "max" }),
 	bar: aBar,
 	market: aMarket,
 	limits,

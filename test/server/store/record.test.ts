@@ -25,7 +25,7 @@ const channels: fc.Arbitrary<Channel> = fc
 		spent: amount,
 		publishedCumulative: amount,
 		reservations: fc.dictionary(fc.uuid(), amount, { maxKeys: 3 }),
-		challengeIds: fc.array(fc.string(), { maxLength: 16 }),
+		challengeIds: fc.array(fc.string(), { maxLength: 16, size: "max" }),
 		closingBy: fc.option(fc.string()),
 		generation: fc.maxSafeNat(),
 		lastActivityAt: fc.maxSafeNat(),

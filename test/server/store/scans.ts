@@ -36,7 +36,7 @@ export function describeScans(under: StoreUnderTest): void {
 		it("gives the highest unsettled value first, and nothing that is settled or finalized", async () => {
 			await fc.assert(
 				fc.asyncProperty(
-					fc.array(fc.tuple(fc.bigInt(0n, 2n ** 127n), fc.boolean()), { maxLength: 30 }),
+					fc.array(fc.tuple(fc.bigInt(0n, 2n ** 127n), fc.boolean()), { maxLength: 30, size: "max" }),
 					async (all) => {
 						const fresh = await under.open();
 						await putChannels(
