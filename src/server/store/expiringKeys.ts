@@ -5,7 +5,8 @@
  * Bloom filters: one for each million keys that were there before, and of what is written since one for each few hours in which it
  * expires, so that a filter can be let go when all of it has. A record that is there is never missed; the fuller the filters, the
  * more of those that are not there are looked for all the same. Of a server that keeps answers for a day and takes 100 requests with
- * a key each second, day and night, that is one in 40; with 200 one in five; with 500 nearly all, as if there were no filters.
+ * a key each second, day and night, that is one in 40, and one in 24 after a restart; with 200 one in five, or in four; with 500 nearly all, as if
+ * there were no filters.
  */
 
 /** At first. Where records expire in more than `MOST_FILTERS` periods, periods become twice as long. */
