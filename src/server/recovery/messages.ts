@@ -5,6 +5,9 @@ const QUESTION_BYTES = 64 + 1 + 32;
 /** Whether there is a key, and the key: 65 bytes, uncompressed. */
 const ANSWER_BYTES = 1 + 65;
 
+/** Goes to a thread as its last message: it ends when it has answered the others. */
+export const END = null;
+
 /** One signature whose maker is asked for. */
 export type Question = Readonly<{ compact: Uint8Array; recovery: 0 | 1; digest: Uint8Array }>;
 

@@ -1,11 +1,12 @@
 /** A thread that recovers keys: curve arithmetic and nothing else. It knows no channel and decides nothing. */
 import { parentPort } from "node:worker_threads";
 import { loadCrypto } from "../crypto.ts";
-import { packAnswers, unpackQuestions } from "./messages.ts";
+import { END, packAnswers, unpackQuestions } from "./messages.ts";
 
 const { secp256k1, curve } = await loadCrypto();
 
-parentPort?.on("message", (packed: Uint8Array) => {
+parentPort?.on("message", (packed: Uint8Array | typeof END) => {
+	if (packed === END) return parentPort?.close();
 	const keys = unpackQuestions(packed).map(({ compact, recovery, digest }) =>
 		secp256k1.recover(compact, recovery, digest),
 	);

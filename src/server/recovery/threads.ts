@@ -5,7 +5,7 @@ import type { Secp256k1 } from "../../voucher/index.ts";
 import type { EngineLog } from "../context.ts";
 import type { Crypto } from "../crypto.ts";
 import { describeError } from "../describeError.ts";
-import { packQuestions, type Question, unpackAnswers } from "./messages.ts";
+import { END, packQuestions, type Question, unpackAnswers } from "./messages.ts";
 
 /**
  * How many signatures go to a thread at a time: few enough that this thread has the first answers to work on while the other
@@ -114,11 +114,12 @@ export class RecoveryThreads {
 		});
 	}
 
-	/** Ends the threads; what they have not answered is answered here. */
+	/** Ends the threads, once they have answered what they have got; what none of them has got yet is answered here. */
 	async stop(): Promise<void> {
 		this.#isStopped = true;
-		await Promise.all(this.#threads.splice(0).map((thread) => thread.stop()));
+		const stopped = this.#threads.splice(0).map((thread) => thread.stop());
 		this.#answerWaiting();
+		await Promise.all(stopped);
 	}
 
 	#start(): void {
@@ -186,34 +187,41 @@ class Thread {
 	asked = 0;
 	isReady = false;
 	fault: unknown;
+	#isOver = false;
 	#patience: NodeJS.Timeout | undefined;
 	readonly #worker: Worker;
+	readonly #exited: Promise<void>;
 	readonly #messages: (readonly Asked[])[] = [];
 	readonly #answerMs: number;
+	readonly #secp256k1: Secp256k1;
+	readonly #onLost: (thread: Thread) => void;
 
 	constructor(
 		{ secp256k1, curve, script = ownScript(), answerMs = ANSWER_MS }: RecoveryThreadsOptions,
 		{ onAnswer, onLost }: Readonly<{ onAnswer(): void; onLost(thread: Thread): void }>,
 	) {
 		this.#answerMs = answerMs;
+		this.#secp256k1 = secp256k1;
+		this.#onLost = onLost;
 		this.#worker = new Worker(script, threadOptions());
 		this.#worker.unref();
 		this.#worker.on("message", (message: Readonly<{ curve: string }> | Uint8Array) => {
+			if (this.#isOver) return;
 			if (message instanceof Uint8Array) {
 				this.#answer(unpackAnswers(message));
 				onAnswer();
 			} else if (message.curve === curve) this.isReady = true;
 			// A slower one would hold up what this thread does quickly.
-			else this.#end(new Error(`it verifies by ${message.curve}, and not by ${curve}`));
+			else this.#letGo(new Error(`it verifies by ${message.curve}, and not by ${curve}`));
 		});
 		this.#worker.on("error", (error) => {
 			this.fault ??= error;
 		});
-		this.#worker.on("exit", () => {
-			this.isReady = false;
-			clearTimeout(this.#patience);
-			onLost(this);
-			for (const asked of this.#messages.splice(0).flat()) answerHere(asked, secp256k1);
+		this.#exited = new Promise((resolve) => {
+			this.#worker.on("exit", () => {
+				this.#over();
+				resolve();
+			});
 		});
 	}
 
@@ -225,18 +233,42 @@ class Thread {
 		this.#patience ??= this.#losePatience();
 	}
 
+	/** Asks it to end, and lets it go where it does not in time. */
 	async stop(): Promise<void> {
-		await this.#worker.terminate();
+		this.#worker.ref();
+		this.#worker.postMessage(END);
+		let patience: NodeJS.Timeout | undefined;
+		const patienceLost = new Promise((resolve) => {
+			patience = setTimeout(resolve, this.#answerMs);
+		});
+		await Promise.race([this.#exited, patienceLost]);
+		clearTimeout(patience);
+		this.#worker.unref();
+		this.#over();
 	}
 
-	/** What it has not answered is answered here when it has ended. */
-	#end(fault: Error): void {
-		this.fault = fault;
-		void this.#worker.terminate();
+	/**
+	 * It is asked nothing more, and ends by itself when it can. Never by `Worker.terminate()`: that fails whatever native code
+	 * calls in the thread just then, and libsecp256k1's addon ends the whole process over it.
+	 */
+	#letGo(fault: Error): void {
+		this.fault ??= fault;
+		this.#worker.postMessage(END);
+		this.#over();
+	}
+
+	/** What it has not answered is answered here. */
+	#over(): void {
+		if (this.#isOver) return;
+		this.#isOver = true;
+		this.isReady = false;
+		clearTimeout(this.#patience);
+		this.#onLost(this);
+		for (const asked of this.#messages.splice(0).flat()) answerHere(asked, this.#secp256k1);
 	}
 
 	#losePatience(): NodeJS.Timeout {
-		return setTimeout(() => this.#end(new Error("it did not answer in time")), this.#answerMs).unref();
+		return setTimeout(() => this.#letGo(new Error("it did not answer in time")), this.#answerMs).unref();
 	}
 
 	/** Answers come in the order of the messages. */

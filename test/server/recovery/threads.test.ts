@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
+import { Worker } from "node:worker_threads";
 import { bytesToHex } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -28,7 +29,13 @@ beforeEach(async () => {
 	threads = threadsOf();
 	await allReady();
 });
-afterEach(() => threads.stop());
+afterEach(async () => {
+	await threads.stop();
+	expect(terminate).not.toHaveBeenCalled();
+});
+
+/** Whatever native code calls in a thread just then fails, and libsecp256k1's addon ends the whole process over it. */
+const terminate = vi.spyOn(Worker.prototype, "terminate");
 
 function threadsOf(options: Partial<RecoveryThreadsOptions> = {}): RecoveryThreads {
 	const { secp256k1, curve } = crypto;
@@ -56,8 +63,8 @@ type Asked = readonly [answer: ReturnType<typeof there>, question: Question];
 
 const STARTER = new URL("./starter.ts", import.meta.url);
 
-/** How many threads get ready in a process of its own, and what it warns of. */
-async function readyWith(args: readonly string[]): Promise<unknown> {
+/** What a process of its own says about its threads. */
+async function saidBy(args: readonly string[]): Promise<unknown> {
 	const { stdout } = await promisify(execFile)(process.execPath, args);
 	return JSON.parse(stdout);
 }
@@ -184,21 +191,36 @@ describe("threads that recover keys", () => {
 		["of V8", ["--expose-gc", "--max-semi-space-size=8"]],
 		["of Node", ["--disable-warning=ExperimentalWarning"]],
 	])("run in a process that was started with options %s", async (_, options) => {
-		expect(await readyWith([...options, STARTER.pathname])).toEqual({ ready: 1, warned: [] });
+		expect(await saidBy([...options, STARTER.pathname])).toEqual({ ready: 1, warned: [] });
 	});
 
 	it("run in a process that was given its program on the command line", async () => {
 		const program = `await import(${JSON.stringify(STARTER.href)})`;
-		expect(await readyWith(["--expose-gc", "--input-type=module", "--eval", program])).toEqual({
+		expect(await saidBy(["--expose-gc", "--input-type=module", "--eval", program])).toEqual({
 			ready: 1,
 			warned: [],
 		});
-		expect(await readyWith(["--input-type=module", "-e", program])).toEqual({ ready: 1, warned: [] });
+		expect(await saidBy(["--input-type=module", "-e", program])).toEqual({ ready: 1, warned: [] });
 	});
 
 	it("that are stopped have answered first, also what none of them has got yet", async () => {
 		const asked = againAndAgain(await questions(60), 400);
 		expect(asked.filter(([answer]) => answer !== undefined).length).toBeGreaterThan(300);
+		await threads.stop();
+		await expectAnswers(asked);
+		expect(warned).toEqual([]);
+	});
+
+	it("that are stopped in the middle of their work never take the process with them", async () => {
+		const { pathname } = new URL("./stopper.ts", import.meta.url);
+		expect(await saidBy([pathname])).toEqual({ unanswered: 0, warned: [] });
+	});
+
+	it("that do not end when they are stopped are let go, and nobody waits for ever (I10)", async () => {
+		await threads.stop();
+		threads = threadsOf({ script: new URL("./deaf.ts", import.meta.url), answerMs: 200 });
+		await allReady();
+		const asked = againAndAgain(await questions(20), 100);
 		await threads.stop();
 		await expectAnswers(asked);
 		expect(warned).toEqual([]);
