@@ -64,12 +64,17 @@ export function outboxIndex(state: OutboxState): string {
 	return OUTBOX_INDEX[state];
 }
 
-/** The place of a record that expires, found by its own key. */
-export function expiryKey(expiresAt: number, recordKey: string): string {
-	return `xp:${sortable(expiresAt)}:${recordKey}`;
+/** The place of an entry about records that expire from `at` on; `opens` and `sequence` keep those of one time apart. */
+export function expiryEntryKey(at: number, opens: number, sequence: number): string {
+	return `xp:${sortable(at)}:${sortable(opens)}:${sortable(sequence)}`;
 }
 
-/** Entries whose time came before `now`. */
+/** The time in an expiry entry's key. */
+export function expiryOf(entryKey: string): number {
+	return Number(entryKey.slice(3, 3 + DIGITS));
+}
+
+/** Expiry entries whose time came before `now`. */
 export function expiredBefore(now: number): Range {
 	return { gt: "xp:", lt: `xp:${sortable(now)}` };
 }

@@ -13,6 +13,7 @@ import {
 	writeThrough,
 } from "./disk.ts";
 import { ExpiringKeys } from "./expiringKeys.ts";
+import { type Expiring, ExpiryIndex } from "./expiryIndex.ts";
 import { GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { prune, pruneDated } from "./prune.ts";
@@ -70,6 +71,7 @@ export class LevelStore implements ChannelStore {
 	/** Which idempotency records there may be. */
 	readonly #answered = new ExpiringKeys();
 	#learning: Promise<void> | undefined;
+	readonly #expiries: ExpiryIndex;
 	readonly #quarantined = new Map<string, QuarantinedRecord>();
 	readonly #report = (error: CorruptRecordError): void => {
 		this.#quarantined.set(error.key, { key: error.key, reason: error.message });
@@ -119,6 +121,7 @@ export class LevelStore implements ChannelStore {
 		this.#disk = disk;
 		this.#afterClose = afterClose;
 		this.#opens = opens;
+		this.#expiries = new ExpiryIndex(opens);
 		const shared = { disk, onCorrupt: this.#report };
 		this.#channels = new RecordTable({ ...shared, decode: record.decodeChannel, idle: idleChannels });
 		this.#proofs = new RecordTable({
@@ -192,9 +195,10 @@ export class LevelStore implements ChannelStore {
 		const view = this.#view(named);
 		const { value, writes = {} } = turn(view);
 		checkNamed(named, writes);
-		const all = changes(view, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines));
+		const expiring: Expiring[] = [];
+		const all = changes(view, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines), expiring);
 		if (all.length === 0) return { value, durable: this.#durableSoFar(named) };
-		return { value, durable: this.#write(named, writes, all) };
+		return { value, durable: this.#write(named, writes, all, expiring) };
 	}
 
 	#view(named: TurnKeys): View {
@@ -211,11 +215,12 @@ export class LevelStore implements ChannelStore {
 
 	readonly #lookAtProof = (key: string): ProofRecord | undefined => this.#proofs.read(keys.proofKey(key));
 
-	#write(named: TurnKeys, writes: TurnWrites, all: readonly Change[]): Promise<void> {
+	#write(named: TurnKeys, writes: TurnWrites, all: readonly Change[], expiring: readonly Expiring[]): Promise<void> {
 		const { channel, proofs = [], deletedProofs = [], idempotency } = writes;
 		// First: what is on its way to the disk has to be known, whatever else fails here.
 		if (idempotency) this.#answered.add(keys.idempotencyKey(idempotency.key), idempotency.expiresAt);
 		const batch = this.#commit.add(all);
+		for (const one of expiring) this.#commit.add(this.#expiries.note(one, batch));
 		if (channel !== undefined) this.#channels.write(keys.channelKey(channel.channelId), channel, batch);
 		for (const proof of proofs) this.#proofs.write(keys.proofKey(proof.key), proof, batch);
 		for (const key of deletedProofs) this.#proofs.write(keys.proofKey(key), null, batch);
@@ -304,6 +309,7 @@ export class LevelStore implements ChannelStore {
 			commit: this.#commit,
 			tableOf: (key: string) => (keys.isProofKey(key) ? this.#proofs : this.#idempotency),
 			onGone: (key: string) => this.#proofs.forget(key),
+			onCorrupt: this.#report,
 			// It stays out of use, and must not be taken for an absent one.
 			onDamaged: (key: string) => {
 				if (!keys.isProofKey(key)) this.#answered.learn(key);

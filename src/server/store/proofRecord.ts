@@ -1,14 +1,15 @@
 /**
- * How a proof is written down and read back: its values without their names, and without its key, which is where it lies. Each
- * payment writes one.
+ * How a proof is written down and read back: its values without their names, and without its key, which is where it lies and
+ * says, of a dated one, when it expires. Each payment writes one.
  *
- *     ["used","0190…owner","0x…channel",1795729826628]
+ *     [3,"0190…owner","…channel"]
  */
 import { z } from "zod";
 import { checkPlace, open, seal, unseal } from "./frame.ts";
 import * as keys from "./keys.ts";
+import { packHex, unpackText } from "./packedHex.ts";
 import { checkWhole, oneOf, ShapeError, shaped, text, whole } from "./shape.ts";
-import type { ProofRecord } from "./store.ts";
+import { dateOf, type ProofRecord } from "./store.ts";
 
 const STATES = ["held", "paid", "serving", "used"] as const satisfies readonly ProofRecord["state"][];
 
@@ -24,7 +25,12 @@ export function encodeProof(key: string, proof: ProofRecord): string {
 export function proofWriter(key: string, proof: ProofRecord): () => string {
 	const { state, owner, usedBy, expiresAt, reference } = proof;
 	if (expiresAt !== null) checkWhole(expiresAt);
-	return () => seal(key, [state, owner, usedBy, expiresAt, ...(reference === undefined ? [] : [reference])]);
+	return () => {
+		const row: unknown[] = [STATES.indexOf(state), owner, packHex(usedBy)];
+		if (reference !== undefined) row.push(expiresAt, reference);
+		else if (expiresAt !== dateOf(proof.key)) row.push(expiresAt);
+		return seal(key, row);
+	};
 }
 
 /** @throws CorruptRecordError when it is damaged, of another kind, or of a release that is not known here */
@@ -35,14 +41,17 @@ export function decodeProof(key: string, framed: string): ProofRecord {
 }
 
 function proofOf(key: string, row: readonly unknown[]): ProofRecord {
-	if (row.length < 4 || row.length > 5) throw new ShapeError(`${row.length} values`);
+	if (row.length < 3 || row.length > 5) throw new ShapeError(`${row.length} values`);
+	const [state, owner, usedBy, expiresAt = dateOf(key), reference] = row;
+	const isPacked = typeof state === "number";
 	return {
 		key,
-		state: oneOf(STATES, row[0]),
-		owner: text(row[1]),
-		usedBy: text(row[2]),
-		expiresAt: row[3] === null ? null : whole(row[3]),
-		...(row.length === 5 && { reference: text(row[4]) }),
+		state: oneOf(STATES, isPacked ? STATES[state] : state),
+		owner: text(owner),
+		// Before hex was packed, states were texts.
+		usedBy: isPacked ? unpackText(usedBy) : text(usedBy),
+		expiresAt: expiresAt === null ? null : whole(expiresAt),
+		...(row.length === 5 && { reference: text(reference) }),
 	};
 }
 

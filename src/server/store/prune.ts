@@ -1,4 +1,5 @@
 import { type Disk, pages, readMany, unavailable } from "./disk.ts";
+import { type ExpiryEntry, readExpiryEntry } from "./expiryIndex.ts";
 import type { Batch, GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { CorruptRecordError } from "./store.ts";
@@ -7,12 +8,14 @@ import type { Change } from "./turn.ts";
 /** What is deleted at a time. */
 const PAGE = 1_000;
 
+/** How many records that expire are looked at in one step. */
+const PORTION = 256;
+
 type Expiring = Readonly<{ expiresAt: number | null }>;
 type Table = Readonly<{
 	peek(key: string): Expiring | undefined;
 	write(key: string, deleted: null, batch: Batch): void;
 }>;
-type Expired = Readonly<{ entry: string; key: string }>;
 
 type PruneOptions = Readonly<{
 	disk: Disk;
@@ -21,6 +24,8 @@ type PruneOptions = Readonly<{
 	tableOf: (key: string) => Table;
 	/** This proof is gone. */
 	onGone: (key: string) => void;
+	/** This entry can't be read. */
+	onCorrupt: (error: CorruptRecordError) => void;
 	/** This record expired, and can't be read: it is left where it is. */
 	onDamaged: (key: string) => void;
 	/** Throws when the store was closed or failed meanwhile. */
@@ -31,18 +36,48 @@ type PruneOptions = Readonly<{
 export async function prune(options: PruneOptions, now: number): Promise<number> {
 	let pruned = 0;
 	for await (const { entries } of pages(options.disk, keys.expiredBefore(now))) {
-		const expired = entries.map(([entry]) => ({ entry, key: keys.indexedKey(entry, 1) }));
-		// Only to have the pages in memory: what counts is what the step below reads.
-		await readMany(
-			options.disk,
-			expired.map(({ key }) => key),
-		);
-		options.checkUsable();
-		const { batch, count } = deleteExpired(options, expired);
-		await batch?.durable;
-		pruned += count;
+		for (const some of inPortions(entries.flatMap((entry) => readable(entry, options.onCorrupt)))) {
+			// Only to have the pages in memory: what counts is what the step below reads.
+			await readMany(
+				options.disk,
+				some.flatMap(({ named }) => named),
+			);
+			options.checkUsable();
+			const { batch, count } = deleteExpired(options, some, now);
+			await batch?.durable;
+			pruned += count;
+		}
 	}
 	return pruned;
+}
+
+/** A damaged entry is left where it is; what it named can't be found by it. */
+function readable(
+	[entry, framed]: readonly [string, string],
+	onCorrupt: (error: CorruptRecordError) => void,
+): ExpiryEntry[] {
+	try {
+		return [readExpiryEntry(entry, framed)];
+	} catch (error) {
+		if (!(error instanceof CorruptRecordError)) throw error;
+		onCorrupt(error);
+		return [];
+	}
+}
+
+/** Entries that together name few enough records for one step. */
+function* inPortions(entries: readonly ExpiryEntry[]): Generator<readonly ExpiryEntry[]> {
+	let portion: ExpiryEntry[] = [];
+	let named = 0;
+	for (const entry of entries) {
+		portion.push(entry);
+		named += entry.named.length;
+		if (named < PORTION) continue;
+		yield portion;
+		portion = [];
+		named = 0;
+	}
+	if (portion.length > 0) yield portion;
 }
 
 /**
@@ -69,36 +104,40 @@ export async function pruneDated({ disk, onGone, checkUsable }: PruneOptions, no
 	return pruned;
 }
 
-/** One synchronous step, like a turn. */
+/** One synchronous step, like a turn. An entry goes when nothing that it names is left to wait for. */
 function deleteExpired(
-	{ commit, tableOf, onDamaged }: PruneOptions,
-	expired: readonly Expired[],
+	options: PruneOptions,
+	entries: readonly ExpiryEntry[],
+	now: number,
 ): { batch?: Batch; count: number } {
+	const { commit, tableOf } = options;
 	const changes: Change[] = [];
-	const gone: string[] = [];
-	for (const { entry, key } of expired) {
-		const expiresAt = expiryOf(tableOf(key), key);
-		if (expiresAt === "damaged") {
-			onDamaged(key);
-			continue;
+	const gone = new Set<string>();
+	for (const { entry, named, names } of entries) {
+		let isOver = true;
+		for (const key of named) {
+			const expiresAt = expiryOf(options, key);
+			// What has got another time since, or none, has another entry, or none.
+			if (expiresAt === null) continue;
+			if (expiresAt === "damaged") isOver = false;
+			else if (expiresAt < now) gone.add(key);
+			else if (names(expiresAt)) isOver = false;
 		}
-		changes.push([entry, null]);
-		// A record that was written again meanwhile has another entry, and its own time.
-		if (expiresAt === null || keys.expiryKey(expiresAt, key) !== entry) continue;
-		changes.push([key, null]);
-		gone.push(key);
+		if (isOver) changes.push([entry, null]);
 	}
+	for (const key of gone) changes.push([key, null]);
 	if (changes.length === 0) return { count: 0 };
 	const batch = commit.add(changes);
 	for (const key of gone) tableOf(key).write(key, null, batch);
-	return { batch, count: gone.length };
+	return { batch, count: gone.size };
 }
 
-function expiryOf(table: Table, key: string): number | null | "damaged" {
+function expiryOf({ tableOf, onDamaged }: PruneOptions, key: string): number | null | "damaged" {
 	try {
-		return table.peek(key)?.expiresAt ?? null;
+		return tableOf(key).peek(key)?.expiresAt ?? null;
 	} catch (error) {
-		if (error instanceof CorruptRecordError) return "damaged";
-		throw error;
+		if (!(error instanceof CorruptRecordError)) throw error;
+		onDamaged(key);
+		return "damaged";
 	}
 }

@@ -35,6 +35,12 @@ export function flag(value: unknown): boolean {
 	return value;
 }
 
+/** `flag`, as one digit. */
+export function bit(value: unknown): boolean {
+	if (value !== 0 && value !== 1) throw new ShapeError(`${typeof value} for one bit`);
+	return value === 1;
+}
+
 export function text(value: unknown): string {
 	if (typeof value !== "string") throw new ShapeError(`${typeof value} for text`);
 	return value;

@@ -3,7 +3,7 @@ import type { OutboxEntry } from "../../escrow/outbox.ts";
 import type { SessionReceipt } from "../../protocol/index.ts";
 import type { Channel } from "../channel.ts";
 import type { Holder } from "./holder.ts";
-import { sortable } from "./sortable.ts";
+import { DIGITS, sortable } from "./sortable.ts";
 
 /**
  * Something that may be used once: a credential, a challenge, a funding transaction, an authorization's nonce (I4).
@@ -55,6 +55,11 @@ const MOST_PREFIXES = 1_000;
 
 export function isDatedProof(key: string): boolean {
 	return key.startsWith(DATED);
+}
+
+/** When a dated proof expires, by its key; `undefined` of any other. */
+export function dateOf(key: string): number | undefined {
+	return isDatedProof(key) ? Number(key.slice(DATED.length, DATED.length + DIGITS)) : undefined;
 }
 
 /** An answer kept so that a retry gets it again. */

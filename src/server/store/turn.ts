@@ -1,7 +1,9 @@
-/** What a turn's writes mean for the disk: every record with its index entries, to be written together. */
+/** What a turn's writes mean for the disk: every record with its index entries, to be written together; and what has
+ * to be named in the index of what expires, which is one for a whole batch. */
 import { isUnfinal } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import { dueChanges } from "./dueIndex.ts";
+import { type Expiring, isNamedAlready } from "./expiryIndex.ts";
 import type { Written } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import * as record from "./record.ts";
@@ -66,12 +68,16 @@ export function checkNamed(named: TurnKeys, writes: TurnWrites): void {
 	for (const key of deletedProofs) if (!named.proofs?.includes(key)) unnamed(`proof ${key}`);
 }
 
-/** @param auditKey the place of the next audit line of that time */
+/**
+ * @param auditKey the place of the next audit line of that time
+ * @param expiring gets what the index of what expires does not name yet
+ */
 export function changes(
 	before: Before,
 	named: TurnKeys,
 	writes: TurnWrites,
 	auditKey: (at: number) => string,
+	expiring: Expiring[],
 ): Change[] {
 	const all: Change[] = [];
 	if (writes.channel !== undefined) {
@@ -82,18 +88,14 @@ export function changes(
 	for (const proof of writes.proofs ?? NONE) {
 		const key = keys.proofKey(proof.key);
 		all.push([key, record.proofWriter(key, proof)]);
-		if (!isDatedProof(proof.key)) expiryChanges(key, before.proof(proof.key), proof, all);
+		if (!isDatedProof(proof.key)) noteExpiry(key, before.proof(proof.key), proof, expiring);
 	}
-	for (const name of writes.deletedProofs ?? NONE) {
-		const key = keys.proofKey(name);
-		all.push([key, null]);
-		if (!isDatedProof(name)) expiryChanges(key, before.proof(name), null, all);
-	}
+	for (const name of writes.deletedProofs ?? NONE) all.push([keys.proofKey(name), null]);
 	if (writes.idempotency !== undefined && named.idempotency !== undefined) {
 		const key = keys.idempotencyKey(named.idempotency);
 		const { idempotency } = writes;
 		all.push([key, idempotency && record.idempotencyWriter(key, idempotency)]);
-		expiryChanges(key, before.idempotency, idempotency, all);
+		if (idempotency) noteExpiry(key, before.idempotency, idempotency, expiring);
 	}
 	for (const entry of writes.outbox ?? []) {
 		const key = keys.outboxKey(entry.hash);
@@ -110,14 +112,10 @@ export function changes(
 
 const NONE: readonly never[] = [];
 
-type Expiring = Readonly<{ expiresAt: number | null }>;
+type Timed = Readonly<{ expiresAt: number | null }>;
 
-function expiryChanges(key: string, before: Expiring | undefined, after: Expiring | null, all: Change[]): void {
-	const from = before?.expiresAt ?? null;
-	const to = after?.expiresAt ?? null;
-	if (from === to) return;
-	if (from !== null) all.push([keys.expiryKey(from, key), null]);
-	if (to !== null) all.push([keys.expiryKey(to, key), ""]);
+function noteExpiry(key: string, before: Timed | undefined, { expiresAt }: Timed, expiring: Expiring[]): void {
+	if (expiresAt !== null && !isNamedAlready(before?.expiresAt ?? null, expiresAt)) expiring.push({ key, expiresAt });
 }
 
 function checkDate({ key, expiresAt }: ProofRecord): void {

@@ -255,7 +255,7 @@ describe("what the indexes hold", () => {
 		return count;
 	}
 
-	it("is one entry for each record that is due, expires or is pending: nothing is left behind", async () => {
+	it("is one entry for each record that is due or pending, and one for all that a batch has written and that expire in the same minute", async () => {
 		const store = await open();
 		for (let i = 1; i <= 10; i++) {
 			const lastActivityAt = i * 3_600_000;
@@ -277,7 +277,7 @@ describe("what the indexes hold", () => {
 		await putChannels(store, [channel(2, { ...other, finalized: true })]);
 		await write(store, {}, { outbox: [transaction(1), transaction(2)] });
 		await write(store, {}, { outbox: [transaction(1, { state: "confirmed" })] });
-		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, dt: 1, dc: 1, xp: 2, op: 1, oa: 2 });
+		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, dt: 1, dc: 1, xp: 1, op: 1, oa: 2 });
 	});
 
 	it("is gone when its record was pruned", async () => {
@@ -285,6 +285,69 @@ describe("what the indexes hold", () => {
 		await write(store, { proofs: ["p"] }, { proofs: [proof("p", { expiresAt: 1 })] });
 		expect(await store.prune(2)).toBe(1);
 		expect(await entries(store)).toEqual({});
+	});
+
+	const expiring = (store: ChannelStore, times: Readonly<Record<string, number | null>>) =>
+		Promise.all(
+			Object.entries(times).map(([key, expiresAt]) =>
+				write(store, { proofs: [key] }, { proofs: [proof(key, { expiresAt })] }),
+			),
+		);
+
+	it("is an entry of its own for each 256 records that expire together, and all of them are pruned in time", async () => {
+		const store = await open();
+		const names = Array.from({ length: 600 }, (_, n) => [`p${n}`, n] as const);
+		await expiring(store, Object.fromEntries(names));
+		expect(await store.prune(300)).toBe(300);
+		expect(await store.prune(300)).toBe(0);
+		const reopened = await reopen(store);
+		expect(await reopened.prune(600)).toBe(300);
+		expect(await entries(reopened)).toEqual({});
+	});
+
+	it("is kept as long as something that it names has not expired, and no longer", async () => {
+		const store = await open();
+		await expiring(store, { first: 10, second: 50_000, next: 70_000 });
+		expect(await store.prune(20_000)).toBe(1);
+		expect(await store.prune(50_000)).toBe(0);
+		// Named already, in this minute; a new entry in the next one.
+		await expiring(store, { second: 40_000 });
+		expect(await store.prune(40_001)).toBe(1);
+		await expiring(store, { second: 55_000 });
+		await expiring(store, { second: 65_000 });
+		expect(await store.prune(60_001)).toBe(0);
+		await expiring(store, { second: 59_000, next: null });
+		expect(await store.prune(60_001)).toBe(1);
+		expect(await store.prune(200_000)).toBe(0);
+		expect(await entries(store)).toEqual({});
+	});
+
+	it("of earlier releases, an entry for each record that expires, is read", async () => {
+		const store = await open();
+		await expiring(store, { now: 5, moved: 5, later: 90_000 });
+		const old = await tamper(store, async (disk) => {
+			await disk.clear({ gte: "xp:", lt: "xp;" });
+			for (const [key, at] of Object.entries({ now: 5, moved: 5, later: 90_000 }))
+				await disk.put(`xp:${String(at).padStart(16, "0")}:p:${key}`, "");
+		});
+		await expiring(old, { moved: 30_000 });
+		expect(await old.prune(10)).toBe(1);
+		expect(await old.prune(30_001)).toBe(1);
+		expect(await old.prune(90_001)).toBe(1);
+		expect(await entries(old)).toEqual({});
+	});
+
+	it("is reported where it is damaged, and others are pruned all the same (I10)", async () => {
+		const store = await open();
+		await expiring(store, { lost: 5 });
+		await expiring(store, { found: 70_000 });
+		const damaged = await tamper(store, async (disk) => {
+			const [first = ""] = await disk.keys({ gte: "xp:", lt: "xp;" }).all();
+			await disk.put(first, "1 00000000 []");
+		});
+		expect(await damaged.prune(100_000)).toBe(1);
+		expect(damaged.quarantined()).toMatchObject([{ key: expect.stringMatching(/^xp:/), reason: expect.any(String) }]);
+		await damaged.close();
 	});
 
 	it("is checked against the record: a channel in a wrong place is not due there", async () => {

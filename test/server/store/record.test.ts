@@ -1,9 +1,11 @@
 import fc from "fast-check";
+import { bytesToHex, type Hex } from "viem";
 import { describe, expect, it } from "vitest";
 import type { ChainState, Channel } from "../../../src/server/channel.ts";
 import { seal } from "../../../src/server/store/frame.ts";
 import * as record from "../../../src/server/store/record.ts";
-import { CorruptRecordError } from "../../../src/server/store/store.ts";
+import { CorruptRecordError, datedProof } from "../../../src/server/store/store.ts";
+import { ZERO_ADDRESS } from "../../../src/voucher/index.ts";
 import { channel, id, idempotency, line, proof, receipt, transaction } from "./records.ts";
 
 const amount = fc.bigInt(0n, 2n ** 128n - 1n);
@@ -14,8 +16,23 @@ const chainState: fc.Arbitrary<ChainState> = fc.record({
 	finalized: fc.boolean(),
 	blockNumber: fc.maxSafeNat(),
 });
+/** As nearly all of it is, and as it may be: digits of either case, an odd number of them, a contract's long signature. */
+const anyHex = fc.oneof(
+	fc.uint8Array({ maxLength: 70, size: "max" }).map((bytes) => bytesToHex(bytes)),
+	fc.uint8Array({ minLength: 250, maxLength: 400, size: "max" }).map((bytes) => bytesToHex(bytes)),
+	fc.stringMatching(/^[0-9a-fA-F]{0,9}$/).map((digits): Hex => `0x${digits}`),
+);
 const channels: fc.Arbitrary<Channel> = fc
 	.record({
+		escrow: anyHex,
+		payer: anyHex,
+		payee: anyHex,
+		token: anyHex,
+		authorizedSigner: fc.oneof(anyHex, fc.constant(ZERO_ADDRESS)),
+		voucherSignature: anyHex,
+		closeTxHash: fc.option(anyHex),
+		chainReadAt: fc.maxSafeNat(),
+		openedAt: fc.maxSafeNat(),
 		chain: chainState,
 		behind: fc.option(chainState),
 		contractSigner: fc.boolean(),
@@ -107,6 +124,77 @@ describe("a stored record", () => {
 		const { hash, raw, chainId, from, nonce, purpose, createdAt } = transaction(3);
 		const sent = { hash, raw, chainId, from, nonce, purpose, state: "confirmed", createdAt };
 		expect(record.decodeOutbox(`o:${id(3)}`, seal(`o:${id(3)}`, sent))).toEqual(sent);
+	});
+
+	it("of a channel from before hex was packed is read", () => {
+		const change = {
+			settledOnChain: 7n,
+			blockNumber: 12,
+			behind: { deposit: 5n, settledOnChain: 1n, closeRequestedAt: 2, finalized: true, blockNumber: 11 },
+			reservations: { another: 2n },
+			publishedCumulative: 9n,
+			challengeIds: ["a", ""],
+			closeTxHash: id(5),
+			closingBy: "process",
+			unsettledSince: 1_700_000_000_001,
+			deferredAt: 4,
+		};
+		const one = channel(1, change);
+		const row = [
+			...[one.chainId, one.escrow, one.payer, one.payee, one.token, one.authorizedSigner],
+			[String(one.deposit), "7", 0, false, 12],
+			one.chainReadAt,
+			["5", "1", 2, true, 11],
+			...[String(one.acceptedCumulative), one.voucherSignature, false, String(one.spent), { another: "2" }, 0, "9"],
+			...[["a", ""], id(5), "process", one.openedAt, one.lastActivityAt, 1_700_000_000_001, 4],
+		];
+		expect(row).toHaveLength(23);
+		expect(record.decodeChannel(KEY, seal(KEY, row))).toEqual(one);
+		for (const at of row.keys())
+			if (at !== 11) {
+				const decode = () => record.decodeChannel(KEY, seal(KEY, row.with(at, true)));
+				expect(decode, `value ${at}`).toThrow(/wrong shape/);
+			}
+	});
+
+	it("of a channel takes half of the bytes that it would with names and hex, and of a used credential no more than its key", () => {
+		const ids = ["6YfAbz3d607QE2IXaYwzy52RKm9YOhhkUsaQ4ZZQinc", "uXfyClZhVGHEx0y9ZFraE_WOF2LYajUdrspZyaVcbgk"];
+		const signed = channel(1, { challengeIds: ids, authorizedSigner: `0x${"51".repeat(20)}` });
+		const named = JSON.stringify(signed, (_, value) => (typeof value === "bigint" ? String(value) : value));
+		expect(record.encodeChannel(KEY, signed).length).toBeLessThan(named.length / 2);
+		const key = datedProof(1_700_000_000_000, `credential:${"k".repeat(43)}`);
+		const used = proof(key, { usedBy: id(1), expiresAt: 1_700_000_000_000 });
+		const text = record.encodeProof(`p:${key}`, used);
+		expect(text.length).toBeLessThan(key.length);
+		expect(record.decodeProof(`p:${key}`, text)).toEqual(used);
+	});
+
+	it("of a proof is read back whoever used it, dated or not, with a reference or without one (I4)", () => {
+		fc.assert(
+			fc.property(
+				fc.record(
+					{
+						usedBy: fc.oneof(anyHex, fc.string()),
+						reference: fc.string(),
+						state: fc.constantFrom("held", "paid", "used"),
+					},
+					{ requiredKeys: ["usedBy"] },
+				),
+				fc.option(fc.maxSafeNat()),
+				fc.boolean(),
+				(change, expiresAt, isDated) => {
+					const key = isDated && expiresAt !== null ? datedProof(expiresAt, "credential:x") : "p";
+					const one = proof(key, { ...change, expiresAt });
+					expect(record.decodeProof(`p:${key}`, record.encodeProof(`p:${key}`, one))).toEqual(one);
+				},
+			),
+		);
+		// Before hex was packed.
+		for (const [row, change] of [
+			[["used", "process", id(1), 5], { expiresAt: 5 }],
+			[["held", "process", id(1), null, "r"], { state: "held", reference: "r" }],
+		] as const)
+			expect(record.decodeProof("p:p", seal("p:p", row))).toEqual(proof("p", { usedBy: id(1), ...change }));
 	});
 
 	it("of a channel that has another shape is refused, whichever value it is (I10)", () => {
