@@ -1,5 +1,5 @@
 /**
- * Which records expire when: one entry names all that a batch has written and that expire in the same minute. An entry for each
+ * Which records expire when: one entry names all that a batch has written and that expire in the same second. An entry for each
  * record would be a sixth of what LevelDB does for a paid request.
  *
  *     xp:0001795873920000:… -> ["i:zzMB…","i:V5qU…"]
@@ -11,7 +11,8 @@ import type { Batch, Written } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { shaped, texts } from "./shape.ts";
 
-const MINUTE_MS = 60_000;
+/** Longer than most batches take; short, for what has not expired yet is looked at again. */
+const SECOND_MS = 1_000;
 
 /** What an entry names at most. */
 const MOST_NAMED = 256;
@@ -21,18 +22,18 @@ export type Expiring = Readonly<{ key: string; expiresAt: number }>;
 
 /** Whether the entry of a record that expired then names it now too. */
 export function isNamedAlready(before: number | null, now: number): boolean {
-	return before !== null && minuteOf(before) === minuteOf(now);
+	return before !== null && secondOf(before) === secondOf(now);
 }
 
-function minuteOf(ms: number): number {
-	return Math.floor(ms / MINUTE_MS);
+function secondOf(ms: number): number {
+	return Math.floor(ms / SECOND_MS);
 }
 
 export class ExpiryIndex {
 	readonly #opens: number;
 	#entries = 0;
-	#batch: Batch | undefined;
-	/** Of that batch: what its latest entry of each minute names. */
+	#batch = 0;
+	/** Of that batch: what its latest entry of each second names. */
 	#named = new Map<number, string[]>();
 
 	/** @param opens how often the store has been opened: it keeps the entries of one run apart from those of others. */
@@ -40,21 +41,21 @@ export class ExpiryIndex {
 		this.#opens = opens;
 	}
 
-	/** That this record is written in `batch`, which is open. What comes of it has to be written there too. */
-	note({ key, expiresAt }: Expiring, batch: Batch): readonly (readonly [key: string, value: Written])[] {
-		if (batch !== this.#batch) {
-			this.#batch = batch;
+	/** That this record is written in this batch, which is open. What comes of it has to be written there too. */
+	note({ key, expiresAt }: Expiring, { number }: Batch): readonly (readonly [key: string, value: Written])[] {
+		if (number !== this.#batch) {
+			this.#batch = number;
 			this.#named = new Map();
 		}
-		const minute = minuteOf(expiresAt);
-		const named = this.#named.get(minute);
+		const second = secondOf(expiresAt);
+		const named = this.#named.get(second);
 		if (named !== undefined && named.length < MOST_NAMED) {
 			named.push(key);
 			return [];
 		}
 		const first = [key];
-		this.#named.set(minute, first);
-		const entry = keys.expiryEntryKey(minute * MINUTE_MS, this.#opens, ++this.#entries);
+		this.#named.set(second, first);
+		const entry = keys.expiryEntryKey(second * SECOND_MS, this.#opens, ++this.#entries);
 		return [[entry, () => seal(entry, first)]];
 	}
 }
@@ -64,8 +65,8 @@ export type ExpiryEntry = Readonly<{ entry: string; named: readonly string[]; na
 
 /** @throws CorruptRecordError when it is damaged */
 export function readExpiryEntry(entry: string, framed: string): ExpiryEntry {
-	const minute = minuteOf(keys.expiryOf(entry));
-	const names = (expiresAt: number) => minuteOf(expiresAt) === minute;
+	const second = secondOf(keys.expiryOf(entry));
+	const names = (expiresAt: number) => secondOf(expiresAt) === second;
 	// Of earlier releases: it names one record, by its own key.
 	if (framed === "") return { entry, named: [keys.indexedKey(entry, 1)], names };
 	return { entry, named: [...new Set(shaped(entry, () => texts(open(entry, framed))))], names };

@@ -255,7 +255,7 @@ describe("what the indexes hold", () => {
 		return count;
 	}
 
-	it("is one entry for each record that is due or pending, and one for all that a batch has written and that expire in the same minute", async () => {
+	it("is one entry for each record that is due or pending, and one for all that a batch has written and that expire in the same second", async () => {
 		const store = await open();
 		for (let i = 1; i <= 10; i++) {
 			const lastActivityAt = i * 3_600_000;
@@ -307,18 +307,18 @@ describe("what the indexes hold", () => {
 
 	it("is kept as long as something that it names has not expired, and no longer", async () => {
 		const store = await open();
-		await expiring(store, { first: 10, second: 50_000, next: 70_000 });
-		expect(await store.prune(20_000)).toBe(1);
-		expect(await store.prune(50_000)).toBe(0);
-		// Named already, in this minute; a new entry in the next one.
-		await expiring(store, { second: 40_000 });
-		expect(await store.prune(40_001)).toBe(1);
-		await expiring(store, { second: 55_000 });
-		await expiring(store, { second: 65_000 });
-		expect(await store.prune(60_001)).toBe(0);
-		await expiring(store, { second: 59_000, next: null });
-		expect(await store.prune(60_001)).toBe(1);
-		expect(await store.prune(200_000)).toBe(0);
+		await expiring(store, { first: 10, second: 500, next: 1_100 });
+		expect(await store.prune(200)).toBe(1);
+		expect(await store.prune(500)).toBe(0);
+		// Named already, in this second; a new entry in the next one.
+		await expiring(store, { second: 400 });
+		expect(await store.prune(401)).toBe(1);
+		await expiring(store, { second: 550 });
+		await expiring(store, { second: 1_050 });
+		expect(await store.prune(1_001)).toBe(0);
+		await expiring(store, { second: 990, next: null });
+		expect(await store.prune(1_001)).toBe(1);
+		expect(await store.prune(9_000)).toBe(0);
 		expect(await entries(store)).toEqual({});
 	});
 
