@@ -147,6 +147,6 @@ function paidOn(
 const NOTHING_BEFORE: Before = { channel: undefined, idempotency: undefined, proof: () => undefined };
 
 function write(disk: Disk, page: readonly Channel[]): Promise<void> {
-	const all = page.flatMap((channel) => changes(NOTHING_BEFORE, {}, { channel }, () => "", []));
+	const all = page.flatMap((channel) => changes(NOTHING_BEFORE, {}, { channel }, () => "").all);
 	return writeThrough(disk, new Map(all));
 }

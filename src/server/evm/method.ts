@@ -207,10 +207,10 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 	}
 
 	async stop(deadlineMs: number): Promise<void> {
-		// Whatever still comes is verified on this thread.
-		await this.#threads?.stop();
 		const begun = performance.now();
 		await within(deadlineMs, [
+			// Whatever still comes is verified on this thread.
+			this.#threads?.stop(),
 			...this.#watches.map((watch) => watch.stop()),
 			...this.#settlers.map((settler) => settler.stop(deadlineMs)),
 		]);

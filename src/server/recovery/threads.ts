@@ -1,10 +1,11 @@
 import { extname } from "node:path";
 import { setImmediate } from "node:timers";
-import { Worker } from "node:worker_threads";
+import { Worker, type WorkerOptions } from "node:worker_threads";
 import type { Secp256k1 } from "../../voucher/index.ts";
 import type { EngineLog } from "../context.ts";
 import type { Crypto } from "../crypto.ts";
 import { describeError } from "../describeError.ts";
+import { Gate } from "./gate.ts";
 import { END, packQuestions, type Question, unpackAnswers } from "./messages.ts";
 
 /**
@@ -53,11 +54,23 @@ const MAIN_THREADS_OWN = /^(?:--(?:input-type|eval|print)|-p?e|-p)\b/;
 /** What it makes is forgotten at once: without this V8 gives it as much room for that as a whole server has. */
 const resourceLimits = { maxYoungGenerationSizeMb: 4 };
 
+let gate: Gate | undefined;
+
+/** For all threads of the process; it is shut when that ends. */
+function onlyGate(): Gate {
+	if (gate === undefined) {
+		const made = new Gate();
+		process.once("exit", () => made.shut());
+		gate = made;
+	}
+	return gate;
+}
+
 /** A thread takes over the process's options by itself; if they are named, those of V8 are refused. */
-const threadOptions = () =>
-	process.execArgv.some((option) => MAIN_THREADS_OWN.test(option))
-		? { execArgv: [], resourceLimits }
-		: { resourceLimits };
+function threadOptions(): WorkerOptions {
+	const options = { resourceLimits, workerData: onlyGate().shared };
+	return process.execArgv.some((option) => MAIN_THREADS_OWN.test(option)) ? { ...options, execArgv: [] } : options;
+}
 
 /**
  * Recovers the keys of signatures on other threads: nearly half of what a paid request costs, which then takes its time beside
@@ -77,7 +90,7 @@ export class RecoveryThreads {
 	#isBusy = false;
 	/** No signature was taken in this turn, and none came back. */
 	#isQuiet = true;
-	#isStopped = false;
+	#stopping: Promise<void> | undefined;
 	/** How many more signatures have to come together with others; 0: the threads were started. */
 	#toStart: number;
 
@@ -105,7 +118,7 @@ export class RecoveryThreads {
 			setImmediate(this.#endTurn);
 			return undefined;
 		}
-		if (this.#toStart > 0 && --this.#toStart === 0 && !this.#isStopped) this.#start();
+		if (this.#toStart > 0 && --this.#toStart === 0 && this.#stopping === undefined) this.#start();
 		if (this.#waiting.length >= (MOST_WAITING - MOST_ASKED) * this.ready) return undefined;
 		this.#isQuiet = false;
 		return new Promise((resolve) => {
@@ -115,8 +128,12 @@ export class RecoveryThreads {
 	}
 
 	/** Ends the threads, once they have answered what they have got; what none of them has got yet is answered here. */
-	async stop(): Promise<void> {
-		this.#isStopped = true;
+	stop(): Promise<void> {
+		this.#stopping ??= this.#stopAll();
+		return this.#stopping;
+	}
+
+	async #stopAll(): Promise<void> {
 		const stopped = this.#threads.splice(0).map((thread) => thread.stop());
 		this.#answerWaiting();
 		await Promise.all(stopped);
@@ -171,7 +188,7 @@ export class RecoveryThreads {
 		const at = this.#threads.indexOf(thread);
 		if (at >= 0) this.#threads.splice(at, 1);
 		if (this.ready === 0) this.#answerWaiting();
-		if (!this.#isStopped) this.#warn(thread.fault);
+		if (this.#stopping === undefined) this.#warn(thread.fault);
 	}
 
 	#warn(fault: unknown): void {
@@ -204,7 +221,6 @@ class Thread {
 		this.#secp256k1 = secp256k1;
 		this.#onLost = onLost;
 		this.#worker = new Worker(script, threadOptions());
-		this.#worker.unref();
 		this.#worker.on("message", (message: Readonly<{ curve: string }> | Uint8Array) => {
 			if (this.#isOver) return;
 			if (message instanceof Uint8Array) {
@@ -214,6 +230,8 @@ class Thread {
 			// A slower one would hold up what this thread does quickly.
 			else this.#letGo(new Error(`it verifies by ${message.curve}, and not by ${curve}`));
 		});
+		// Not before: whoever begins to listen has the process wait for it again.
+		this.#worker.unref();
 		this.#worker.on("error", (error) => {
 			this.fault ??= error;
 		});
@@ -263,8 +281,8 @@ class Thread {
 		this.#isOver = true;
 		this.isReady = false;
 		clearTimeout(this.#patience);
-		this.#onLost(this);
 		for (const asked of this.#messages.splice(0).flat()) answerHere(asked, this.#secp256k1);
+		this.#onLost(this);
 	}
 
 	#losePatience(): NodeJS.Timeout {

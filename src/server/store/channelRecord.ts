@@ -100,6 +100,7 @@ function rowOf(channel: Channel): readonly unknown[] {
 	];
 }
 
+/** A list of its own, as the chain's state was in each channel before hex was packed: there is one where the chain is behind. */
 function chainRowOf({ deposit, settledOnChain, closeRequestedAt, finalized, blockNumber }: ChainState) {
 	return [deposit.toString(), settledOnChain.toString(), closeRequestedAt, finalized, blockNumber];
 }
@@ -108,7 +109,7 @@ function chainRowOf({ deposit, settledOnChain, closeRequestedAt, finalized, bloc
 export function decodeChannel(key: string, framed: string): Channel {
 	const value = open(key, framed);
 	if (!Array.isArray(value)) return decodeNamed(key, framed);
-	return shaped(key, () => (value.length === 23 ? unpackedOf : channelOf)(keys.channelIdOf(key), value));
+	return shaped(key, () => (value.length === UNPACKED ? unpackedOf : channelOf)(keys.channelIdOf(key), value));
 }
 
 /**
@@ -151,7 +152,10 @@ function channelOf(channelId: Hex, row: readonly unknown[]): Channel {
 	};
 }
 
-/** As it was written before hex was packed. */
+/** How many values a channel had before hex was packed. */
+const UNPACKED = 23;
+
+/** As it was written then. */
 function unpackedOf(channelId: Hex, row: readonly unknown[]): Channel {
 	return {
 		channelId,

@@ -2,7 +2,7 @@
  * Which records expire when: one entry names all that a batch has written and that expire in the same second. An entry for each
  * record would be a sixth of what LevelDB does for a paid request.
  *
- *     xp:0001795873920000:… -> ["i:zzMB…","i:V5qU…"]
+ *     xs:0001795873920000:… -> ["i:zzMB…","i:V5qU…"]
  *
  * An entry is never taken back. Where a record has got another time since, or is gone, it says nothing; what counts is the record.
  */
@@ -17,12 +17,16 @@ const SECOND_MS = 1_000;
 /** What an entry names at most. */
 const MOST_NAMED = 256;
 
-/** What expires, in Unix ms. */
+/** What may expire, in Unix ms; `null`: never. */
+export type Timed = Readonly<{ expiresAt: number | null }>;
+
+/** What expires. */
 export type Expiring = Readonly<{ key: string; expiresAt: number }>;
 
-/** Whether the entry of a record that expired then names it now too. */
-export function isNamedAlready(before: number | null, now: number): boolean {
-	return before !== null && secondOf(before) === secondOf(now);
+/** Whether the entry of a record as it was names it now too. */
+export function isNamedAlready(before: Timed | undefined, now: number): boolean {
+	const expired = before?.expiresAt ?? null;
+	return expired !== null && secondOf(expired) === secondOf(now);
 }
 
 function secondOf(ms: number): number {
@@ -60,14 +64,23 @@ export class ExpiryIndex {
 	}
 }
 
-/** What an entry that was found says: the records it names, each once, and whether one that expires then is still named by it. */
+/** What an entry that was found says: the records it names, and whether it is still the one of a record that expires then. */
 export type ExpiryEntry = Readonly<{ entry: string; named: readonly string[]; names(expiresAt: number): boolean }>;
 
 /** @throws CorruptRecordError when it is damaged */
 export function readExpiryEntry(entry: string, framed: string): ExpiryEntry {
+	return entryOf(
+		entry,
+		shaped(entry, () => texts(open(entry, framed))),
+	);
+}
+
+/** One of earlier releases: it names one record, by its own key. */
+export function readSingleEntry(entry: string): ExpiryEntry {
+	return entryOf(entry, [keys.indexedKey(entry, 1)]);
+}
+
+function entryOf(entry: string, named: readonly string[]): ExpiryEntry {
 	const second = secondOf(keys.expiryOf(entry));
-	const names = (expiresAt: number) => secondOf(expiresAt) === second;
-	// Of earlier releases: it names one record, by its own key.
-	if (framed === "") return { entry, named: [keys.indexedKey(entry, 1)], names };
-	return { entry, named: [...new Set(shaped(entry, () => texts(open(entry, framed))))], names };
+	return { entry, named, names: (expiresAt) => secondOf(expiresAt) === second };
 }

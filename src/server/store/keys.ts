@@ -1,6 +1,7 @@
 /**
  * Where each record and index entry is kept. Records begin with one letter, indexes of them with two; LevelDB orders
- * keys by their bytes, so numbers are padded. Index entries have no value.
+ * keys by their bytes, so numbers are padded. Index entries have no value,
+ * but for those of what expires, which name records.
  */
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
@@ -66,7 +67,7 @@ export function outboxIndex(state: OutboxState): string {
 
 /** The place of an entry about records that expire from `at` on; `opens` and `sequence` keep those of one time apart. */
 export function expiryEntryKey(at: number, opens: number, sequence: number): string {
-	return `xp:${sortable(at)}:${sortable(opens)}:${sortable(sequence)}`;
+	return `xs:${sortable(at)}:${sortable(opens)}:${sortable(sequence)}`;
 }
 
 /** The time in an expiry entry's key. */
@@ -76,6 +77,11 @@ export function expiryOf(entryKey: string): number {
 
 /** Expiry entries whose time came before `now`. */
 export function expiredBefore(now: number): Range {
+	return { gt: "xs:", lt: `xs:${sortable(now)}` };
+}
+
+/** The same of earlier releases, which had one for each record. */
+export function expiredSinglyBefore(now: number): Range {
 	return { gt: "xp:", lt: `xp:${sortable(now)}` };
 }
 
@@ -84,7 +90,7 @@ export function datedBefore(now: number): Range {
 	return { gt: proofKey(datedProof(0, "")), lt: proofKey(datedProof(now, "")) };
 }
 
-/** The key of the record that an expiry or outbox index entry points to. */
+/** The key of the record that an outbox index entry points to, or an expiry entry of earlier releases. */
 export function indexedKey(indexKey: string, numbers: number): string {
 	return indexKey.slice(3 + numbers * (DIGITS + 1));
 }

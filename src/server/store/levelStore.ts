@@ -13,7 +13,7 @@ import {
 	writeThrough,
 } from "./disk.ts";
 import { ExpiringKeys } from "./expiringKeys.ts";
-import { type Expiring, ExpiryIndex } from "./expiryIndex.ts";
+import { ExpiryIndex } from "./expiryIndex.ts";
 import { GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { prune, pruneDated } from "./prune.ts";
@@ -38,7 +38,7 @@ import {
 	type TurnView,
 	type TurnWrites,
 } from "./store.ts";
-import { type Change, changes, checkNamed, View } from "./turn.ts";
+import { type Changes, changes, checkNamed, View } from "./turn.ts";
 
 /** What stays in memory while nothing happens to it: a request that comes back soon finds its own. */
 const IDLE_CHANNELS = 10_000;
@@ -195,10 +195,9 @@ export class LevelStore implements ChannelStore {
 		const view = this.#view(named);
 		const { value, writes = {} } = turn(view);
 		checkNamed(named, writes);
-		const expiring: Expiring[] = [];
-		const all = changes(view, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines), expiring);
-		if (all.length === 0) return { value, durable: this.#durableSoFar(named) };
-		return { value, durable: this.#write(named, writes, all, expiring) };
+		const changed = changes(view, named, writes, (at) => keys.auditKey(at, this.#opens, ++this.#auditLines));
+		if (changed.all.length === 0) return { value, durable: this.#durableSoFar(named) };
+		return { value, durable: this.#write(named, writes, changed) };
 	}
 
 	#view(named: TurnKeys): View {
@@ -215,7 +214,7 @@ export class LevelStore implements ChannelStore {
 
 	readonly #lookAtProof = (key: string): ProofRecord | undefined => this.#proofs.read(keys.proofKey(key));
 
-	#write(named: TurnKeys, writes: TurnWrites, all: readonly Change[], expiring: readonly Expiring[]): Promise<void> {
+	#write(named: TurnKeys, writes: TurnWrites, { all, expiring }: Changes): Promise<void> {
 		const { channel, proofs = [], deletedProofs = [], idempotency } = writes;
 		// First: what is on its way to the disk has to be known, whatever else fails here.
 		if (idempotency) this.#answered.add(keys.idempotencyKey(idempotency.key), idempotency.expiresAt);

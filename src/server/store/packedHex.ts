@@ -12,22 +12,28 @@ const AS_IT_IS = "=";
 /** More than any id or signature of a key has; those of contract wallets may be longer. */
 const MOST_BYTES = 256;
 
-/** Each use is over before another can begin. */
+/** Each use is over before another can begin: nothing here waits, and each thread has a buffer of its own. */
 const bytes = Buffer.alloc(MOST_BYTES);
 
 export function packHex(hex: string): string {
-	if (hex.length <= 2 + 2 * MOST_BYTES && hex.startsWith("0x")) {
+	if (hex.startsWith("0x")) {
 		const length = bytes.write(hex.slice(2), "hex");
 		if (bytes.toString("hex", 0, length) === hex.slice(2)) return bytes.toString("base64url", 0, length);
 	}
 	return AS_IT_IS + hex;
 }
 
-/** What was packed. */
+/**
+ * What was packed.
+ *
+ * @throws ShapeError for what never was
+ */
 export function unpackText(value: unknown): string {
 	const packed = text(value);
 	if (packed.startsWith(AS_IT_IS)) return packed.slice(1);
-	return `0x${bytes.toString("hex", 0, bytes.write(packed, "base64url"))}`;
+	const length = bytes.write(packed, "base64url");
+	if (bytes.toString("base64url", 0, length) !== packed) throw new ShapeError("text for packed hex");
+	return `0x${bytes.toString("hex", 0, length)}`;
 }
 
 /** @throws ShapeError where that is no hex */

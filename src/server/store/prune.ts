@@ -1,5 +1,5 @@
 import { type Disk, pages, readMany, unavailable } from "./disk.ts";
-import { type ExpiryEntry, readExpiryEntry } from "./expiryIndex.ts";
+import { type ExpiryEntry, readExpiryEntry, readSingleEntry, type Timed } from "./expiryIndex.ts";
 import type { Batch, GroupCommit } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import { CorruptRecordError } from "./store.ts";
@@ -8,12 +8,11 @@ import type { Change } from "./turn.ts";
 /** What is deleted at a time. */
 const PAGE = 1_000;
 
-/** How many records that expire are looked at in one step. */
+/** How many records that expire are looked at in one step: as many as one entry names at most. */
 const PORTION = 256;
 
-type Expiring = Readonly<{ expiresAt: number | null }>;
 type Table = Readonly<{
-	peek(key: string): Expiring | undefined;
+	peek(key: string): Timed | undefined;
 	write(key: string, deleted: null, batch: Batch): void;
 }>;
 
@@ -32,11 +31,18 @@ type PruneOptions = Readonly<{
 	checkUsable: () => void;
 }>;
 
-/** Deletes what expired before `now`, page by page. Resolves to how many records, when that is on disk. */
+/** Deletes what expired before `now`, step by step. Resolves to how many records, when that is on disk. */
 export async function prune(options: PruneOptions, now: number): Promise<number> {
+	const many = await pruneBy(options, now, keys.expiredBefore(now), readExpiryEntry);
+	return many + (await pruneBy(options, now, keys.expiredSinglyBefore(now), readSingleEntry));
+}
+
+type Read = (entry: string, framed: string) => ExpiryEntry;
+
+async function pruneBy(options: PruneOptions, now: number, range: keys.Range, read: Read): Promise<number> {
 	let pruned = 0;
-	for await (const { entries } of pages(options.disk, keys.expiredBefore(now))) {
-		for (const some of inPortions(entries.flatMap((entry) => readable(entry, options.onCorrupt)))) {
+	for await (const { entries } of pages(options.disk, range)) {
+		for (const some of inPortions(entries, (entry) => readable(entry, read, options.onCorrupt))) {
 			// Only to have the pages in memory: what counts is what the step below reads.
 			await readMany(
 				options.disk,
@@ -54,28 +60,35 @@ export async function prune(options: PruneOptions, now: number): Promise<number>
 /** A damaged entry is left where it is; what it named can't be found by it. */
 function readable(
 	[entry, framed]: readonly [string, string],
+	read: Read,
 	onCorrupt: (error: CorruptRecordError) => void,
-): ExpiryEntry[] {
+): ExpiryEntry | undefined {
 	try {
-		return [readExpiryEntry(entry, framed)];
+		return read(entry, framed);
 	} catch (error) {
 		if (!(error instanceof CorruptRecordError)) throw error;
 		onCorrupt(error);
-		return [];
+		return undefined;
 	}
 }
 
-/** Entries that together name few enough records for one step. */
-function* inPortions(entries: readonly ExpiryEntry[]): Generator<readonly ExpiryEntry[]> {
+/** Entries, as they are read, that together name few enough records for one step. */
+function* inPortions<T>(
+	entries: readonly T[],
+	read: (entry: T) => ExpiryEntry | undefined,
+): Generator<readonly ExpiryEntry[]> {
 	let portion: ExpiryEntry[] = [];
 	let named = 0;
-	for (const entry of entries) {
+	for (const one of entries) {
+		const entry = read(one);
+		if (entry === undefined) continue;
+		if (named > 0 && named + entry.named.length > PORTION) {
+			yield portion;
+			portion = [];
+			named = 0;
+		}
 		portion.push(entry);
 		named += entry.named.length;
-		if (named < PORTION) continue;
-		yield portion;
-		portion = [];
-		named = 0;
 	}
 	if (portion.length > 0) yield portion;
 }

@@ -1,9 +1,8 @@
-/** What a turn's writes mean for the disk: every record with its index entries, to be written together; and what has
- * to be named in the index of what expires, which is one for a whole batch. */
+/** What a turn's writes mean for the disk: every record with its index entries, to be written together. */
 import { isUnfinal } from "../../escrow/outbox.ts";
 import type { Channel } from "../channel.ts";
 import { dueChanges } from "./dueIndex.ts";
-import { type Expiring, isNamedAlready } from "./expiryIndex.ts";
+import { type Expiring, isNamedAlready, type Timed } from "./expiryIndex.ts";
 import type { Written } from "./groupCommit.ts";
 import * as keys from "./keys.ts";
 import * as record from "./record.ts";
@@ -18,6 +17,9 @@ import {
 } from "./store.ts";
 
 export type Change = readonly [key: string, value: Written];
+
+/** What is to be written, and what of it the index of what expires does not name yet: it has one entry for a whole batch. */
+export type Changes = Readonly<{ all: readonly Change[]; expiring: readonly Expiring[] }>;
 
 /** The records a turn named, as it found them. */
 export type Before = Readonly<{
@@ -68,18 +70,15 @@ export function checkNamed(named: TurnKeys, writes: TurnWrites): void {
 	for (const key of deletedProofs) if (!named.proofs?.includes(key)) unnamed(`proof ${key}`);
 }
 
-/**
- * @param auditKey the place of the next audit line of that time
- * @param expiring gets what the index of what expires does not name yet
- */
+/** @param auditKey the place of the next audit line of that time */
 export function changes(
 	before: Before,
 	named: TurnKeys,
 	writes: TurnWrites,
 	auditKey: (at: number) => string,
-	expiring: Expiring[],
-): Change[] {
+): Changes {
 	const all: Change[] = [];
+	const expiring: Expiring[] = [];
 	if (writes.channel !== undefined) {
 		const key = keys.channelKey(writes.channel.channelId);
 		all.push([key, record.channelWriter(key, writes.channel)]);
@@ -107,15 +106,13 @@ export function changes(
 		const key = auditKey(entry.at);
 		all.push([key, record.encodeAudit(key, entry)]);
 	}
-	return all;
+	return { all, expiring };
 }
 
 const NONE: readonly never[] = [];
 
-type Timed = Readonly<{ expiresAt: number | null }>;
-
 function noteExpiry(key: string, before: Timed | undefined, { expiresAt }: Timed, expiring: Expiring[]): void {
-	if (expiresAt !== null && !isNamedAlready(before?.expiresAt ?? null, expiresAt)) expiring.push({ key, expiresAt });
+	if (expiresAt !== null && !isNamedAlready(before, expiresAt)) expiring.push({ key, expiresAt });
 }
 
 function checkDate({ key, expiresAt }: ProofRecord): void {

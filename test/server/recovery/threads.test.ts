@@ -63,9 +63,9 @@ type Asked = readonly [answer: ReturnType<typeof there>, question: Question];
 
 const STARTER = new URL("./starter.ts", import.meta.url);
 
-/** What a process of its own says about its threads. */
+/** What a process of its own says about its threads. It has to end by itself. */
 async function saidBy(args: readonly string[]): Promise<unknown> {
-	const { stdout } = await promisify(execFile)(process.execPath, args);
+	const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 40_000 });
 	return JSON.parse(stdout);
 }
 
@@ -213,7 +213,30 @@ describe("threads that recover keys", () => {
 
 	it("that are stopped in the middle of their work never take the process with them", async () => {
 		const { pathname } = new URL("./stopper.ts", import.meta.url);
-		expect(await saidBy([pathname])).toEqual({ unanswered: 0, warned: [] });
+		expect(await saidBy([pathname])).toEqual({ curve: "libsecp256k1", unanswered: 0, warned: [] });
+	});
+
+	it("that are at work when the process ends let it end with the exit code that it was given", async () => {
+		const { pathname } = new URL("./exiter.ts", import.meta.url);
+		const exits = Array.from({ length: 4 }, () =>
+			promisify(execFile)(process.execPath, [pathname], { timeout: 40_000 }).catch(
+				(error) => error.code ?? error.signal,
+			),
+		);
+		expect(await Promise.all(exits)).toEqual(exits.map(() => 7));
+	});
+
+	it.each(["let go", "stopped", "left alone"])("that are %s keep no process from ending", async (how) => {
+		const { pathname } = new URL("./ender.ts", import.meta.url);
+		expect(await saidBy([pathname, how])).toEqual({ started: how === "left alone" ? 1 : 0 });
+	});
+
+	it("that are only starting when they are stopped are waited for", async () => {
+		await threads.stop();
+		threads = threadsOf();
+		expect(threads.ready).toBe(0);
+		await Promise.all([threads.stop(), threads.stop()]);
+		expect([threads.ready, threads.started, warned]).toEqual([0, 0, []]);
 	});
 
 	it("that do not end when they are stopped are let go, and nobody waits for ever (I10)", async () => {

@@ -206,7 +206,7 @@ describe("an answer for a retry", () => {
 
 	it("that is damaged, and has expired, stays out of use, and is not taken for an absent one (I6, I10)", async () => {
 		const disk = await answered([["damaged"], DAY_MS]);
-		const index = await disk.keys({ gte: "xp:", lt: "xp;" }).all();
+		const index = await disk.keys({ gte: "xs:", lt: "xs;" }).all();
 		expect(index).toHaveLength(1);
 		await disk.put("i:damaged", "");
 		const store = await LevelStore.over(disk);
@@ -223,7 +223,7 @@ describe("an answer for a retry", () => {
 
 	it("is found whatever became of its entry in the index (I6)", async () => {
 		const disk = await answered([["kept"], DAY_MS]);
-		await disk.clear({ gte: "xp:", lt: "xp;" });
+		await disk.clear({ gte: "xs:", lt: "xs;" });
 		const store = await LevelStore.over(disk);
 		await learned(store, disk);
 		expect((await look(store, disk, ["kept"])).found).toEqual(["kept"]);
@@ -277,7 +277,7 @@ describe("what the indexes hold", () => {
 		await putChannels(store, [channel(2, { ...other, finalized: true })]);
 		await write(store, {}, { outbox: [transaction(1), transaction(2)] });
 		await write(store, {}, { outbox: [transaction(1, { state: "confirmed" })] });
-		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, dt: 1, dc: 1, xp: 1, op: 1, oa: 2 });
+		expect(await entries(store)).toEqual({ du: 1, di: 1, da: 1, dt: 1, dc: 1, xs: 1, op: 1, oa: 2 });
 	});
 
 	it("is gone when its record was pruned", async () => {
@@ -297,11 +297,26 @@ describe("what the indexes hold", () => {
 	it("is an entry of its own for each 256 records that expire together, and all of them are pruned in time", async () => {
 		const store = await open();
 		const names = Array.from({ length: 600 }, (_, n) => [`p${n}`, n] as const);
-		await expiring(store, Object.fromEntries(names));
+		await write(
+			store,
+			{ proofs: names.map(([key]) => key) },
+			{ proofs: names.map(([key, expiresAt]) => proof(key, { expiresAt })) },
+		);
 		expect(await store.prune(300)).toBe(300);
 		expect(await store.prune(300)).toBe(0);
+		const inThree = await tamper(store, async (disk) => {
+			expect(await disk.keys({ gte: "xs:", lt: "xs;" }).all()).toHaveLength(2);
+		});
+		expect(await inThree.prune(600)).toBe(300);
+		expect(await entries(inThree)).toEqual({});
+	});
+
+	it("is another one in each run, also of the same second", async () => {
+		const store = await open();
+		await expiring(store, { first: 5 });
 		const reopened = await reopen(store);
-		expect(await reopened.prune(600)).toBe(300);
+		await expiring(reopened, { second: 6 });
+		expect(await reopened.prune(10)).toBe(2);
 		expect(await entries(reopened)).toEqual({});
 	});
 
@@ -326,7 +341,7 @@ describe("what the indexes hold", () => {
 		const store = await open();
 		await expiring(store, { now: 5, moved: 5, later: 90_000 });
 		const old = await tamper(store, async (disk) => {
-			await disk.clear({ gte: "xp:", lt: "xp;" });
+			await disk.clear({ gte: "xs:", lt: "xs;" });
 			for (const [key, at] of Object.entries({ now: 5, moved: 5, later: 90_000 }))
 				await disk.put(`xp:${String(at).padStart(16, "0")}:p:${key}`, "");
 		});
@@ -342,12 +357,26 @@ describe("what the indexes hold", () => {
 		await expiring(store, { lost: 5 });
 		await expiring(store, { found: 70_000 });
 		const damaged = await tamper(store, async (disk) => {
-			const [first = ""] = await disk.keys({ gte: "xp:", lt: "xp;" }).all();
-			await disk.put(first, "1 00000000 []");
+			const [first = ""] = await disk.keys({ gte: "xs:", lt: "xs;" }).all();
+			await disk.put(first, "");
 		});
 		expect(await damaged.prune(100_000)).toBe(1);
-		expect(damaged.quarantined()).toMatchObject([{ key: expect.stringMatching(/^xp:/), reason: expect.any(String) }]);
+		expect(damaged.quarantined()).toMatchObject([{ key: expect.stringMatching(/^xs:/), reason: expect.any(String) }]);
 		await damaged.close();
+	});
+
+	it("is kept for a record that is damaged, which is deleted in time once it is mended (I4)", async () => {
+		const store = await open();
+		await expiring(store, { p: 5 });
+		let whole: string | undefined;
+		const damaged = await tamper(store, async (disk) => {
+			whole = await disk.get("p:p");
+			await disk.put("p:p", "");
+		});
+		expect(await damaged.prune(10)).toBe(0);
+		const mended = await tamper(damaged, (disk) => disk.put("p:p", whole ?? ""));
+		expect(await mended.prune(10)).toBe(1);
+		expect(await entries(mended)).toEqual({});
 	});
 
 	it("is checked against the record: a channel in a wrong place is not due there", async () => {

@@ -157,6 +157,18 @@ describe("a stored record", () => {
 			}
 	});
 
+	it("of a channel is refused where its hex can't have been packed so, or a time is beyond any (I10)", () => {
+		const one = channel(1, { closeTxHash: id(5), unsettledSince: 1_700_000_000_001 });
+		const row = JSON.parse(record.encodeChannel(KEY, one).slice("1 01234567 ".length)) as unknown[];
+		const decode = (at: number, value: unknown) => () => record.decodeChannel(KEY, seal(KEY, row.with(at, value)));
+		expect(row[5]).toBe(0);
+		for (const at of [1, 2, 3, 4, 5, 14, 21]) {
+			for (const wrong of ["=text", "0xdeadbeef", "!!!!", "a", "é", "x".repeat(400)])
+				expect(decode(at, wrong), `value ${at} as ${wrong}`).toThrow(/wrong shape/);
+		}
+		for (const at of [11, 24, 25]) expect(decode(at, Number.MAX_SAFE_INTEGER), `value ${at}`).toThrow(/wrong shape/);
+	});
+
 	it("of a channel takes half of the bytes that it would with names and hex, and of a used credential no more than its key", () => {
 		const ids = ["6YfAbz3d607QE2IXaYwzy52RKm9YOhhkUsaQ4ZZQinc", "uXfyClZhVGHEx0y9ZFraE_WOF2LYajUdrspZyaVcbgk"];
 		const signed = channel(1, { challengeIds: ids, authorizedSigner: `0x${"51".repeat(20)}` });
