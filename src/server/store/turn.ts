@@ -89,7 +89,11 @@ export function changes(
 		all.push([key, record.proofWriter(key, proof)]);
 		if (!isDatedProof(proof.key)) noteExpiry(key, before.proof(proof.key), proof, expiring);
 	}
-	for (const name of writes.deletedProofs ?? NONE) all.push([keys.proofKey(name), null]);
+	for (const name of writes.deletedProofs ?? NONE) {
+		// Only to look: a damaged one stays where it is, for it may say that something was used or paid.
+		if (!isDatedProof(name)) before.proof(name);
+		all.push([keys.proofKey(name), null]);
+	}
 	if (writes.idempotency !== undefined && named.idempotency !== undefined) {
 		const key = keys.idempotencyKey(named.idempotency);
 		const { idempotency } = writes;

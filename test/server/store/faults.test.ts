@@ -86,6 +86,8 @@ describe("a damaged record", () => {
 		// Nor is it written over by a turn that did not look.
 		const blind = write(damaged, { proofs: ["p"] }, { proofs: [proof("p")] });
 		await expect(blind).rejects.toBeInstanceOf(CorruptRecordError);
+		const gone = write(damaged, { proofs: ["p"] }, { deletedProofs: ["p"] });
+		await expect(gone).rejects.toBeInstanceOf(CorruptRecordError);
 		await expect(damaged.transact({ idempotency: "k" }, () => ({ value: 0 }))).rejects.toBeInstanceOf(
 			CorruptRecordError,
 		);
