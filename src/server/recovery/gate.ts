@@ -17,29 +17,34 @@ export class Gate {
 		this.shared = shared;
 	}
 
-	/** A thread begins. Once the gate is shut this and `pass` never return. */
-	enter(): void {
+	/** What a thread does inside. Once the gate is shut this and `pass` never return. */
+	inside<T>(work: () => T): T {
 		Atomics.add(this.shared, INSIDE, 1);
-		this.pass();
+		try {
+			this.pass();
+			return work();
+		} finally {
+			this.#leave();
+		}
 	}
 
 	/** Between two signatures. */
 	pass(): void {
 		if (Atomics.load(this.shared, SHUT) === 0) return;
-		this.leave();
+		this.#leave();
 		Atomics.wait(this.shared, SHUT, 1);
 	}
 
-	leave(): void {
+	#leave(): void {
 		Atomics.sub(this.shared, INSIDE, 1);
 		Atomics.notify(this.shared, INSIDE);
 	}
 
 	/** Nobody enters any more; waits until nobody is inside, for as long as the end of a process can wait. */
-	shut(): void {
+	shut(mostMs: number = MOST_MS): void {
 		Atomics.store(this.shared, SHUT, 1);
-		const until = performance.now() + MOST_MS;
-		for (let left = MOST_MS; left > 0; left = until - performance.now()) {
+		const until = performance.now() + mostMs;
+		for (let left = mostMs; left > 0; left = until - performance.now()) {
 			const inside = Atomics.load(this.shared, INSIDE);
 			if (inside === 0) return;
 			Atomics.wait(this.shared, INSIDE, inside, left);

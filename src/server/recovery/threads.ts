@@ -60,7 +60,7 @@ let gate: Gate | undefined;
 function onlyGate(): Gate {
 	if (gate === undefined) {
 		const made = new Gate();
-		process.once("exit", () => made.shut());
+		process.prependOnceListener("exit", () => made.shut());
 		gate = made;
 	}
 	return gate;

@@ -13,8 +13,8 @@ it("that is shut lets none of many threads pass any more, and is waited at until
 	);
 	try {
 		await Promise.all(threads.map((thread) => once(thread, "message")));
-		await vi.waitFor(() => expect(Atomics.load(passed, 0)).toBeGreaterThan(20));
-		gate.shut();
+		await vi.waitFor(() => expect(Atomics.load(passed, 0)).toBeGreaterThan(20), { timeout: 30_000 });
+		gate.shut(30_000);
 		const before = Atomics.load(passed, 0);
 		await sleep(50);
 		expect(Atomics.load(passed, 0)).toBe(before);
@@ -25,10 +25,15 @@ it("that is shut lets none of many threads pass any more, and is waited at until
 
 it("that somebody never leaves holds up the end of the process for a moment only", () => {
 	const gate = new Gate();
-	gate.enter();
-	gate.shut();
-	const left = new Gate();
-	left.enter();
-	left.leave();
-	left.shut();
+	gate.inside(() => gate.shut());
+	expect(Atomics.load(gate.shared, 1)).toBe(0);
+});
+
+it("is left by whoever throws inside", () => {
+	const gate = new Gate();
+	const broken = () => {
+		throw new Error("broken");
+	};
+	expect(() => gate.inside(broken)).toThrow("broken");
+	expect(Atomics.load(gate.shared, 1)).toBe(0);
 });

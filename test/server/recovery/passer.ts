@@ -5,12 +5,12 @@ import { Gate } from "../../../src/server/recovery/gate.ts";
 const gate = new Gate(workerData.gate);
 parentPort?.postMessage("started");
 for (;;) {
-	gate.enter();
-	for (let pass = 0; pass < 16; pass++) {
-		gate.pass();
-		// At something for a while, shorter than the end of a process waits.
-		Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-		Atomics.add(workerData.passed, 0, 1);
-	}
-	gate.leave();
+	gate.inside(() => {
+		for (let pass = 0; pass < 16; pass++) {
+			gate.pass();
+			// At something for a while, shorter than the end of a process waits.
+			Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+			Atomics.add(workerData.passed, 0, 1);
+		}
+	});
 }
