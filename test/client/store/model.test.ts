@@ -60,8 +60,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 /** A process of the agent: it remembers every hold that it was ever given, and writes by any of them. */
 type Agent = { store: BookHandle; holds: HeldChannel[] };
 
-/** What was acknowledged, in the order in which it was. */
+/** What was acknowledged, in the order in which it was; each hold before later ones. */
 type Written = Readonly<{ channelId: string; fence: number; amount: bigint }>;
+
+function writtenBy({ record, fence }: HeldChannel): Written {
+	const { channelId, signed } = record.state;
+	return { channelId, fence, amount: BigInt(signed) };
+}
 
 class Play {
 	readonly #first: SharedStore;
@@ -134,7 +139,7 @@ class Play {
 		if ((await store.write({ channel: next, counters })) !== undefined) return;
 		holds[place] = next;
 		if (step.counts) this.counted += add;
-		this.#acknowledge(next);
+		this.written.push(writtenBy(next));
 	}
 
 	async #pause(store: PayerStore, isPaused: boolean): Promise<void> {
@@ -158,12 +163,12 @@ class Play {
 	#given(holds: HeldChannel[], held: HeldChannel | undefined): void {
 		if (held === undefined) return;
 		holds.push(held);
-		this.#acknowledge(held);
-	}
-
-	#acknowledge({ record, fence }: HeldChannel): void {
-		const { channelId, signed } = record.state;
-		this.written.push({ channelId, fence, amount: BigInt(signed) });
+		const given = writtenBy(held);
+		const isOwn = ({ channelId }: Written) => channelId === given.channelId;
+		expect(this.written.filter((one) => isOwn(one) && one.fence === given.fence)).toEqual([]);
+		// Of two holds that were given at nearly the same time, the later one may be heard of first.
+		const next = this.written.findIndex((one) => isOwn(one) && one.fence > given.fence);
+		this.written.splice(next < 0 ? this.written.length : next, 0, given);
 	}
 
 	/** What has to be true at any moment. */
