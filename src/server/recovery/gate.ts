@@ -6,7 +6,7 @@
 const SHUT = 0;
 const INSIDE = 1;
 
-/** How long the end of the process may be held up, in ms: ten times what a signature takes in JavaScript. */
+/** How long the end of the process may be held up, in ms: many times what a signature takes, in JavaScript too. */
 const MOST_MS = 50;
 
 /** One for all threads of a process; `shared` is what they are given of it. */

@@ -1,6 +1,6 @@
 /**
  * Which records expire when: one entry names all that a batch has written and that expire in the same second. An entry for each
- * record would be a sixth of what LevelDB does for a paid request.
+ * record would be one write more for each answer that is kept.
  *
  *     xs:0001795873920000:… -> ["i:zzMB…","i:V5qU…"]
  *

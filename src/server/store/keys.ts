@@ -1,7 +1,6 @@
 /**
  * Where each record and index entry is kept. Records begin with one letter, indexes of them with two; LevelDB orders
- * keys by their bytes, so numbers are padded. Index entries have no value,
- * but for those of what expires, which name records.
+ * keys by their bytes, so numbers are padded. Index entries have no value, but for those of what expires, which name records.
  */
 import type { Hex } from "viem";
 import type { OutboxEntry } from "../../escrow/outbox.ts";
