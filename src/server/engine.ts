@@ -3,6 +3,7 @@ import { type Challenge, opaqueData, parseAcceptPayment, preferred, problem } fr
 import { type Admission, type PaidRequest, type Refused, refused } from "./admission.ts";
 import { ChallengeBook } from "./challenges.ts";
 import type { EngineContext, EngineLog, Limits } from "./context.ts";
+import { DamageReport } from "./damage.ts";
 import { STOP_GRACE_MS, within } from "./deadline.ts";
 import { describeError } from "./describeError.ts";
 import { startEvm } from "./evm/start.ts";
@@ -48,6 +49,7 @@ type EngineParts = Readonly<{
 	challenges: ChallengeBook;
 	listeners: Listeners;
 	store: EngineContext["store"];
+	damage: DamageReport;
 	now: () => number;
 	log: EngineLog;
 }>;
@@ -101,6 +103,7 @@ export class PaymentEngine {
 		const evm = await startEvm({ options, settings, listeners, log, now });
 		methods.unshift(evm);
 		assertMethodNames(methods);
+		const damage = new DamageReport(store, log);
 		try {
 			for (const method of methods) await method.resume();
 		} catch (error) {
@@ -109,9 +112,11 @@ export class PaymentEngine {
 				methods.map(async (method) => method.stop?.(0)),
 			);
 			throw error;
+		} finally {
+			damage.tell();
 		}
 		// Its housekeeping begins here: a start that fails leaves nothing running.
-		return new PaymentEngine({ settings, methods, challenges, listeners, store, now, log }, evm.terms);
+		return new PaymentEngine({ settings, methods, challenges, listeners, store, damage, now, log }, evm.terms);
 	}
 
 	/**
@@ -243,7 +248,7 @@ export class PaymentEngine {
 	}
 
 	async #keepHouseOnce(): Promise<void> {
-		const { methods, store, now, log } = this.#parts;
+		const { methods, store, damage, now, log } = this.#parts;
 		try {
 			const kept = await Promise.allSettled([...methods.map((method) => method.keepHouse()), store.prune(now())]);
 			const failed = kept.find((one) => one.status === "rejected");
@@ -251,6 +256,7 @@ export class PaymentEngine {
 		} catch (error) {
 			log.warn({ reason: describeError(error) }, "housekeeping failed");
 		}
+		damage.tell();
 	}
 }
 

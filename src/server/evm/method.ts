@@ -145,8 +145,6 @@ export class EvmMethod implements PaymentMethod<EvmOffer, EvmRequest> {
 		const [first] = this.#contexts.values();
 		if (first === undefined) return;
 		const { store, log } = first;
-		for (const { key, reason } of store.quarantined())
-			log.error({ key, reason }, "a stored record is damaged; restore it from a backup");
 		const pending = new Map<EngineContext["transactions"], OutboxEntry[]>();
 		for await (const entry of store.outbox({ state: "pending" })) {
 			const known = this.#contextFor(entry);

@@ -23,11 +23,13 @@ const SIZES = {
 	cacheSize: 8 * MEBIBYTE,
 	/** Larger than LevelDB's 4 KiB: its tables have an index of a quarter of the size, and opening one takes a third of the time. */
 	blockSize: 16 * 1024,
+	/** Half of LevelDB's: it merges a table and what overlaps it after a hundred reads or so, however large they are. */
+	maxFileSize: MEBIBYTE,
 	/**
-	 * Of 2 MiB each, mapped into memory: with LevelDB's 1,000 all of a large store would be in this process's memory sooner or
-	 * later. Another one is opened in some ten microseconds, beside the event loop.
+	 * Tables, mapped into memory: with LevelDB's 1,000 all of a large store would be in this process's memory sooner or later.
+	 * To open another one takes as long as to read from one that is open, and longer, beside the event loop.
 	 */
-	maxOpenFiles: 90,
+	maxOpenFiles: 170,
 } as const;
 
 /** What a scan holds at a time. */

@@ -311,6 +311,26 @@ describe("what the indexes hold", () => {
 		expect(await entries(inThree)).toEqual({});
 	});
 
+	it("is looked at with others, for 256 records at a time at most: turns go on in between", async () => {
+		const disk = await openDisk(await freshFolder());
+		const store = await LevelStore.over(disk);
+		// Entries of 1 to 12 seconds, and one that fills a portion by itself.
+		const names = Array.from({ length: 900 }, (_, n) => [`p${n}`, n < 256 ? 20_000 : (n % 12) * 1_000] as const);
+		await write(
+			store,
+			{ proofs: names.map(([key]) => key) },
+			{ proofs: names.map(([key, expiresAt]) => proof(key, { expiresAt })) },
+		);
+		const looks = vi.spyOn(disk, "getMany");
+		expect(await store.prune(30_000)).toBe(900);
+		const sizes = looks.mock.calls.map(([keys]) => keys.length);
+		expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(900);
+		expect(Math.max(...sizes)).toBeLessThanOrEqual(256);
+		// And not one by one.
+		expect(sizes.length).toBeLessThanOrEqual(6);
+		await store.close();
+	});
+
 	it("is another one in each run, also of the same second", async () => {
 		const store = await open();
 		await expiring(store, { first: 5 });
