@@ -3,8 +3,8 @@ import { connect, type Socket } from "node:net";
 
 export type Load = Readonly<{
 	port: number;
-	/** Whole requests, heads and all. */
-	requests: readonly string[];
+	/** Whole requests, heads and all, as they are sent: a text would be put together and copied while the clock runs. */
+	requests: readonly Uint8Array[];
 	/**
 	 * How many connections, each with one request under way. Connection c sends the requests c, c + connections, and so on:
 	 * where their number divides that of the payers, who pay in turn, each payer's requests come in their order.
@@ -44,7 +44,7 @@ export async function sendAll({ port, requests, connections, latenciesMs, check 
 					const request = requests[at];
 					if (request === undefined) return resolve();
 					sentAt = performance.now();
-					socket.write(request, "latin1");
+					socket.write(request);
 				};
 				take = (text) => {
 					try {

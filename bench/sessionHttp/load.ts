@@ -11,7 +11,7 @@ serveSide<LoadStart, LoadOrder, null>(async ({ place: { channels, ...place } }) 
 	const domain = domainOf(place);
 	// What each channel has signed, by server: each has books of its own.
 	const signed = new Map<string, bigint>();
-	let requests: readonly string[] = [];
+	let requests: readonly Uint8Array[] = [];
 	let port = 0;
 	let mode: Mode = "unpaid";
 
@@ -45,7 +45,7 @@ serveSide<LoadStart, LoadOrder, null>(async ({ place: { channels, ...place } }) 
 			if ("prepare" in order) {
 				({ port, prepare: mode } = order);
 				return measureRound(order.count, async () => {
-					requests = await prepare(order.count);
+					requests = (await prepare(order.count)).map((text) => Buffer.from(text, "latin1"));
 				});
 			}
 			const { send: count, connections } = order;
