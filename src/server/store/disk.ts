@@ -29,7 +29,7 @@ const SIZES = {
 	 * Tables, mapped into memory: with LevelDB's 1,000 all of a large store would be in this process's memory sooner or later.
 	 * To open another one takes as long as to read from one that is open, and longer, beside the event loop.
 	 */
-	maxOpenFiles: 170,
+	maxOpenFiles: 150,
 } as const;
 
 /** What a scan holds at a time. */
