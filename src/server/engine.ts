@@ -72,13 +72,14 @@ export class PaymentEngine {
 	readonly #parts: EngineParts;
 	readonly #housekeeping: NodeJS.Timeout;
 	#keepingHouse: Promise<void> | undefined;
+	#pruning: Promise<void> | undefined;
 
 	private constructor(parts: EngineParts, terms: readonly Terms[]) {
 		this.terms = terms;
 		this.realm = parts.settings.realm;
 		this.limits = parts.settings.limits;
 		this.#parts = parts;
-		this.#housekeeping = setInterval(() => void this.#keepHouse(), HOUSEKEEPING_MS).unref();
+		this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_MS).unref();
 	}
 
 	/**
@@ -227,7 +228,7 @@ export class PaymentEngine {
 	 */
 	async stop({ deadlineMs = STOP_DEADLINE_MS }: Readonly<{ deadlineMs?: number }> = {}): Promise<void> {
 		clearInterval(this.#housekeeping);
-		const { methods, log } = this.#parts;
+		const { methods, damage, log } = this.#parts;
 		const stopped = methods.map(async (method) => {
 			try {
 				await method.stop?.(deadlineMs);
@@ -236,27 +237,27 @@ export class PaymentEngine {
 			}
 		});
 		// Housekeeping ends when its waits have been ended.
-		await within(deadlineMs + 2 * STOP_GRACE_MS, [...stopped, this.#keepingHouse]);
+		await within(deadlineMs + 2 * STOP_GRACE_MS, [...stopped, this.#keepingHouse, this.#pruning]);
+		damage.tell();
 	}
 
-	/** One at a time: a slow chain must not pile them up. */
-	#keepHouse(): Promise<void> {
-		this.#keepingHouse ??= this.#keepHouseOnce().finally(() => {
+	/** Each of the two one at a time: a slow chain must not pile them up, nor keep what has expired in the store. */
+	#keepHouse(): void {
+		const { methods, store, damage, now } = this.#parts;
+		damage.tell();
+		this.#keepingHouse ??= this.#attempt(methods.map((method) => method.keepHouse())).finally(() => {
 			this.#keepingHouse = undefined;
 		});
-		return this.#keepingHouse;
+		this.#pruning ??= this.#attempt([store.prune(now())]).finally(() => {
+			damage.tell();
+			this.#pruning = undefined;
+		});
 	}
 
-	async #keepHouseOnce(): Promise<void> {
-		const { methods, store, damage, now, log } = this.#parts;
-		try {
-			const kept = await Promise.allSettled([...methods.map((method) => method.keepHouse()), store.prune(now())]);
-			const failed = kept.find((one) => one.status === "rejected");
-			if (failed !== undefined) throw failed.reason;
-		} catch (error) {
-			log.warn({ reason: describeError(error) }, "housekeeping failed");
-		}
-		damage.tell();
+	/** Waits for all of them, whatever fails. */
+	async #attempt(works: readonly Promise<unknown>[]): Promise<void> {
+		const failed = (await Promise.allSettled(works)).find((one) => one.status === "rejected");
+		if (failed !== undefined) this.#parts.log.warn({ reason: describeError(failed.reason) }, "housekeeping failed");
 	}
 }
 

@@ -2,6 +2,7 @@ import { cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
+import { openDisk } from "../../src/server/store/disk.ts";
 import { useWorld } from "../support/useWorld.ts";
 import { DEPOSIT } from "../support/world.ts";
 import {
@@ -147,6 +148,19 @@ describe("beside a running server", () => {
 		expect(shop.server.rpc.calls("eth_sendRawTransaction")).toBe(sent);
 		expect((await shop.server.ledger(shop.channels[0] ?? { channelId: "0x" }))?.settledOnChain).toBe(0n);
 		expect(await readdir(scratch)).toEqual([]);
+	});
+
+	it("names a record that is damaged also where other channels are to be settled", async () => {
+		const { server, channels } = await openShop(world, [100n, 200n]);
+		const [whole, broken] = channels;
+		await server.stop();
+		const disk = await openDisk(server.folder);
+		await disk.put(`c:${broken?.channelId}`, "");
+		await disk.close();
+		const args = ["channels", "settle", whole?.channelId ?? "", "--data", server.folder, "--rpc", server.rpc.url];
+		const { code, stderr } = await sluiceJson([...args, "--dry-run"]);
+		expect(code, stderr).toBe(0);
+		expect(stderr).toContain(`error: a stored record is damaged; restore it from a backup (key c:${broken?.channelId}`);
 	});
 
 	describe("export", () => {

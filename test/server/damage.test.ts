@@ -1,10 +1,14 @@
+/** A record of the store that can't be read: somebody has to hear of it, whenever it is found. */
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { openDisk } from "../../src/server/store/disk.ts";
-import { expiryEntryKey } from "../../src/server/store/keys.ts";
+import { DamageReport } from "../../src/server/damage.ts";
+import { type Disk, openDisk } from "../../src/server/store/disk.ts";
+import { all, channelKey, expiryEntryKey } from "../../src/server/store/keys.ts";
+import { expectRefusal } from "../support/expect.ts";
+import { invoice } from "../support/invoiceMethod.ts";
 import { useWorld } from "../support/useWorld.ts";
 import { type PaidServer, PRICE } from "../support/world.ts";
 import { owing } from "./settlement/support.ts";
-import { until } from "./watchStage.ts";
+import { pay, until, WATCHING } from "./watchStage.ts";
 
 const HOUSEKEEPING_MS = 15_000;
 const DAMAGED = "a stored record is damaged; restore it from a backup";
@@ -14,63 +18,100 @@ afterEach(() => {
 	vi.useRealTimers();
 });
 
-/** What the server's log says of damage, in order. */
-const told = ({ logs }: PaidServer) => logs.filter(({ message }) => message === DAMAGED);
+/** The keys of the records that the server's log calls damaged, in order. */
+const told = ({ logs }: PaidServer) =>
+	logs.filter(({ message }) => message === DAMAGED).map(({ level, values }) => ({ level, ...values }));
 
-/** Puts a value without a checksum at each key, while the server is down, and starts it again. */
-async function damage(server: PaidServer, keys: readonly string[]): Promise<void> {
+/** Changes the disk of a server, and leaves it stopped. */
+async function tamper(server: PaidServer, change: (disk: Disk) => Promise<void>): Promise<void> {
 	await server.stop();
 	const disk = await openDisk(server.folder);
-	for (const key of keys) await disk.put(key, "");
+	await change(disk);
 	await disk.close();
+}
+
+/** Puts a value without a checksum at a key; the server is up again, and its housekeeping comes when the test says so. */
+async function damage(server: PaidServer, key: string): Promise<void> {
+	await tamper(server, (disk) => disk.put(key, ""));
 	vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
 	await server.restart();
+	expect(told(server)).toEqual([]);
 }
 
-/** One more round of what the engine does by itself. */
-async function keepHouse(server: PaidServer): Promise<void> {
-	const pruned = vi.spyOn(server.store, "prune");
-	vi.advanceTimersByTime(HOUSEKEEPING_MS);
-	await until("housekeeping is over", async () => pruned.mock.settledResults[0]?.type === "fulfilled");
-	pruned.mockRestore();
-}
+/** Entries of the index of what expires, long due: nothing but housekeeping looks at them. */
+const due = (n: number) => expiryEntryKey(0, 1, n);
 
 describe("a damaged record", () => {
-	it("that housekeeping comes upon, long after the start, is in the log, once (I10)", async () => {
-		const server = await world.serve();
-		const key = expiryEntryKey(0, 1, 1);
-		await damage(server, [key]);
-		expect(told(server)).toEqual([]);
-		await keepHouse(server);
-		await until("it is told of", async () => told(server).length > 0);
-		await keepHouse(server);
-		await keepHouse(server);
-		expect(told(server)).toEqual([
-			{ level: "error", message: DAMAGED, values: { key, reason: expect.stringContaining("checksum") } },
+	it("is told of once, also where others are found later (I10)", () => {
+		const found = [{ key: "c:1", reason: "no checksum" }];
+		const lines: object[] = [];
+		const log = { info: () => undefined, warn: () => undefined, error: (values: object) => void lines.push(values) };
+		const report = new DamageReport({ quarantined: () => found }, log);
+		report.tell();
+		report.tell();
+		found.push({ key: "c:2", reason: "no version" });
+		report.tell();
+		report.tell();
+		expect(lines).toEqual([
+			{ key: "c:1", reason: "no checksum" },
+			{ key: "c:2", reason: "no version" },
 		]);
 	});
 
-	it("that a request comes upon is in the log by its key, after the next housekeeping (I10)", async () => {
+	it("is in the log when housekeeping comes upon it, long after the start (I10)", async () => {
+		const server = await world.serve();
+		await damage(server, due(1));
+		vi.advanceTimersByTime(HOUSEKEEPING_MS);
+		await until("it is told of", () => told(server).length > 0);
+		expect(told(server)).toEqual([{ level: "error", key: due(1), reason: expect.stringContaining("checksum") }]);
+	});
+
+	it("is in the log by its key when a request has come upon it (I10)", async () => {
 		const server = await world.serve();
 		const payer = await world.payer({ gas: true });
 		const channel = await owing(server, payer, PRICE);
-		await damage(server, [`c:${channel.channelId}`]);
-		await expect(server.ledger(channel)).rejects.toThrow(/checksum/);
-		await keepHouse(server);
-		await until("it is told of", async () => told(server).length > 0);
-		expect(told(server)).toMatchObject([{ level: "error", values: { key: `c:${channel.channelId}` } }]);
+		await damage(server, channelKey(channel.channelId));
+		expectRefusal(await pay(server, payer, channel, 2n * PRICE), "service-unavailable");
+		vi.advanceTimersByTime(HOUSEKEEPING_MS);
+		expect(told(server)).toMatchObject([{ level: "error", key: channelKey(channel.channelId) }]);
+	});
+
+	it("is in the log at the latest when the server stops (I10)", async () => {
+		const server = await world.serve();
+		const payer = await world.payer({ gas: true });
+		const channel = await owing(server, payer, PRICE);
+		await damage(server, channelKey(channel.channelId));
+		expectRefusal(await pay(server, payer, channel, 2n * PRICE), "service-unavailable");
+		await server.stop();
+		expect(told(server)).toMatchObject([{ level: "error", key: channelKey(channel.channelId) }]);
+	});
+
+	it("is in the log although the start fails by it (I10)", async () => {
+		const server = await world.serve({ engine: WATCHING });
+		let key: string | undefined;
+		await tamper(server, async (disk) => {
+			[key] = await disk.keys(all("n:")).all();
+			if (key === undefined) throw new Error("the server has kept no place in the chain");
+			await disk.put(key, "");
+		});
+		await expect(server.restart()).rejects.toThrow(/checksum/);
+		expect(told(server)).toMatchObject([{ level: "error", key }]);
 	});
 });
 
-describe("a damaged record that the start comes upon", () => {
-	it("is in the log although the start fails by it (I10)", async () => {
-		const server = await world.serve({ engine: { watch: { pollMs: 20 } } });
-		await server.stop();
-		const disk = await openDisk(server.folder);
-		const [cursor = ""] = await disk.keys({ gt: "n:", lt: "n;" }).all();
-		await disk.put(cursor, "");
-		await disk.close();
-		await expect(server.restart()).rejects.toThrow(/checksum/);
-		expect(told(server)).toMatchObject([{ level: "error", values: { key: cursor } }]);
+describe("housekeeping", () => {
+	it("deletes what has expired also while a payment method is not done with its own", async () => {
+		const { promise, resolve } = Promise.withResolvers<void>();
+		const slow = { ...invoice(), keepHouse: () => promise };
+		const server = await world.serve({ engine: { methods: [slow] } });
+		await damage(server, due(1));
+		vi.advanceTimersByTime(HOUSEKEEPING_MS);
+		await until("it was at work once", () => told(server).length > 0);
+		const prune = vi.spyOn(server.store, "prune");
+		await until("it is at work again", () => {
+			vi.advanceTimersByTime(HOUSEKEEPING_MS);
+			return prune.mock.calls.length > 0;
+		});
+		resolve();
 	});
 });

@@ -3,6 +3,7 @@ import type { Address, LocalAccount } from "viem";
 import { toAccount } from "viem/accounts";
 import { type Channel, chainNow } from "../../server/channel.ts";
 import type { EngineLog } from "../../server/context.ts";
+import { DamageReport } from "../../server/damage.ts";
 import { type ChannelGroup, groupKey, Operator } from "../../server/settlement/operator.ts";
 import { LevelStore } from "../../server/store/index.ts";
 import type { ChannelStore } from "../../server/store/store.ts";
@@ -79,7 +80,10 @@ async function inWorkshop<T>(
 ): Promise<T> {
 	const { client, chainId } = chain;
 	const { payee, relayer } = keys;
+	const log = logTo(run);
 	const found = await groupsOf(store);
+	// Before anything else can fail.
+	new DamageReport(store, log).tell();
 	const here = found.groups.filter((group) => group.chainId === chainId);
 	const payees = payee === undefined ? new Set(here.map((group) => group.payee)) : new Set([payee.address]);
 	const operators = new Map<Address, Operator>();
@@ -87,7 +91,7 @@ async function inWorkshop<T>(
 		client,
 		chainId,
 		store,
-		log: logTo(run),
+		log,
 		policy: policyOf(options),
 		limits: { transactionTimeoutMs: options.timeout * 1_000 },
 		...(relayer && { relayer: relayer.account }),

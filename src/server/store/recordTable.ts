@@ -82,7 +82,7 @@ export class RecordTable<T extends object> {
 		const idle = this.#idle.get(key);
 		if (idle !== undefined) return idle;
 		if (this.#isAbsent(key)) return undefined;
-		const record = this.#decode(key, readNow(this.#options.disk, key));
+		const record = this.#fromDisk(key);
 		if (record !== undefined) this.#keep(key, record, true);
 		return record;
 	}
@@ -91,7 +91,7 @@ export class RecordTable<T extends object> {
 	peek(key: string): T | undefined {
 		const written = this.#written(key);
 		if (written !== undefined) return written.record ?? undefined;
-		return this.#idle.get(key) ?? this.#decode(key, readNow(this.#options.disk, key));
+		return this.#idle.get(key) ?? this.#fromDisk(key);
 	}
 
 	/** The batch of the last write to `key`, while it is not on disk. */
@@ -162,11 +162,13 @@ export class RecordTable<T extends object> {
 		return isKept;
 	}
 
-	#decode(key: string, text: string | undefined): T | undefined {
+	#fromDisk(key: string): T | undefined {
+		const { disk, decode, onCorrupt } = this.#options;
 		try {
-			return text === undefined ? undefined : this.#options.decode(key, text);
+			const text = readNow(disk, key);
+			return text === undefined ? undefined : decode(key, text);
 		} catch (error) {
-			if (error instanceof CorruptRecordError) this.#options.onCorrupt(error);
+			if (error instanceof CorruptRecordError) onCorrupt(error);
 			throw error;
 		}
 	}

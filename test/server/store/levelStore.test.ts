@@ -311,10 +311,10 @@ describe("what the indexes hold", () => {
 		expect(await entries(inThree)).toEqual({});
 	});
 
-	it("is looked at with others, for 256 records at a time at most: turns go on in between", async () => {
+	it("is looked at with others, for 256 records at a time at most", async () => {
 		const disk = await openDisk(await freshFolder());
 		const store = await LevelStore.over(disk);
-		// Entries of 1 to 12 seconds, and one that fills a portion by itself.
+		// Entries of twelve seconds, and one that fills a portion by itself.
 		const names = Array.from({ length: 900 }, (_, n) => [`p${n}`, n < 256 ? 20_000 : (n % 12) * 1_000] as const);
 		await write(
 			store,
