@@ -245,19 +245,23 @@ export class PaymentEngine {
 	#keepHouse(): void {
 		const { methods, store, damage, now } = this.#parts;
 		damage.tell();
-		this.#keepingHouse ??= this.#attempt(methods.map((method) => method.keepHouse())).finally(() => {
+		this.#keepingHouse ??= this.#attempt(() => methods.map((method) => method.keepHouse())).finally(() => {
 			this.#keepingHouse = undefined;
 		});
-		this.#pruning ??= this.#attempt([store.prune(now())]).finally(() => {
+		this.#pruning ??= this.#attempt(() => [store.prune(now())]).finally(() => {
 			damage.tell();
 			this.#pruning = undefined;
 		});
 	}
 
-	/** Waits for all of them, whatever fails. */
-	async #attempt(works: readonly Promise<unknown>[]): Promise<void> {
-		const failed = (await Promise.allSettled(works)).find((one) => one.status === "rejected");
-		if (failed !== undefined) this.#parts.log.warn({ reason: describeError(failed.reason) }, "housekeeping failed");
+	/** Waits for all of them, whatever fails. Never rejects: methods and stores may be others' own. */
+	async #attempt(begin: () => readonly Promise<unknown>[]): Promise<void> {
+		try {
+			const failed = (await Promise.allSettled(begin())).find((one) => one.status === "rejected");
+			if (failed !== undefined) throw failed.reason;
+		} catch (error) {
+			this.#parts.log.warn({ reason: describeError(error) }, "housekeeping failed");
+		}
 	}
 }
 

@@ -114,4 +114,20 @@ describe("housekeeping", () => {
 		});
 		resolve();
 	});
+
+	it("goes on where a payment method throws at once, and says so", async () => {
+		const broken = {
+			...invoice(),
+			keepHouse: () => {
+				throw new Error("not today");
+			},
+		};
+		const server = await world.serve({ engine: { methods: [broken] } });
+		await damage(server, due(1));
+		vi.advanceTimersByTime(HOUSEKEEPING_MS);
+		await until("what has expired is looked at", () => told(server).length > 0);
+		const failed = { level: "warn", message: "housekeeping failed", values: { reason: "Error: not today" } };
+		await until("the fault is told", () => server.logs.some(({ level }) => level === "warn"));
+		expect(server.logs).toContainEqual(failed);
+	});
 });
