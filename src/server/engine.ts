@@ -107,14 +107,14 @@ export class PaymentEngine {
 		const damage = new DamageReport(store, log);
 		try {
 			for (const method of methods) await method.resume();
+			damage.tell();
 		} catch (error) {
 			await within(
 				START_STOP_MS,
 				methods.map(async (method) => method.stop?.(0)),
 			);
-			throw error;
-		} finally {
 			damage.tell();
+			throw error;
 		}
 		// Its housekeeping begins here: a start that fails leaves nothing running.
 		return new PaymentEngine({ settings, methods, challenges, listeners, store, damage, now, log }, evm.terms);

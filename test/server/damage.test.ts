@@ -66,24 +66,27 @@ describe("a damaged record", () => {
 		expect(told(server)).toEqual([{ level: "error", key: due(1), reason: expect.stringContaining("checksum") }]);
 	});
 
-	it("is in the log by its key when a request has come upon it (I10)", async () => {
+	/** A server whose record of a channel a request has come upon, and that record's key. */
+	async function cameUpon() {
 		const server = await world.serve();
 		const payer = await world.payer({ gas: true });
 		const channel = await owing(server, payer, PRICE);
-		await damage(server, channelKey(channel.channelId));
+		const key = channelKey(channel.channelId);
+		await damage(server, key);
 		expectRefusal(await pay(server, payer, channel, 2n * PRICE), "service-unavailable");
+		return { server, key };
+	}
+
+	it("is in the log by its key when a request has come upon it (I10)", async () => {
+		const { server, key } = await cameUpon();
 		vi.advanceTimersByTime(HOUSEKEEPING_MS);
-		expect(told(server)).toMatchObject([{ level: "error", key: channelKey(channel.channelId) }]);
+		expect(told(server)).toMatchObject([{ level: "error", key }]);
 	});
 
 	it("is in the log at the latest when the server stops (I10)", async () => {
-		const server = await world.serve();
-		const payer = await world.payer({ gas: true });
-		const channel = await owing(server, payer, PRICE);
-		await damage(server, channelKey(channel.channelId));
-		expectRefusal(await pay(server, payer, channel, 2n * PRICE), "service-unavailable");
+		const { server, key } = await cameUpon();
 		await server.stop();
-		expect(told(server)).toMatchObject([{ level: "error", key: channelKey(channel.channelId) }]);
+		expect(told(server)).toMatchObject([{ level: "error", key }]);
 	});
 
 	it("is in the log although the start fails by it (I10)", async () => {
